@@ -1,0 +1,141 @@
+"""How to reach a server: address, token, TLS and limits, as plain values that hide the token."""
+
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from secretbinding.errors import UsageError
+
+_TOKEN = re.compile(r"[\x21-\x7e]*")
+_HEADER_TEXT = re.compile(r"[\x20-\x7e]*")
+
+
+class TokenFile:
+    """A token kept in a file, read again whenever the file changes (as Vault Agent or Nomad renew it).
+
+    Calling it gives the token, without surrounding white space. While the file is being replaced and cannot be
+    read, the last token is given; raises `OSError` when there never was one.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._lock = threading.Lock()
+        self._seen: tuple[int, int, int] | None = None
+        self._token = ""
+
+    def __repr__(self) -> str:
+        return f"TokenFile({str(self._path)!r})"
+
+    def __call__(self) -> str:
+        with self._lock:
+            try:
+                stat = self._path.stat()
+                seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+                if seen != self._seen:
+                    self._token = self._path.read_text(encoding="utf-8", errors="replace").strip()
+                    self._seen = seen
+            except OSError:
+                if self._seen is None:
+                    raise
+            return self._token
+
+
+TokenSource = str | TokenFile | Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """What every server's connection needs. Nothing is ever taken from the environment here.
+
+    Attributes:
+        address: `http://` or `https://`, host, port and, behind a proxy, a path.
+        token: the token, a `TokenFile`, or a callable that gives the current token; asked before each request.
+            The empty text means: send no token.
+        ca_cert: file of PEM certificates to trust; with `ca_path` empty too, the system's own are trusted.
+        ca_path: directory of PEM certificates, prepared by `openssl rehash`.
+        client_cert, client_key: PEM files for mutual TLS, both or none. Read again at each new connection.
+        tls_server_name: the name to send (SNI) and to expect in the certificate instead of the address's host.
+        skip_verify: do not verify the server's certificate. For experiments only.
+        timeout_seconds: how long the server may be silent before an answer counts as lost.
+        connect_timeout_seconds: how long setting up a connection may take.
+        retry_seconds: after a first failure, how long a call may go on trying; 0 means: never try again.
+        retry_attempts: how many times a call is made at most, the first included.
+        pool_size: open connections at most for ordinary calls: the number of worker threads.
+        long_pool_size: open connections at most for blocking queries and event streams.
+        max_answer_bytes: a longer answer is an error.
+    """
+
+    address: str
+    token: TokenSource = field(default="", repr=False)
+    ca_cert: str = ""
+    ca_path: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    tls_server_name: str = ""
+    skip_verify: bool = False
+    timeout_seconds: float = 30.0
+    connect_timeout_seconds: float = 5.0
+    retry_seconds: float = 10.0
+    retry_attempts: int = 4
+    pool_size: int = 16
+    long_pool_size: int = 16
+    max_answer_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaultConnection(Connection):
+    """A Vault or OpenBao server. `namespace` is sent as `X-Vault-Namespace`; empty means the root namespace."""
+
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NomadConnection(Connection):
+    """A Nomad server or agent.
+
+    Attributes:
+        region: sent with every request; empty means the region of the agent that answers.
+        heartbeat_seconds: how often the event stream is known to send something (Nomad: 30); a stream that is
+            silent for more than twice as long counts as cut.
+    """
+
+    region: str = ""
+    heartbeat_seconds: float = 30.0
+
+
+def check(connection: Connection, system: str) -> None:
+    """Raise `UsageError` for a connection that can never work; `system` is `vault` or `nomad`."""
+    name, variable = system.capitalize(), system.upper()
+    url = urlsplit(connection.address)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise UsageError(f"the address of {name} is not a URL", remedy=f"set {variable}_ADDR to http(s)://host:port")
+    if url.username is not None or url.password is not None:
+        raise UsageError(f"the address of {name} holds a user or password", remedy="give the token by itself")
+    if url.query or url.fragment:
+        raise UsageError(f"the address of {name} holds a query", remedy=f"set {variable}_ADDR to http(s)://host:port")
+    if bool(connection.client_cert) != bool(connection.client_key):
+        raise UsageError(
+            f"only one of client certificate and key is given for {name}",
+            remedy=f"set both {variable}_CLIENT_CERT and {variable}_CLIENT_KEY, or none",
+        )
+    for what, path, is_kind in (
+        ("CA certificate", connection.ca_cert, Path.is_file),
+        ("CA directory", connection.ca_path, Path.is_dir),
+        ("client certificate", connection.client_cert, Path.is_file),
+        ("client key", connection.client_key, Path.is_file),
+    ):
+        if path and not is_kind(Path(path)):
+            raise UsageError(f"the {what} for {name}, {path}, is not there", remedy="check the path")
+    if isinstance(connection, VaultConnection) and not _HEADER_TEXT.fullmatch(connection.namespace):
+        raise UsageError("the Vault namespace has odd characters", remedy="check VAULT_NAMESPACE")
+
+
+def current_token(source: TokenSource) -> str:
+    """The token of `source` now. Raises `OSError` or `ValueError`, neither of which holds the token."""
+    token = source if isinstance(source, str) else source()
+    if not _TOKEN.fullmatch(token):
+        raise ValueError("the token has characters that a header cannot carry")
+    return token

@@ -1,0 +1,384 @@
+"""Jobs, variables and events of Nomad, as `ports.Nomad` asks for them."""
+
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from nomad import api
+
+from secretbinding.adapters.connection import NomadConnection
+from secretbinding.adapters.nomad.events import EventStream
+from secretbinding.adapters.nomad.faults import judge
+from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
+from secretbinding.errors import NotFound, Rejected, ServiceError, UsageError
+from secretbinding.ports import Json, Registered, Variable, VariableMeta
+
+MAX_WAIT_SECONDS = 300.0
+"""Nomad cuts the wait of a blocking query down to this, then adds up to a sixteenth of it."""
+
+_DEFAULT_NAMESPACE = "default"
+_VARIABLE_PATH = re.compile(r"[a-zA-Z0-9\-_~/]{1,128}")
+_ENDPOINTS = re.compile(
+    r"/(evaluate|allocations|evaluations|periodic/force|plan|summary|dispatch|dispatch/payload|versions|revert"
+    r"|deployments|deployment|stable|scale|services|submission|actions|action|tag)$"
+)
+"""Ends of `/v1/job/...` that are endpoints. Nomad looks at the decoded path: a job whose ID ends so has no address."""
+
+
+class NomadAdapter:
+    """Fulfils `ports.Nomad`. Thread-safe: one for all workers. Every method raises `errors.ServiceError` subclasses.
+
+    Args:
+        connection: where and how; `UsageError` when it can never work.
+        on_call: told about each attempt, for metrics.
+    """
+
+    def __init__(self, connection: NomadConnection, *, on_call: OnCall | None = None) -> None:
+        self._connection = connection
+        self._transport = Transport(
+            connection, system="nomad", token_header="X-Nomad-Token", headers={}, judge=judge, on_call=on_call
+        )
+        self._region = connection.region
+        self._region_lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"NomadAdapter({self._transport!r})"
+
+    def close(self) -> None:
+        """Close idle connections. Open event streams are closed by themselves."""
+        self._transport.close()
+
+    def region(self) -> str:
+        """See `ports.Nomad`; raises `UsageError` when there are several regions and none is configured."""
+        with self._region_lock:
+            if not self._region:
+                call = Call("regions_list", "list regions")
+                regions = _list(self._api(api.Regions, call).get_regions(), call)
+                if len(regions) != 1:
+                    raise UsageError(
+                        f"Nomad has the regions {', '.join(map(str, regions))}, and none is chosen",
+                        remedy="set NOMAD_REGION to the one to work in",
+                    )
+                self._region = str(regions[0])
+            return self._region
+
+    def job(self, namespace: str, job_id: str) -> Json | None:
+        call = self._job_call("job_read", f"read job {job_id}", namespace, "read-job", absent="job not found")
+        try:
+            return _dict(self._api(api.Job, call).get_job(_address(job_id, call), namespace=namespace), call)
+        except NotFound:
+            return None
+
+    def submission(self, namespace: str, job_id: str, version: int) -> Json | None:
+        call = self._job_call(
+            "submission_read",
+            f"read the source of job {job_id} version {version}",
+            namespace,
+            "read-job",
+            absent="job source not found",
+        )
+        params = {"namespace": namespace, "version": version}
+        try:
+            return _dict(self._job_get(call, job_id, "submission", params), call)
+        except NotFound:
+            return None
+
+    def register(
+        self, job: Json, *, modify_index: int, submission: Json | None = None, preserve_counts: bool = False
+    ) -> Registered:
+        """See `ports.Nomad`. Never sent twice when the answer was lost: `Unreachable` then means "read again"."""
+        namespace = job.get("Namespace") or _DEFAULT_NAMESPACE
+        call = self._job_call(
+            "job_register", f"register job {job.get('ID')}", namespace, "submit-job", repeatable=False
+        )
+        request: Json = {"Job": job, "EnforceIndex": True, "JobModifyIndex": modify_index}
+        if submission is not None:
+            request["Submission"] = submission
+        if preserve_counts:
+            request["PreserveCounts"] = True
+        # python-nomad's register_job takes no namespace.
+        answer = self._api(api.Jobs, call).request(method="post", json=request, params={"namespace": namespace})
+        body = _dict(answer.json(), call)
+        return Registered(
+            evaluation=str(body.get("EvalID", "")),
+            job_modify_index=int(body.get("JobModifyIndex", 0)),
+            warnings=str(body.get("Warnings") or ""),
+        )
+
+    def plan(self, job: Json) -> Json:
+        namespace = job.get("Namespace") or _DEFAULT_NAMESPACE
+        job_id = str(job.get("ID", ""))
+        call = self._job_call("job_plan", f"plan job {job_id}", namespace, "submit-job")
+        request = {"Job": job, "Diff": True}
+        answer = self._api(api.Job, call).request(
+            quote(job_id, safe=""), "plan", method="post", json=request, params={"namespace": namespace}
+        )
+        return _dict(answer.json(), call)
+
+    def versions(self, namespace: str, job_id: str) -> Sequence[Json]:
+        call = self._job_call(
+            "versions_list", f"list versions of job {job_id}", namespace, "read-job", absent="job versions not found"
+        )
+        try:
+            body = _dict(self._job_get(call, job_id, "versions", {"namespace": namespace}), call)
+        except NotFound:
+            return ()
+        return sorted(_list(body.get("Versions") or [], call), key=_number("Version"), reverse=True)
+
+    def tag_version(self, namespace: str, job_id: str, version: int, name: str, description: str) -> None:
+        """See `ports.Nomad`; raises `Rejected` for a job ID with a slash, whose versions Nomad cannot tag."""
+        call = self._job_call("version_tag", f"tag version {version} of job {job_id}", namespace, "submit-job")
+        body = {"Version": version, "Description": description}
+        try:
+            self._tag(call, "post", namespace, job_id, name, body)
+        except NotFound as absent:
+            fault = absent
+        else:
+            return
+        raise Rejected(
+            f"Nomad has no address for the tags of job {job_id}",
+            system="nomad",
+            operation=call.text,
+            status=fault.status,
+            remedy="version tags need Nomad 1.9 or later and a job ID without a slash",
+        )
+
+    def untag_version(self, namespace: str, job_id: str, name: str) -> None:
+        call = self._job_call("version_untag", f"take tag {name} from job {job_id}", namespace, "submit-job")
+        try:
+            self._tag(call, "delete", namespace, job_id, name, None)
+        except NotFound:
+            return
+        except ServiceError as fault:
+            if f'tag "{name}" not found' not in fault.message and "invalid job tag endpoint" not in fault.message:
+                raise
+
+    def deployments(self, namespace: str, job_id: str) -> Sequence[Json]:
+        call = self._job_call("deployments_list", f"list deployments of job {job_id}", namespace, "read-job")
+        rows = _list(self._job_get(call, job_id, "deployments", {"namespace": namespace, "all": True}), call)
+        return sorted(rows, key=_number("CreateIndex"), reverse=True)
+
+    def allocations(self, namespace: str, job_id: str) -> Sequence[Json]:
+        call = self._job_call("allocations_list", f"list allocations of job {job_id}", namespace, "read-job")
+        jobs = self._api(api.Job, call)
+        return _list(jobs.get_allocations(quote(job_id, safe=""), all_=True, namespace=namespace), call)
+
+    def evaluations(self, namespace: str, job_id: str) -> Sequence[Json]:
+        call = self._job_call("evaluations_list", f"list evaluations of job {job_id}", namespace, "read-job")
+        jobs = self._api(api.Job, call)
+        return _list(jobs.get_evaluations(quote(job_id, safe=""), namespace=namespace), call)
+
+    def parse_hcl(self, text: str, variables: str = "") -> Json:
+        call = self._job_call("job_parse", "parse a job file", _DEFAULT_NAMESPACE, "parse-job")
+        request = {"JobHCL": text, "Variables": variables, "Canonicalize": True}
+        # python-nomad's parse knows no variables.
+        answer = self._api(api.Jobs, call).request("parse", method="post", json=request)
+        return _dict(answer.json(), call)
+
+    def list_variables(
+        self, namespace: str, prefix: str, *, index: int = 0, wait_seconds: float = 0.0
+    ) -> tuple[int, Sequence[VariableMeta]]:
+        """See `ports.Nomad`. The index is at least 1, so that it can be given back to block."""
+        call = self._variables_call("variables_list", f"list variables {prefix}*", namespace, f"{prefix}*", "list")
+        wait = min(wait_seconds, MAX_WAIT_SECONDS) if index > 0 else 0.0
+        params: dict[str, Any] = {"namespace": namespace, "prefix": prefix}
+        first = params | {"index": index, "wait": f"{round(wait * 1000)}ms"} if wait > 0 else params
+        answer = self._api(api.Variables, call, wait_seconds=wait * 17 / 16).request(method="get", params=first)
+        new_index = _index(answer)
+        rows = [_meta(row) for row in _list(answer.json(), call)]
+        while token := answer.headers.get("X-Nomad-NextToken"):
+            page = params | {"next_token": token}
+            answer = self._api(api.Variables, call).request(method="get", params=page)
+            rows += [_meta(row) for row in _list(answer.json(), call)]
+        return new_index, rows
+
+    def read_variable(self, namespace: str, path: str) -> Variable | None:
+        call = self._variable_call("variable_read", "read", namespace, path, absent="variable not found")
+        try:
+            return _variable(_dict(self._api(api.Variable, call).get_variable(path, namespace=namespace), call), call)
+        except NotFound:
+            return None
+
+    def write_variable(
+        self, namespace: str, path: str, items: Mapping[str, str], *, cas: int | None = None
+    ) -> Variable:
+        """See `ports.Nomad`. With `cas` never sent twice when the answer was lost."""
+        call = self._variable_call(
+            "variable_write", "write", namespace, path, repeatable=cas is None, hidden=tuple(items.values())
+        )
+        payload = {"Namespace": namespace, "Path": path, "Items": dict(items)}
+        body = self._api(api.Variable, call).create_variable(path, payload, namespace=namespace, cas=cas)
+        return _variable(_dict(body, call), call)
+
+    def delete_variable(self, namespace: str, path: str) -> None:
+        call = self._variable_call("variable_delete", "destroy", namespace, path)
+        try:
+            self._api(api.Variable, call).delete_variable(path, namespace=namespace)
+        except NotFound:
+            return
+
+    def list_jobs(self, namespace: str) -> Sequence[Json]:
+        """See `ports.Nomad`. An answer without rows says nothing about rights."""
+        call = self._job_call("jobs_list", "list jobs", namespace, "list-jobs")
+        return _list(self._api(api.Jobs, call).get_jobs(namespace=namespace), call)
+
+    def events(self, topics: Sequence[str], namespace: str, *, index: int = 0) -> EventStream:
+        """See `ports.Nomad`. The subscription is open when this returns; close it from any thread by `close()`."""
+        call = self._job_call("events", "stream events", namespace, "read-job", repeatable=False)
+        params: dict[str, Any] = {"namespace": namespace, "index": index, "topic": list(topics)}
+        if self._connection.region:
+            params["region"] = self._connection.region
+        response = self._transport.open(
+            call, "/v1/event/stream", params=params, quiet_seconds=2 * self._connection.heartbeat_seconds
+        )
+        return EventStream(self._transport, call, response, max_line_bytes=self._connection.max_answer_bytes)
+
+    def _api(self, kind: Callable[..., Any], call: Call, *, wait_seconds: float = 0.0) -> Any:
+        """One of python-nomad's API classes, bound to one call."""
+        session = _NomadSession(self._transport, call, wait_seconds)
+        return kind(address="", session=session, region=self._connection.region or None)
+
+    def _job_get(self, call: Call, job_id: str, what: str, params: Mapping[str, Any]) -> Any:
+        return self._api(api.Job, call).request(quote(job_id, safe=""), what, method="get", params=dict(params)).json()
+
+    def _tag(self, call: Call, method: str, namespace: str, job_id: str, name: str, body: Json | None) -> None:
+        self._api(api.Job, call).request(
+            quote(job_id, safe=""),
+            "versions",
+            quote(name, safe=""),
+            "tag",
+            method=method,
+            json=body,
+            params={"namespace": namespace},
+        )
+
+    def _job_call(
+        self, label: str, text: str, namespace: str, capability: str, *, repeatable: bool = True, absent: str = ""
+    ) -> Call:
+        return Call(
+            label,
+            text,
+            denied=f"the Nomad token may not {text} in namespace {namespace}, which needs capability `{capability}`",
+            grant=f'add `namespace "{namespace}" {{ capabilities = ["{capability}"] }}` to its policy',
+            repeatable=repeatable,
+            absent=absent,
+        )
+
+    def _variable_call(
+        self,
+        label: str,
+        capability: str,
+        namespace: str,
+        path: str,
+        *,
+        repeatable: bool = True,
+        absent: str = "",
+        hidden: tuple[str, ...] = (),
+    ) -> Call:
+        verb = label.removeprefix("variable_")
+        if not _VARIABLE_PATH.fullmatch(path):
+            raise Rejected(
+                f"{path!r} is not a path of a Nomad variable",
+                system="nomad",
+                operation=f"{verb} variable",
+                remedy="use at most 128 letters, digits and -_~/ in it",
+            )
+        return self._variables_call(
+            label, f"{verb} variable {path}", namespace, path, capability, repeatable, absent, hidden
+        )
+
+    def _variables_call(
+        self,
+        label: str,
+        text: str,
+        namespace: str,
+        path: str,
+        capability: str,
+        repeatable: bool = True,
+        absent: str = "",
+        hidden: tuple[str, ...] = (),
+    ) -> Call:
+        rule = f'namespace "{namespace}" {{ variables {{ path "{path}" {{ capabilities = ["{capability}"] }} }} }}'
+        return Call(
+            label,
+            text,
+            denied=f"the Nomad token may not {text} in namespace {namespace}, which needs capability `{capability}` on it",
+            grant=f"add `{rule}` to its policy",
+            repeatable=repeatable,
+            absent=absent,
+            hidden=hidden,
+        )
+
+
+class _NomadSession:
+    """What python-nomad's API classes use of a requests session, bound to one call."""
+
+    __slots__ = ("_call", "_transport", "_wait_seconds")
+
+    def __init__(self, transport: Transport, call: Call, wait_seconds: float) -> None:
+        self._transport = transport
+        self._call = call
+        self._wait_seconds = wait_seconds
+
+    def get(self, *, url: str, params: Mapping[str, Any], **_: object) -> Answer:
+        return self._transport.send(self._call, "GET", url, params=params, wait_seconds=self._wait_seconds)
+
+    def post(self, *, url: str, params: Mapping[str, Any], json: Any, **_: object) -> Answer:
+        return self._transport.send(self._call, "POST", url, params=params, body=json)
+
+    def put(self, *, url: str, params: Mapping[str, Any], json: Any, **_: object) -> Answer:
+        return self._transport.send(self._call, "PUT", url, params=params, body=json)
+
+    def delete(self, *, url: str, params: Mapping[str, Any], **_: object) -> Answer:
+        return self._transport.send(self._call, "DELETE", url, params=params)
+
+
+def _address(job_id: str, call: Call) -> str:
+    """The job ID as a URL segment. Raises `Rejected` for an ID that Nomad would take for an endpoint of another job."""
+    if _ENDPOINTS.search(job_id):
+        raise Rejected(
+            f"the ID of job {job_id} ends like an endpoint of Nomad's API, which cannot address it",
+            system="nomad",
+            operation=call.text,
+            remedy="give the job another ID",
+        )
+    return quote(job_id, safe="")
+
+
+def _number(key: str) -> Callable[[Json], int]:
+    return lambda row: int(row.get(key) or 0)
+
+
+def _index(answer: Answer) -> int:
+    text = answer.headers.get("X-Nomad-Index", "")
+    return max(1, int(text)) if text.isdigit() else 1
+
+
+def _dict(value: Any, call: Call) -> Json:
+    if isinstance(value, dict):
+        return value
+    raise unexpected("nomad", call, "JSON of another shape")
+
+
+def _list(value: Any, call: Call) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    raise unexpected("nomad", call, "JSON of another shape")
+
+
+def _meta(row: Mapping[str, Any]) -> VariableMeta:
+    return VariableMeta(namespace=row["Namespace"], path=row["Path"], modify_index=int(row["ModifyIndex"]))
+
+
+def _variable(body: Json, call: Call) -> Variable:
+    items = body.get("Items")
+    if not isinstance(items, dict) or "Path" not in body:
+        raise unexpected("nomad", call, "JSON of another shape")
+    return Variable(
+        namespace=str(body.get("Namespace", "")),
+        path=str(body["Path"]),
+        modify_index=int(body.get("ModifyIndex", 0)),
+        items=items,
+    )

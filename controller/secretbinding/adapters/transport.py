@@ -1,0 +1,367 @@
+"""The lean HTTP transport under hvac and python-nomad: pooled, verified, timed, retried, with typed errors only."""
+
+import json
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import stamina
+import urllib3
+from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, HTTPError, NewConnectionError
+
+from secretbinding.adapters.connection import Connection, check, current_token
+from secretbinding.adapters.reasons import describe, verification
+from secretbinding.errors import NoLeader, ServiceError, Unavailable, Unreachable, VaultSealed
+
+OnCall = Callable[[str, str, float, str], None]
+"""`(system, operation, seconds, outcome)`, called once for each attempt, from the calling thread. `operation` is the
+call's label, `outcome` is `Success` or the `reason` of the error: both from small fixed sets, fit for metric labels."""
+
+_TEXT_LIMIT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request is for, in words that may be shown.
+
+    Attributes:
+        label: from a small fixed set, such as `policy_write`; for metrics, so never a path.
+        text: what was asked, such as `write policy app`.
+        denied: the sentence for HTTP 403: who may not do what, and the capability that is missing.
+        grant: what to add to the token's policy.
+        repeatable: whether doing it twice is the same as doing it once.
+        anonymous: send no token.
+        absent: what the server's own 404 says, so that a proxy's 404 never looks like an absence; empty: anything.
+        hidden: secret values of the request; an error text of the server that repeats one is withheld.
+    """
+
+    label: str
+    text: str
+    denied: str = ""
+    grant: str = ""
+    repeatable: bool = True
+    anonymous: bool = False
+    absent: str = ""
+    hidden: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, in the shape that hvac and python-nomad know from requests. `body` is hidden from repr."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    system: str
+    call: Call
+
+    @property
+    def ok(self) -> bool:
+        return self.status_code < 400
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """The body's value. Raises `ServiceError` when it is not JSON."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            pass
+        raise unexpected(self.system, self.call, "something that is not JSON")
+
+
+Judge = Callable[[Call, int, str], ServiceError]
+"""`(call, status, text)` of an answer with status 400 or more: the error that it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An attempt that failed. `repeat` says that trying again is safe and may help."""
+
+    error: ServiceError
+    repeat: bool = False
+    retry_after_seconds: float | None = None
+
+
+def unexpected(system: str, call: Call, what: str) -> ServiceError:
+    """The error for an answer that a server of this kind never gives."""
+    return ServiceError(
+        f"{system.capitalize()} answered with {what} when asked to {call.text}",
+        system=system,
+        operation=call.text,
+        remedy=f"check that {system.upper()}_ADDR leads to {system.capitalize()} itself",
+    )
+
+
+class Transport:
+    """Sends requests to one server. Thread-safe; sockets are bounded by the two pool sizes.
+
+    Redirects are never followed: the token would go to whatever host the answer names.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        system: str,
+        token_header: str,
+        headers: Mapping[str, str],
+        judge: Judge,
+        on_call: OnCall | None = None,
+    ) -> None:
+        check(connection, system)
+        self._connection = connection
+        self._system = system
+        self._token_header = token_header
+        self._fixed_headers = dict(headers)
+        self._judge = judge
+        self._on_call = on_call
+        self._pool_timeout = max(1, round(connection.timeout_seconds))
+        self._prefix = urlsplit(connection.address).path.rstrip("/")
+        self._managers = [_manager(connection, size) for size in (connection.pool_size, connection.long_pool_size)]
+        self._short, self._long = (manager.connection_from_url(connection.address) for manager in self._managers)
+
+    def __repr__(self) -> str:
+        return f"Transport({self._system!r}, {self._connection.address!r})"
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        for manager in self._managers:
+            manager.clear()
+
+    def send(
+        self,
+        call: Call,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        body: Any = None,
+        wait_seconds: float = 0.0,
+    ) -> Answer:
+        """Send a request and give the answer, whose status is below 300.
+
+        `path` is already quoted; `body` becomes JSON unless it is None. With `wait_seconds` the server may hold back
+        its answer for so long (a blocking query): such a call is tried once.
+
+        Raises:
+            Unreachable: no answer, after what retries are safe.
+            ServiceError: or the subclass that the judge chose for the answer.
+        """
+        target = self._target(path, params)
+        payload = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        timeout = self._connection.timeout_seconds
+        outcome = self._attempt(call, method, target, payload, timeout + wait_seconds, long=wait_seconds > 0)
+        if isinstance(outcome, _Failure) and outcome.repeat and wait_seconds == 0:
+            outcome = self._retry(outcome, call, method, target, payload)
+        if isinstance(outcome, _Failure):
+            raise outcome.error
+        return outcome
+
+    def open(
+        self, call: Call, path: str, *, params: Mapping[str, Any], quiet_seconds: float
+    ) -> urllib3.BaseHTTPResponse:
+        """Open an endless answer, whose reads fail when the server is silent for `quiet_seconds`. Tried once.
+
+        The caller reads with `read1`, turns what that raises into an error with `lost`, and closes it.
+        """
+        started = time.perf_counter()
+        outcome = self._open(call, "GET", self._target(path, params), None, quiet_seconds, self._long)
+        if isinstance(outcome, urllib3.BaseHTTPResponse) and outcome.status != 200:
+            finished = self._finish(call, outcome)
+            strange = _Failure(unexpected(self._system, call, f"status {outcome.status}"))
+            outcome = finished if isinstance(finished, _Failure) else strange
+        self._count(call, started, outcome)
+        if isinstance(outcome, _Failure):
+            raise outcome.error
+        return outcome
+
+    def lost(self, call: Call, problem: Exception | None = None) -> Unreachable:
+        """The error for an answer that broke off; `problem` is what reading it raised."""
+        if problem is None:
+            return self._unreachable(call, "the connection was closed")
+        return self._unreachable(call, *describe(problem, self._system))
+
+    def _target(self, path: str, params: Mapping[str, Any] | None) -> str:
+        query = {key: _query_value(value) for key, value in (params or {}).items() if value is not None}
+        return f"{self._prefix}{path}?{urlencode(query, doseq=True)}" if query else f"{self._prefix}{path}"
+
+    def _retry(self, first: _Failure, call: Call, method: str, target: str, payload: bytes | None) -> Answer | _Failure:
+        deadline = time.monotonic() + self._connection.retry_seconds
+        failure = first
+
+        def decide(_: Exception) -> bool | float:
+            if not failure.repeat:
+                return False
+            pause = failure.retry_after_seconds
+            if pause is not None:
+                pause += random.uniform(0.0, 0.1 + pause / 10)
+            if time.monotonic() + (pause or 0.0) >= deadline:
+                return False
+            return True if pause is None else pause
+
+        try:
+            for attempt in stamina.retry_context(
+                on=decide,
+                attempts=self._connection.retry_attempts,
+                timeout=None,
+                wait_initial=0.1,
+                wait_max=2.0,
+                wait_jitter=0.3,
+            ):
+                with attempt:
+                    if attempt.num > 1:
+                        left = max(1.0, deadline - time.monotonic())
+                        seconds = min(self._connection.timeout_seconds, left)
+                        outcome = self._attempt(call, method, target, payload, seconds, long=False)
+                        if isinstance(outcome, Answer):
+                            return outcome
+                        failure = outcome
+                    raise failure.error
+        except ServiceError:
+            pass
+        failure.error.__traceback__ = None
+        return failure
+
+    def _attempt(
+        self, call: Call, method: str, target: str, payload: bytes | None, seconds: float, *, long: bool
+    ) -> Answer | _Failure:
+        started = time.perf_counter()
+        opened = self._open(call, method, target, payload, seconds, self._long if long else self._short)
+        outcome = opened if isinstance(opened, _Failure) else self._finish(call, opened)
+        self._count(call, started, outcome)
+        return outcome
+
+    def _open(
+        self,
+        call: Call,
+        method: str,
+        target: str,
+        payload: bytes | None,
+        seconds: float,
+        pool: urllib3.HTTPConnectionPool,
+    ) -> urllib3.BaseHTTPResponse | _Failure:
+        headers = dict(self._fixed_headers)
+        if payload is not None:
+            headers["Content-Type"] = "application/json"
+        if not call.anonymous:
+            try:
+                token = current_token(self._connection.token)
+            except (OSError, ValueError) as problem:
+                return _Failure(self._no_token(call, problem))
+            if token:
+                headers[self._token_header] = token
+        timeout = urllib3.Timeout(connect=self._connection.connect_timeout_seconds, read=seconds)
+        try:
+            return pool.urlopen(
+                method,
+                target,
+                body=payload,
+                headers=headers,
+                timeout=timeout,
+                pool_timeout=self._pool_timeout,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+        except (HTTPError, OSError) as problem:
+            unsent = isinstance(problem, NewConnectionError | ConnectTimeoutError)
+            hopeless = isinstance(problem, EmptyPoolError) or verification(problem) is not None
+            error = self._unreachable(call, *describe(problem, self._system))
+            return _Failure(error, repeat=(unsent or call.repeatable) and not hopeless)
+
+    def _finish(self, call: Call, response: urllib3.BaseHTTPResponse) -> Answer | _Failure:
+        limit = self._connection.max_answer_bytes
+        try:
+            body = response.read(limit + 1)
+        except (HTTPError, OSError) as problem:
+            response.close()
+            return _Failure(self.lost(call, problem), repeat=call.repeatable)
+        if len(body) > limit:
+            response.close()
+            return _Failure(unexpected(self._system, call, f"more than {limit} bytes"))
+        response.release_conn()
+        if response.status < 300:
+            return Answer(response.status, response.headers, body, self._system, call)
+        if response.status < 400:
+            return _Failure(self._redirected(call, response.status, response.headers.get("Location", "")))
+        error = self._judge(call, response.status, self._shown(call, body))
+        waits = isinstance(error, Unavailable) and not isinstance(error, VaultSealed)
+        unapplied = response.status == 429 or isinstance(error, NoLeader)
+        after = _seconds(response.headers.get("Retry-After")) if response.status in (429, 503) else None
+        return _Failure(error, repeat=waits and (call.repeatable or unapplied), retry_after_seconds=after)
+
+    def _count(self, call: Call, started: float, outcome: object) -> None:
+        if self._on_call is not None:
+            word = outcome.error.reason if isinstance(outcome, _Failure) else "Success"
+            self._on_call(self._system, call.label, time.perf_counter() - started, word)
+
+    def _shown(self, call: Call, body: bytes) -> str:
+        """The server's own words, unless they repeat a secret that was sent."""
+        text = body.decode("utf-8", "replace").strip()
+        try:
+            token = current_token(self._connection.token)
+        except (OSError, ValueError):
+            token = ""
+        for secret in (token, *call.hidden):
+            if secret and (secret in text or json.dumps(secret)[1:-1] in text):
+                return "(its text is withheld, since it repeats a value that was sent)"
+        return text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}..."
+
+    def _no_token(self, call: Call, problem: Exception) -> ServiceError:
+        why = f"cannot be read ({problem.strerror})" if isinstance(problem, OSError) else "holds odd characters"
+        return Unavailable(
+            f"the token for {self._system.capitalize()} {why}",
+            system=self._system,
+            operation=call.text,
+            remedy="check the token file and who may read it",
+        )
+
+    def _unreachable(self, call: Call, why: str, remedy: str = "") -> Unreachable:
+        return Unreachable(
+            f"no answer from {self._system.capitalize()} at {self._connection.address} ({why})",
+            system=self._system,
+            operation=call.text,
+            remedy=remedy or f"check that it runs and that {self._system.upper()}_ADDR is right",
+        )
+
+    def _redirected(self, call: Call, status: int, location: str) -> ServiceError:
+        host = urlsplit(location)
+        to = f"{host.scheme}://{host.netloc.rpartition('@')[2]}" if host.netloc else "another path"
+        return ServiceError(
+            f"{self._system.capitalize()} at {self._connection.address} redirects to {to}, which is not followed",
+            system=self._system,
+            operation=call.text,
+            status=status,
+            remedy=f"set {self._system.upper()}_ADDR to an address that answers by itself",
+        )
+
+
+def _manager(connection: Connection, size: int) -> urllib3.PoolManager:
+    options: dict[str, Any] = {}
+    if urlsplit(connection.address).scheme == "https":
+        options = {
+            "cert_reqs": "CERT_NONE" if connection.skip_verify else "CERT_REQUIRED",
+            "ca_certs": connection.ca_cert or None,
+            "ca_cert_dir": connection.ca_path or None,
+            "cert_file": connection.client_cert or None,
+            "key_file": connection.client_key or None,
+            "server_hostname": connection.tls_server_name or None,
+        }
+    return urllib3.PoolManager(num_pools=1, maxsize=size, block=True, **options)
+
+
+def _query_value(value: object) -> str | list[str]:
+    if isinstance(value, list):
+        return [str(each) for each in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _seconds(header: str | None) -> float | None:
+    """`Retry-After` in seconds; its date form is not worth a clock comparison and counts as absent."""
+    return float(header) if header is not None and header.strip().isdigit() else None

@@ -1,0 +1,290 @@
+"""Policies, JWT roles and KV metadata of Vault or OpenBao, as `ports.Vault` asks for them."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from hvac.api.auth_methods import JWT
+from hvac.api.secrets_engines import KvV2
+from hvac.api.system_backend import Health, Policies
+
+from secretbinding.adapters.connection import VaultConnection
+from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
+from secretbinding.adapters.vault.faults import NO_ROUTE, judge
+from secretbinding.errors import Denied, NotFound, Rejected
+from secretbinding.ports import Json, KvMetadata, KvVersion, VaultHealth
+
+_VERBS = {"read": "read", "list": "list", "update": "write", "create": "write", "delete": "delete"}
+_UNKNOWN_ENGINE_SECONDS = 30.0
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class VaultAdapter:
+    """Fulfils `ports.Vault`. Thread-safe: one for all workers. Every method raises `errors.ServiceError` subclasses.
+
+    Args:
+        connection: where and how; `UsageError` when it can never work.
+        on_call: told about each attempt, for metrics.
+        engine_seconds: how long the kind of a KV mount is remembered.
+        now: the clock that decides whether a `deletion_time` has come.
+    """
+
+    def __init__(
+        self,
+        connection: VaultConnection,
+        *,
+        on_call: OnCall | None = None,
+        engine_seconds: float = 300.0,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        headers = {"X-Vault-Request": "true"}
+        if connection.namespace:
+            headers["X-Vault-Namespace"] = connection.namespace
+        self._where = f" in namespace {connection.namespace}" if connection.namespace else ""
+        self._transport = Transport(
+            connection, system="vault", token_header="X-Vault-Token", headers=headers, judge=judge, on_call=on_call
+        )
+        self._engine_seconds = engine_seconds
+        self._now = now
+        self._engines: dict[str, tuple[float, str | None]] = {}
+        self._engines_lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"VaultAdapter({self._transport!r})"
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._transport.close()
+
+    def health(self) -> VaultHealth:
+        call = Call("health", "read its health", anonymous=True)
+        body = Health(adapter=self._hvac(call)).read_health_status(
+            standby_ok=True,
+            active_code=200,
+            standby_code=200,
+            dr_secondary_code=200,
+            performance_standby_code=200,
+            sealed_code=200,
+            uninit_code=200,
+            method="GET",
+        )
+        health = _mapping(body, call)
+        return VaultHealth(
+            initialized=bool(health.get("initialized")),
+            sealed=bool(health.get("sealed")),
+            standby=bool(health.get("standby")),
+            version=str(health.get("version", "")),
+            cluster=str(health.get("cluster_name", "")),
+        )
+
+    def read_policy(self, name: str) -> str | None:
+        call = self._call("policy_read", f"read policy {name}", f"sys/policies/acl/{name}", "read")
+        try:
+            body = Policies(adapter=self._hvac(call)).read_acl_policy(name)
+        except NotFound:
+            return None
+        return str(_data(body, call).get("policy", ""))
+
+    def write_policy(self, name: str, text: str) -> None:
+        call = self._call("policy_write", f"write policy {name}", f"sys/policies/acl/{name}", "update")
+        # hvac quotes the name in every policy method but this one.
+        Policies(adapter=self._hvac(call)).create_or_update_acl_policy(quote(name), text)
+
+    def delete_policy(self, name: str) -> None:
+        call = self._call("policy_delete", f"delete policy {name}", f"sys/policies/acl/{name}", "delete")
+        try:
+            Policies(adapter=self._hvac(call)).delete_acl_policy(name)
+        except NotFound:
+            return
+
+    def list_policies(self) -> Sequence[str]:
+        call = self._call("policy_list", "list policies", "sys/policies/acl", "list")
+        try:
+            return _keys(Policies(adapter=self._hvac(call)).list_acl_policies(), call)
+        except NotFound:
+            return ()
+
+    def read_jwt_role(self, mount: str, name: str) -> Json | None:
+        mount = mount.strip("/")
+        call = self._call("role_read", f"read role {name} of {mount}", f"auth/{mount}/role/{name}", "read")
+        try:
+            return _data(JWT(adapter=self._hvac(call)).read_role(name, path=mount), call)
+        except NotFound:
+            return None
+
+    def write_jwt_role(self, mount: str, name: str, body: Json) -> None:
+        mount = mount.strip("/")
+        path = f"auth/{mount}/role/{name}"
+        call = self._call("role_write", f"write role {name} of {mount}", path, "create", "update")
+        try:
+            # hvac's create_role insists on redirect URIs and adds fields of its own.
+            self._hvac(call).post(url=f"/v1/{quote(path)}", json=body)
+            return
+        except NotFound:
+            pass
+        raise self._no_mount(call, f"no auth method is enabled at {mount}", f"enable jwt auth at {mount} (bootstrap)")
+
+    def delete_jwt_role(self, mount: str, name: str) -> None:
+        mount = mount.strip("/")
+        call = self._call("role_delete", f"delete role {name} of {mount}", f"auth/{mount}/role/{name}", "delete")
+        try:
+            JWT(adapter=self._hvac(call)).delete_role(name, path=mount)
+        except NotFound:
+            return
+
+    def list_jwt_roles(self, mount: str) -> Sequence[str]:
+        mount = mount.strip("/")
+        call = self._call("role_list", f"list roles of {mount}", f"auth/{mount}/role", "list")
+        try:
+            return _keys(JWT(adapter=self._hvac(call)).list_roles(path=mount), call)
+        except NotFound:
+            return ()
+
+    def kv_engine(self, mount: str) -> str | None:
+        """`v1`, `v2` or None; remembered for `engine_seconds`, None for half a minute at most."""
+        mount = mount.strip("/")
+        with self._engines_lock:
+            until, engine = self._engines.get(mount, (0.0, None))
+        if time.monotonic() < until:
+            return engine
+        engine = self._ask_engine(mount)
+        seconds = self._engine_seconds if engine else min(self._engine_seconds, _UNKNOWN_ENGINE_SECONDS)
+        with self._engines_lock:
+            self._engines[mount] = (time.monotonic() + seconds, engine)
+        return engine
+
+    def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
+        """See `ports.Vault`; raises `NotFound` when nothing is mounted at `mount`."""
+        mount = mount.strip("/")
+        call = self._call("kv_metadata_read", f"read metadata of {mount}/{path}", f"{mount}/metadata/{path}", "read")
+        try:
+            body = KvV2(adapter=self._hvac(call)).read_secret_metadata(path, mount_point=mount)
+        except NotFound as absent:
+            self._check_mounted(absent, call, mount)
+            return None
+        data = _data(body, call)
+        now = self._now()
+        versions = {
+            int(number): _version(int(number), each, now) for number, each in (data.get("versions") or {}).items()
+        }
+        return KvMetadata(
+            current=int(data.get("current_version", 0)),
+            versions=versions,
+            max_versions=int(data.get("max_versions", 0)),
+            oldest=int(data.get("oldest_version", 0)),
+        )
+
+    def kv_fields(self, mount: str, path: str, version: int) -> Mapping[str, Any] | None:
+        """See `ports.Vault`; raises `NotFound` when nothing is mounted at `mount`."""
+        mount = mount.strip("/")
+        subkeys = f"{mount}/subkeys/{path}"
+        call = self._call("kv_subkeys_read", f"read field names of {mount}/{path}", subkeys, "read")
+        try:
+            body = self._hvac(call).get(url=f"/v1/{quote(subkeys)}", params={"version": version})
+        except NotFound as absent:
+            self._check_mounted(absent, call, mount)
+            return None
+        return _mapping(_data(body, call).get("subkeys") or {}, call)
+
+    def _ask_engine(self, mount: str) -> str | None:
+        path = f"sys/internal/ui/mounts/{mount}"
+        call = self._call("mount_read", f"read the kind of mount {mount}", path, "read")
+        try:
+            data = _data(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
+        except (Denied, NotFound):
+            return None
+        if data.get("type") not in ("kv", "generic"):
+            return None
+        return "v2" if (data.get("options") or {}).get("version") == "2" else "v1"
+
+    def _check_mounted(self, absent: NotFound, call: Call, mount: str) -> None:
+        if NO_ROUTE in absent.message:
+            raise self._no_mount(
+                call, f"no secrets engine is mounted at {mount}", "enable it, or correct the binding's mount"
+            ) from None
+
+    def _no_mount(self, call: Call, message: str, remedy: str) -> NotFound:
+        return NotFound(f"{message}{self._where}", system="vault", operation=call.text, status=404, remedy=remedy)
+
+    def _call(self, label: str, text: str, path: str, *capabilities: str) -> Call:
+        if _CONTROL.search(path) or any(segment in ("", ".", "..") for segment in path.split("/")):
+            raise Rejected(
+                f"{path!r} is not a path in Vault",
+                system="vault",
+                operation=label,
+                remedy="take out empty segments, dots and control characters",
+            )
+        needs = " and ".join(f"`{capability}`" for capability in capabilities)
+        listed = ", ".join(f'"{capability}"' for capability in capabilities)
+        noun = "capability" if len(capabilities) == 1 else "capabilities"
+        verb = "update" if capabilities == ("update",) else _VERBS[capabilities[0]]
+        return Call(
+            label,
+            text,
+            denied=f"the Vault token may not {verb} {path}{self._where}, which needs {noun} {needs}",
+            grant=f'add `path "{path}" {{ capabilities = [{listed}] }}` to its policy',
+        )
+
+    def _hvac(self, call: Call) -> "_HvacAdapter":
+        return _HvacAdapter(self._transport, call)
+
+
+class _HvacAdapter:
+    """What hvac's API classes call, bound to one call: gives the JSON of an answer, or the answer if there is none."""
+
+    __slots__ = ("_call", "_transport")
+
+    def __init__(self, transport: Transport, call: Call) -> None:
+        self._transport = transport
+        self._call = call
+
+    def get(self, url: str, params: Mapping[str, Any] | None = None, **_: object) -> Any:
+        return self._send("GET", url, params, None)
+
+    def list(self, url: str, **_: object) -> Any:
+        # As Vault's own client does: proxies do not know the method LIST.
+        return self._send("GET", url, {"list": "true"}, None)
+
+    def post(self, url: str, json: Any = None, **_: object) -> Any:
+        return self._send("POST", url, None, json)
+
+    def put(self, url: str, json: Any = None, **_: object) -> Any:
+        return self._send("PUT", url, None, json)
+
+    def delete(self, url: str, **_: object) -> Any:
+        return self._send("DELETE", url, None, None)
+
+    def _send(self, method: str, url: str, params: Mapping[str, Any] | None, body: Any) -> Any:
+        answer: Answer = self._transport.send(self._call, method, url, params=params, body=body)
+        return answer.json() if answer.body else answer
+
+
+def _version(number: int, body: Mapping[str, Any], now: datetime) -> KvVersion:
+    deletion = str(body.get("deletion_time") or "")
+    return KvVersion(
+        number=number,
+        created=str(body.get("created_time", "")),
+        deleted=bool(deletion) and datetime.fromisoformat(deletion) <= now,
+        destroyed=bool(body.get("destroyed")),
+    )
+
+
+def _mapping(value: Any, call: Call) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise unexpected("vault", call, "JSON of another shape")
+
+
+def _data(body: Any, call: Call) -> dict[str, Any]:
+    return _mapping(_mapping(body, call).get("data"), call)
+
+
+def _keys(body: Any, call: Call) -> Sequence[str]:
+    keys = _data(body, call).get("keys")
+    if isinstance(keys, list):
+        return tuple(str(key) for key in keys)
+    raise unexpected("vault", call, "JSON of another shape")

@@ -1,0 +1,62 @@
+"""Which error an answer of Vault or OpenBao is."""
+
+import json
+
+from secretbinding.adapters.transport import Call, unexpected
+from secretbinding.errors import Denied, NotFound, Rejected, ServiceError, Unavailable, VaultSealed
+
+NO_ROUTE = "no handler for route"
+"""What Vault's 404 says when nothing is mounted at the path; any other 404 means that the thing is not there."""
+
+
+def judge(call: Call, status: int, text: str) -> ServiceError:
+    """The error for a Vault answer with the given status and body (`{"errors": [...]}`)."""
+    said = _errors(text)
+    says = f"; Vault says: {said}" if said else ""
+    about = {"system": "vault", "operation": call.text}
+    if status in (401, 403):
+        return Denied(
+            call.denied or f"the Vault token may not {call.text}",
+            **about,
+            status=status,
+            remedy=f"{call.grant or 'extend its policy'}, or check that the token has not expired",
+        )
+    if status == 404:
+        if not _is_vaults(text):
+            return unexpected("vault", call, "a 404 that is not Vault's own")
+        return NotFound(f"Vault does not have what it takes to {call.text}{says}", **about, status=status)
+    if status == 503 and ("sealed" in said or "not initialized" in said):
+        return VaultSealed(
+            f"Vault is sealed or not initialized, so it cannot {call.text}",
+            **about,
+            status=status,
+            remedy="unseal it (vault operator unseal); nothing is lost meanwhile",
+        )
+    if status == 429:
+        return Unavailable(
+            f"Vault has too many requests to {call.text}", **about, status=status, remedy="raise its rate limit quota"
+        )
+    if status == 412 or status >= 500:
+        return Unavailable(
+            f"Vault cannot {call.text} now (HTTP {status}){says}", **about, status=status, remedy="see Vault's log"
+        )
+    if status == 400 and "HTTP request to an HTTPS server" in text:
+        return Rejected("Vault speaks TLS at this address", **about, status=status, remedy="use https:// in VAULT_ADDR")
+    return Rejected(f"Vault refused to {call.text} (HTTP {status}){says}", **about, status=status)
+
+
+def _errors(text: str) -> str:
+    try:
+        errors = json.loads(text)["errors"]
+        return "; ".join(str(error).strip() for error in errors)
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _is_vaults(text: str) -> bool:
+    """Whether a 404's body has Vault's shape: `errors`, or `data` (a deleted version's metadata)."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(body, dict) and ("errors" in body or "data" in body)

@@ -1,0 +1,105 @@
+"""The values that the decisions about one workload take and give."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from secretbinding.kinds.base import Fault, SecretState
+from secretbinding.models.binding import SecretBinding
+from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.ports import Json
+from secretbinding.render.policy import PolicyDocument
+from secretbinding.rotation import FailedState, SecretDecision
+
+
+@dataclass(frozen=True, slots=True)
+class BindingInput:
+    """One binding as a source gave it.
+
+    Attributes:
+        binding: None for a manifest that does not validate; then its share stays as it is.
+        frozen: why the share stays as it is (suspended, invalid, refused); None for one that is to be made true.
+        deleting: the share is to be taken out, and its policy and roles deleted.
+        rotate_requested_at: when somebody last asked for a roll.
+        generation: the source's number of the specification, for the status.
+    """
+
+    key: BindingKey
+    binding: SecretBinding | None
+    frozen: Fault | None = None
+    deleting: bool = False
+    rotate_requested_at: datetime | None = None
+    generation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy as it is in Vault: the text, and what it says of itself when it is ours."""
+
+    text: str
+    document: PolicyDocument | None
+    intact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One workload as it is, on both sides.
+
+    Attributes:
+        region: the region's real name, "" when unknown.
+        job: as `GET /v1/job/<id>` gave it, None when there is none.
+        job_fault: set when the job could not be read; then nothing is concluded about it.
+        versions, deployments, allocations: as Nomad gave them; versions are empty when they were not read.
+        policies: by name; None for one that is not there.
+        roles: by name; None for one that is not there.
+        secrets: by binding and secret name.
+        purged_at_risk: the job is gone, but tasks of it may still be running.
+    """
+
+    workload: WorkloadKey
+    region: str = ""
+    job: Json | None = None
+    versions: Sequence[Json] = ()
+    deployments: Sequence[Json] = ()
+    allocations: Sequence[Json] = ()
+    policies: Mapping[str, Policy | None] = field(default_factory=dict)
+    roles: Mapping[str, Json | None] = field(default_factory=dict)
+    secrets: Mapping[tuple[BindingKey, str], SecretState] = field(default_factory=dict)
+    purged_at_risk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BindingResult:
+    """What was decided for one binding.
+
+    `fault` stands for the whole binding: what it has in the job stays, nothing new is put in.
+    """
+
+    key: BindingKey
+    fault: Fault | None = None
+    secrets: tuple[SecretDecision, ...] = ()
+    policy: str = ""
+    roles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What one workload should be.
+
+    Attributes:
+        job: the job to have; None when the job is not to be touched.
+        policies: documents by name.
+        roles: bodies by name.
+        results: by binding.
+        held: the failed state that is wanted but not tried again; None when there is none.
+        clean: every share in the job is what its binding asks for, so that surplus rights may go.
+        owned: policies and roles that may be deleted once nothing needs them.
+    """
+
+    job: Json | None
+    policies: Mapping[str, PolicyDocument]
+    roles: Mapping[str, dict[str, Any]]
+    results: Mapping[BindingKey, BindingResult]
+    held: FailedState | None = None
+    clean: bool = True

@@ -1,0 +1,218 @@
+"""A real Nomad agent, server and client in one, on loopback, for the demo and the tests."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import urllib3
+
+from secretbinding.devstack.api import Api, ApiError, quoted
+from secretbinding.devstack.openbao import JWT_MOUNT
+from secretbinding.devstack.processes import ManagedProcess, ProcessError, free_ports, wait_until
+
+_NO_FINGERPRINT = "env_aws,env_gce,env_azure,env_digitalocean,consul,cni"
+"""Cloud metadata addresses are not there to be asked, and neither is Consul; asking delays the start by seconds."""
+
+
+def find_nomad() -> str | None:
+    """The program `nomad` on PATH."""
+    return shutil.which("nomad")
+
+
+class NomadAgent:
+    """A running agent. Its state survives `restart`, not `stop`.
+
+    Attributes:
+        address: `http://127.0.0.1:<port>`; the same after a restart.
+        token: the management token when ACLs are enabled, else empty.
+        api: requests with that token.
+    """
+
+    kind = "nomad"
+    region = "global"
+
+    def __init__(
+        self, directory: Path, *, vault_address: str, acl: bool = False, program: str | None = None
+    ) -> None:
+        found = program or find_nomad()
+        if found is None:
+            raise ProcessError("no `nomad` on PATH: use the simulator, or install Nomad")
+        self._program = found
+        self._directory = directory
+        self._vault_address = vault_address
+        self._acl = acl
+        self.token = ""
+        self.address = ""
+        self.api = Api("")
+        self._process: ManagedProcess | None = None
+        self._client = False
+
+    @property
+    def log_path(self) -> Path:
+        return self._directory / "nomad.log"
+
+    @property
+    def data_dir(self) -> Path:
+        return self._directory / "data"
+
+    def start(self, *, timeout_seconds: float = 60.0) -> "NomadAgent":
+        """Start on free ports and wait until the node is ready and eligible. Raises `ProcessError`."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        for attempt in range(3):
+            http, rpc, serf = free_ports(3)
+            self.address = f"http://127.0.0.1:{http}"
+            self.api = Api(self.address)
+            try:
+                # A client that registers before the server has made its keyring waits 15 s before it tries again.
+                # So the server runs alone until it serves its keys.
+                self._write_config(http, rpc, serf, client=False)
+                self._run(timeout_seconds)
+                self._write_config(http, rpc, serf, client=True)
+                self.restart(timeout_seconds=timeout_seconds)
+            except ProcessError:
+                if attempt == 2:
+                    raise
+            else:
+                break
+        return self
+
+    def restart(self, *, timeout_seconds: float = 60.0) -> None:
+        """Kill the agent without warning and start it again with the same data; tasks go on meanwhile."""
+        if self._process is None:
+            raise ProcessError("the Nomad agent is not running")
+        self._process.kill()
+        self._run(timeout_seconds)
+
+    def stop(self) -> None:
+        """Purge all jobs, wait for their tasks to end, stop the agent, and leave nothing behind."""
+        if self._process is None:
+            return
+        if self._process.running:
+            with contextlib.suppress(ApiError, TimeoutError, urllib3.exceptions.HTTPError):
+                self._purge_jobs()
+        self._process.stop(grace_seconds=15.0)
+        self._process = None
+        _kill_leftovers(self.data_dir)
+
+    def __enter__(self) -> "NomadAgent":
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _write_config(self, http: int, rpc: int, serf: int, *, client: bool) -> None:
+        self._client = client
+        config: dict[str, Any] = {
+            "data_dir": str(self.data_dir),
+            "bind_addr": "127.0.0.1",
+            "ports": {"http": http, "rpc": rpc, "serf": serf},
+            "advertise": {"http": "127.0.0.1", "rpc": "127.0.0.1", "serf": "127.0.0.1"},
+            "server": {"enabled": True, "bootstrap_expect": 1, "raft_multiplier": 1},
+            "client": {
+                "enabled": client,
+                "options": {"fingerprint.denylist": _NO_FINGERPRINT, "driver.allowlist": "raw_exec,exec,mock_driver"},
+                # Together with leave_on_terminate: a SIGTERM, also the one sent when our parent dies, ends the tasks.
+                "drain_on_shutdown": {"deadline": "5s", "force": True},
+                "gc_interval": "1h",
+            },
+            "leave_on_terminate": True,
+            "plugin": [{"raw_exec": [{"config": [{"enabled": True}]}]}],
+            "vault": {"enabled": True, "address": self._vault_address, "jwt_auth_backend_path": JWT_MOUNT},
+            "ui": {"enabled": False},
+            "acl": {"enabled": self._acl},
+            "disable_update_check": True,
+            "limits": {"http_max_conns_per_client": 0, "rpc_max_conns_per_client": 0},
+        }
+        (self._directory / "nomad.json").write_text(json.dumps(config, indent=2))
+
+    def _run(self, timeout_seconds: float) -> None:
+        env = {"PATH": os.environ.get("PATH", ""), "HOME": str(self._directory)}
+        argv = [self._program, "agent", f"-config={self._directory / 'nomad.json'}"]
+        process = ManagedProcess(
+            "nomad", argv, log_path=self.log_path, env=env, cwd=self._directory, death_signal=signal.SIGTERM
+        )
+        try:
+            process.wait_ready(self._keys_served, timeout_seconds=timeout_seconds)
+            self._bootstrap(timeout_seconds)
+            if self._client:
+                process.wait_ready(self._node_ready, timeout_seconds=timeout_seconds)
+        except BaseException:
+            process.stop()
+            raise
+        self._process = process
+
+    def _bootstrap(self, timeout_seconds: float) -> None:
+        if not self._acl or self.token:
+            return
+        secret = str(uuid.uuid4())
+
+        def bootstrapped() -> bool:
+            return self.api.put("/v1/acl/bootstrap", {"BootstrapSecret": secret}).status == 200
+
+        try:
+            wait_until(bootstrapped, timeout_seconds=timeout_seconds, what="the ACL bootstrap")
+        except TimeoutError as error:
+            raise ProcessError(str(error)) from error
+        self.token = secret
+        self.api = Api(self.address, {"X-Nomad-Token": secret})
+
+    def _keys_served(self) -> bool:
+        try:
+            answer = self.api.get("/.well-known/jwks.json")
+        except urllib3.exceptions.HTTPError:
+            return False
+        return answer.status == 200 and bool(answer.json()["keys"])
+
+    def _node_ready(self) -> bool:
+        try:
+            answer = self.api.get("/v1/nodes")
+        except urllib3.exceptions.HTTPError:
+            return False
+        return answer.status == 200 and any(
+            node["Status"] == "ready" and node["SchedulingEligibility"] == "eligible" for node in answer.json()
+        )
+
+    def _purge_jobs(self) -> None:
+        for job in self.api.get("/v1/jobs", namespace="*").expect(200).json():
+            self.api.delete(f"/v1/job/{quoted(job['ID'])}", purge="true", namespace=job["Namespace"])
+
+        def none_left() -> bool:
+            allocations = self.api.get("/v1/allocations", namespace="*").expect(200).json()
+            return not any(one["ClientStatus"] in ("running", "pending") for one in allocations)
+
+        wait_until(none_left, timeout_seconds=15.0, what="the end of all allocations")
+        self.api.put("/v1/system/gc")
+
+
+def _kill_leftovers(data_dir: Path) -> None:
+    """Kill executors and tasks of this data directory, and detach what Nomad mounted in it."""
+    marker = os.fsencode(str(data_dir.resolve()))
+    for _ in range(3):
+        found = False
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            with contextlib.suppress(OSError):
+                environ = (entry / "environ").read_bytes()
+                command = (entry / "cmdline").read_bytes()
+                if b"NOMAD_ALLOC_DIR=" + marker in environ or (b"\0executor\0" in command and marker in command):
+                    found = True
+                    os.kill(int(entry.name), signal.SIGKILL)
+        if not found:
+            break
+        time.sleep(0.1)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            target = line.split(" ")[1].replace("\\040", " ")
+            if os.fsencode(target).startswith(marker + b"/"):
+                subprocess.run(["umount", "-l", target], check=False, capture_output=True)

@@ -1,0 +1,175 @@
+"""Child processes of the development stack: start, wait until ready, stop with all their children, leave no orphan."""
+
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+try:
+    _LIBC: ctypes.CDLL | None = ctypes.CDLL(None, use_errno=True)
+except OSError:
+    _LIBC = None
+
+
+class ProcessError(RuntimeError):
+    """A child process did not start, ended early, or was not ready in time. The text names it and its log file."""
+
+
+class _Spawner:
+    """Starts all children from one thread that lives as long as this process.
+
+    The kernel sends the parent-death signal when the *thread* that started a child ends, so a child started by a
+    short-lived thread would be killed too early.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._queue: queue.SimpleQueue[tuple[Callable[[], subprocess.Popen[bytes]], Future[subprocess.Popen[bytes]]]]
+
+    def _run(self) -> None:
+        while True:
+            start, future = self._queue.get()
+            try:
+                future.set_result(start())
+            except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it
+                future.set_exception(error)
+
+    def start(self, call: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._pid != os.getpid():
+                self._queue = queue.SimpleQueue()
+                threading.Thread(target=self._run, name="spawner", daemon=True).start()
+                self._pid = os.getpid()
+        future: Future[subprocess.Popen[bytes]] = Future()
+        self._queue.put((call, future))
+        return future.result()
+
+
+_SPAWNER = _Spawner()
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.STDOUT,
+    death_signal: signal.Signals = signal.SIGKILL,
+) -> subprocess.Popen[bytes]:
+    """Start a child in a session (and process group) of its own; it gets `death_signal` when this process dies.
+
+    `stdout` and `stderr` are file descriptors. Raises OSError when the program cannot be started.
+    """
+
+    def in_child() -> None:
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+
+    return _SPAWNER.start(
+        lambda: subprocess.Popen(  # noqa: PLW1509 - only a preloaded C function is called in the child
+            list(argv),
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+            preexec_fn=in_child if _LIBC is not None else None,
+        )
+    )
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to the process group that `spawn` gave the child; no such group is success."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback TCP ports that were free a moment ago, all different."""
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for _ in range(count):
+            sock = stack.enter_context(socket.socket())
+            sock.bind(("127.0.0.1", 0))
+            ports.append(int(sock.getsockname()[1]))
+        return ports
+
+
+def wait_until(
+    condition: Callable[[], bool], *, timeout_seconds: float, interval_seconds: float = 0.05, what: str = "condition"
+) -> None:
+    """Poll until `condition` is true. Raises TimeoutError that names `what`."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come true within {timeout_seconds:g} s")
+        time.sleep(interval_seconds)
+
+
+class ManagedProcess:
+    """One server process that writes its output to `log_path`."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        log_path: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        death_signal: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        self.name = name
+        self.log_path = log_path
+        with log_path.open("ab") as log:
+            self._popen = spawn(argv, env=env, cwd=cwd, stdout=log.fileno(), death_signal=death_signal)
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None
+
+    def wait_ready(self, ready: Callable[[], bool], *, timeout_seconds: float) -> None:
+        """Wait until `ready` is true. Raises `ProcessError` when the process ends or the time is over."""
+
+        def condition() -> bool:
+            if not self.running:
+                code = self._popen.returncode
+                raise ProcessError(f"{self.name} ended with exit code {code} while starting; see {self.log_path}")
+            return ready()
+
+        try:
+            wait_until(condition, timeout_seconds=timeout_seconds)
+        except TimeoutError:
+            raise ProcessError(
+                f"{self.name} was not ready after {timeout_seconds:g} s; see {self.log_path}"
+            ) from None
+
+    def kill(self) -> None:
+        """SIGKILL to the whole process group, and reap it."""
+        signal_group(self.pid, signal.SIGKILL)
+        self._popen.wait()
+
+    def stop(self, *, grace_seconds: float = 10.0) -> None:
+        """SIGTERM, then SIGKILL after the grace, to the whole process group. Stopping twice is allowed."""
+        if self.running:
+            signal_group(self.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._popen.wait(grace_seconds)
+        self.kill()

@@ -1,0 +1,192 @@
+"""Our mark inside a template's text, and what a job says of itself through its marks."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from secretbinding.kinds.base import Pin
+from secretbinding.models.key import BindingKey
+from secretbinding.naming import Owner, mark_json, owner_fields, owner_of, read_mark_json, stable_digest
+from secretbinding.ports import Json
+from secretbinding.render.template import TemplateBlock
+
+_NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What one template of ours says of itself.
+
+    Attributes:
+        owner: the binding it belongs to.
+        slot: what it is for (see `render.template.TemplateBlock.slot`).
+        want: digest of its meaning; equal digests mean that nothing has to change.
+        body: digest of the block as it was written; another one means that somebody edited it.
+        of: digest of which secret it reads (`render.template.secret_identity`).
+        pin: the version it reads, None when it reads none.
+        adds: what else we put into the task: `identity`.
+        keeps: how many of the constraints that Nomad's server would add the group had of its own.
+    """
+
+    owner: Owner
+    slot: str
+    want: str
+    body: str
+    of: str = ""
+    pin: Pin | None = None
+    adds: tuple[str, ...] = ()
+    keeps: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A marked template where it stands in a job. `intact` is False when it was edited by somebody else."""
+
+    group: str
+    task: str
+    mark: Mark
+    template: Json
+    intact: bool
+
+    @property
+    def key(self) -> BindingKey:
+        return self.mark.owner.key
+
+
+def render_block(block: TemplateBlock, owner: Owner, adds: tuple[str, ...], keeps: tuple[int, int]) -> Json:
+    """The template in the shape of Nomad's API (`Templates[]`), mark included."""
+    left, right = block.delimiters
+    template: Json = {
+        "SourcePath": "",
+        "DestPath": block.destination,
+        "EmbeddedTmpl": block.body,
+        "ChangeMode": block.change.mode,
+        "ChangeSignal": block.change.signal,
+        "ChangeScript": dict(block.change.script) if block.change.script is not None else None,
+        "Splay": int(block.change.splay_seconds * _NANOSECONDS),
+        "Perms": block.perms,
+        "Uid": block.uid if block.uid >= 0 else None,
+        "Gid": block.gid if block.gid >= 0 else None,
+        "LeftDelim": left,
+        "RightDelim": right,
+        "Envvars": block.env,
+        "VaultGrace": 0,
+        "Wait": None,
+        "ErrMissingKey": True,
+        "Once": block.once,
+    }
+    fields: dict[str, Any] = {
+        **owner_fields(owner),
+        "slot": block.slot,
+        "want": stable_digest(block.meaning()),
+        "body": _body_digest(template),
+    }
+    if block.of:
+        fields["of"] = block.of
+    if block.pin is not None:
+        fields["pin"] = [block.pin.version, block.pin.created]
+    if adds:
+        fields["adds"] = list(adds)
+    if any(keeps):
+        fields["keeps"] = list(keeps)
+    template["EmbeddedTmpl"] = f"{left}/* secretbinding {mark_json(fields)} */{right}{block.body}"
+    return template
+
+
+def read_mark(template: Mapping[str, Any]) -> tuple[Mark, bool] | None:
+    """The mark of a template and whether the block is still as we wrote it; None when it carries none."""
+    text = template.get("EmbeddedTmpl")
+    found = _opening(template, text) if isinstance(text, str) else None
+    if found is None:
+        return None
+    fields, body = found
+    owner = owner_of(fields)
+    if owner is None:
+        return None
+    mark = Mark(
+        owner=owner,
+        slot=str(fields.get("slot", "")),
+        want=str(fields.get("want", "")),
+        body=str(fields.get("body", "")),
+        of=str(fields.get("of", "")),
+        pin=_pin(fields.get("pin")),
+        adds=tuple(str(item) for item in _list(fields.get("adds"))),
+        keeps=_keeps(fields.get("keeps")),
+    )
+    return mark, mark.body == _body_digest({**template, "EmbeddedTmpl": body})
+
+
+def placed_marks(job: Json | None, instance: str) -> Iterator[Placed]:
+    """Every template of this instance in the job, in the job's order."""
+    for group in (job or {}).get("TaskGroups") or []:
+        for task in group.get("Tasks") or []:
+            for template in task.get("Templates") or []:
+                found = read_mark(template)
+                if found is not None and found[0].owner.instance == instance:
+                    yield Placed(group["Name"], task["Name"], found[0], template, found[1])
+
+
+def part_state(job: Json | None, instance: str) -> str:
+    """A digest of our whole part of a job, `""` when there is none: what a failed deployment is remembered by."""
+    rows = [
+        [placed.group, placed.task, *owner_fields(placed.mark.owner).values(), placed.mark.slot, placed.mark.want]
+        for placed in placed_marks(job, instance)
+    ]
+    return stable_digest(sorted(rows)) if rows else ""
+
+
+def _opening(template: Mapping[str, Any], text: str) -> tuple[dict[str, Any], str] | None:
+    left = template.get("LeftDelim") or "{{"
+    right = template.get("RightDelim") or "}}"
+    head = f"{left}/* secretbinding "
+    if not text.startswith(head):
+        return None
+    json_text, closing, body = text[len(head) :].partition(f" */{right}")
+    fields = read_mark_json(json_text) if closing else None
+    return (fields, body) if fields is not None else None
+
+
+def _body_digest(template: Mapping[str, Any]) -> str:
+    """A digest of what we set in a template, with Nomad's own defaults filled in, so that what the server adds makes
+    no difference. `Once` is left out: Nomad before 1.10.2 does not keep it."""
+    script = template.get("ChangeScript")
+    change_script = (
+        [script.get("Command"), list(script.get("Args") or []), script.get("Timeout"), bool(script.get("FailOnError"))]
+        if isinstance(script, Mapping)
+        else None
+    )
+    return stable_digest(
+        [
+            template.get("EmbeddedTmpl"),
+            template.get("DestPath"),
+            template.get("ChangeMode") or "restart",
+            template.get("ChangeSignal") or "",
+            change_script,
+            template.get("Splay") or 0,
+            template.get("Perms") or "0644",
+            template.get("Uid"),
+            template.get("Gid"),
+            template.get("LeftDelim") or "{{",
+            template.get("RightDelim") or "}}",
+            bool(template.get("Envvars")),
+            bool(template.get("ErrMissingKey")),
+        ]
+    )
+
+
+def _pin(value: Any) -> Pin | None:
+    items = _list(value)
+    if len(items) == 2 and isinstance(items[0], int) and isinstance(items[1], str):
+        return Pin(items[0], items[1])
+    return None
+
+
+def _keeps(value: Any) -> tuple[int, int]:
+    items = _list(value)
+    if len(items) == 2 and all(isinstance(item, int) and item >= 0 for item in items):
+        return items[0], items[1]
+    return (0, 0)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,122 @@
+"""Which tasks of a job a binding means, and what stands in its way there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from secretbinding.job.inject import is_our_vault
+from secretbinding.kinds.base import Fault
+from secretbinding.models.reasons import Reason
+from secretbinding.models.binding import GroupSelector, SecretBinding
+from secretbinding.ports import Json
+
+REGISTERED_TYPES = ("service", "system")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TaskRef:
+    """One task of a job."""
+
+    group: str
+    task: str
+
+
+def job_fault(job: Json) -> Fault | None:
+    """Why a job may not be registered by us at all; None when it may.
+
+    Registering a changed `batch` or `sysbatch` job runs finished work again and starts running work over. Children of
+    a periodic or parameterized job are made later, from what the parent says then.
+    """
+    kind = str(job.get("Type") or "service")
+    if kind in REGISTERED_TYPES or job.get("Periodic") or job.get("ParameterizedJob"):
+        return None
+    message = (
+        f"job {job.get('ID')} is of type {kind}, which is never registered again because its work would run again; "
+        "render the job file with `secretbinding inject` before it is registered"
+    )
+    return Fault(Reason.UNSUPPORTED_JOB_TYPE, message)
+
+
+def select_tasks(job: Json, selectors: Sequence[GroupSelector] | None) -> tuple[tuple[TaskRef, ...], Fault | None]:
+    """The tasks that `spec.workload.groups` means, in the job's order; a fault names the first that is missing."""
+    groups = {str(group["Name"]): group for group in job.get("TaskGroups") or []}
+    if selectors is None:
+        tasks = tuple(TaskRef(name, task) for name, group in groups.items() for task in _main_tasks(group))
+        return tasks, None
+    selected: list[TaskRef] = []
+    for selector in selectors:
+        group = groups.get(selector.name)
+        if group is None:
+            return (), Fault(Reason.GROUP_NOT_FOUND, _missing("group", selector.name, job, groups))
+        known = [str(task["Name"]) for task in group.get("Tasks") or []]
+        for task in selector.tasks if selector.tasks is not None else _main_tasks(group):
+            if task not in known:
+                return (), Fault(Reason.TASK_NOT_FOUND, _missing(f"task {selector.name}/", task, job, known))
+            selected.append(TaskRef(selector.name, task))
+    return tuple(dict.fromkeys(selected)), None
+
+
+def named_tasks(selectors: Sequence[GroupSelector] | None) -> tuple[TaskRef, ...]:
+    """The tasks that a binding names outright, known before the job is."""
+    return tuple(TaskRef(selector.name, task) for selector in selectors or () for task in selector.tasks or ())
+
+
+def find_task(job: Json, ref: TaskRef) -> Json | None:
+    """The task as it stands in the job."""
+    for group in job.get("TaskGroups") or []:
+        if group["Name"] == ref.group:
+            for task in group.get("Tasks") or []:
+                if task["Name"] == ref.task:
+                    found: Json = task
+                    return found
+    return None
+
+
+def task_fault(task: Json, ref: TaskRef, binding: SecretBinding, instance: str) -> Fault | None:
+    """What the user's own job holds that a binding would have to overwrite; None when nothing does.
+
+    `task` is the user's, our part taken out.
+    """
+    place = f"task {ref.group}/{ref.task}"
+    vault = task.get("Vault")
+    if vault and not is_our_vault(vault, instance):
+        role = vault.get("Role") or "default"
+        message = f"{place} has a vault block of its own (role {role}); take it out of the job, or `adopt` it"
+        return Fault(Reason.VAULT_BLOCK_CONFLICT, message)
+    own_paths = {_normal_path(str(template.get("DestPath") or "")) for template in task.get("Templates") or []}
+    for entry in binding.spec.secrets:
+        for target in entry.files or ():
+            if _normal_path(target.destination) in own_paths:
+                message = f"{place} has a template of its own at {target.destination}; choose another destination"
+                return Fault(Reason.TEMPLATE_CONFLICT, message)
+    own_variables: Mapping[str, str] = task.get("Env") or {}
+    for variable in variables_of(binding):
+        if variable in own_variables:
+            message = f"{place} sets {variable} in its own env block; take it out there, or name it otherwise here"
+            return Fault(Reason.ENV_CONFLICT, message)
+    return None
+
+
+def variables_of(binding: SecretBinding) -> tuple[str, ...]:
+    """Every environment variable that a binding sets."""
+    secrets = [name for entry in binding.spec.secrets for name in entry.env or {}]
+    return (*secrets, *binding.spec.workload.env)
+
+
+def destinations_of(binding: SecretBinding) -> tuple[str, ...]:
+    """Every file that a binding renders, in the form in which two spellings of one place are equal."""
+    return tuple(_normal_path(target.destination) for entry in binding.spec.secrets for target in entry.files or ())
+
+
+def _main_tasks(group: Json) -> list[str]:
+    return [str(task["Name"]) for task in group.get("Tasks") or [] if not task.get("Lifecycle")]
+
+
+def _missing(what: str, name: str, job: Json, known: object) -> str:
+    names = ", ".join(str(item) for item in known) if isinstance(known, (list, dict)) else ""
+    glue = "" if what.endswith("/") else " "
+    return f"job {job.get('ID')} has no {what}{glue}{name} (it has: {names or 'none'}); mend spec.workload.groups"
+
+
+def _normal_path(path: str) -> str:
+    parts = [part for part in path.replace("${NOMAD_SECRETS_DIR}", "secrets").split("/") if part not in ("", ".")]
+    return "/".join(parts)

@@ -1,0 +1,11 @@
+"""The kinds of secrets: one module each, and one line here that registers it."""
+
+from collections.abc import Mapping
+
+from secretbinding.kinds.base import Fault, Kind, Pin, Reading, Right, SecretState
+from secretbinding.kinds.generic import GenericKind
+from secretbinding.kinds.kv import KvKind
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (KvKind(), GenericKind())}
+
+__all__ = ["KINDS", "Fault", "Kind", "Pin", "Reading", "Right", "SecretState"]

@@ -1,0 +1,30 @@
+"""Any secrets engine by its path: a read that a template makes, without versions."""
+
+from collections.abc import Sequence
+
+from secretbinding.kinds.base import Pin, Reading, Right, SecretState
+from secretbinding.models.binding import Generic, SecretEntry
+from secretbinding.ports import Vault
+
+
+class GenericKind:
+    """The `generic` entry."""
+
+    name = "generic"
+
+    def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
+        return SecretState(engine=self.name)
+
+    def rights(self, entry: SecretEntry, state: SecretState) -> tuple[Right, ...]:
+        spec = _spec(entry)
+        return (Right(f"{spec.mount}/{spec.path}", tuple(sorted(set(spec.capabilities)))),)
+
+    def reading(self, entry: SecretEntry, state: SecretState, pin: Pin | None) -> Reading:
+        spec = _spec(entry)
+        return Reading(f"{spec.mount}/{spec.path}", ".Data", polls=True, leased=True)
+
+
+def _spec(entry: SecretEntry) -> Generic:
+    if entry.generic is None:
+        raise ValueError(f"secret {entry.name} has no generic part")
+    return entry.generic

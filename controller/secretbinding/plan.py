@@ -1,0 +1,277 @@
+"""From what is to what should be: an ordered list of actions, each with a reader's words."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from secretbinding.desired.values import BindingInput, Desired, Observed
+from secretbinding.job.inject import same_job
+from secretbinding.job.marks import part_state
+from secretbinding.models.key import BindingKey
+from secretbinding.naming import Owner, mark_json, name_prefix, policy_name
+from secretbinding.ports import Json
+from secretbinding.render.policy import PolicyDocument, join_rights, policy_text
+from secretbinding.render.role import role_policies, same_role
+from secretbinding.rotation import failed_states, failed_tag, is_failed_tag
+
+_LIVE = ("pending", "running", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class WritePolicy:
+    """Create or replace an ACL policy. `before` is the text that it replaces."""
+
+    name: str
+    text: str
+    before: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePolicy:
+    """Delete an ACL policy of ours."""
+
+    name: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRole:
+    """Create or replace a JWT role. `before` is the body that it replaces."""
+
+    name: str
+    body: dict[str, Any]
+    before: Json | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRole:
+    """Delete a JWT role of ours."""
+
+    name: str
+    before: Json
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterJob:
+    """Register the job over the version that was read (`modify_index` for EnforceIndex)."""
+
+    job: Json
+    before: Json
+    modify_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class TagVersion:
+    """Remember a failed state in Nomad itself: a tagged version is kept, and tagging causes no evaluation."""
+
+    version: int
+    name: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class UntagVersion:
+    """Forget a failed state that no longer matters."""
+
+    name: str
+
+
+Action = WritePolicy | DeletePolicy | WriteRole | DeleteRole | RegisterJob | TagVersion | UntagVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, in this order.
+
+    `waiting` says why surplus rights are still kept, `""` when none are; `gone` are the bindings of which nothing is
+    left once the actions are done.
+    """
+
+    actions: tuple[Action, ...] = ()
+    waiting: str = ""
+    gone: frozenset[BindingKey] = frozenset()
+
+    @property
+    def registers(self) -> bool:
+        """True when the job is to be registered."""
+        return any(isinstance(action, RegisterJob) for action in self.actions)
+
+
+def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingInput], instance: str) -> Plan:
+    """Widen rights, then register the job, and only when nothing can need them any more narrow or delete.
+
+    Nothing can need the surplus when no registration is due, no deployment is running or failed, and every allocation
+    that may still run has the current version of the job.
+    """
+    register = _register(observed, desired)
+    waiting = "the job is being registered" if register is not None else _unsettled(observed, desired)
+    narrow = not waiting
+    deleting = {item.key for item in bindings if item.deleting}
+    known = {policy_name(Owner(instance, item.key)) for item in bindings}
+
+    widening: list[Action] = []
+    narrowing: list[Action] = []
+    surplus = False
+    for name, document in desired.policies.items():
+        action, kept = _policy(observed, desired, name, document, narrow=narrow)
+        surplus = surplus or kept
+        if action is not None:
+            (narrowing if narrow and action.before is not None else widening).append(action)
+    for name, body in desired.roles.items():
+        role_action, kept = _role(observed.roles.get(name), name, body, known, narrow=narrow)
+        surplus = surplus or kept
+        if role_action is not None:
+            (narrowing if narrow and role_action.before is not None else widening).append(role_action)
+    removals = _removals(observed, desired, bindings, instance, known)
+    surplus = surplus or bool(removals)
+    if narrow:
+        narrowing.extend(removals)
+    tags = _tags(observed, desired, instance)
+    middle: list[Action] = [*tags, *([register] if register is not None else [])]
+    # What we may not register is not waited for: rights go when the job has ended.
+    untouchable = observed.job is not None and desired.job is None
+    gone = frozenset(deleting) if narrow or untouchable else frozenset()
+    return Plan((*widening, *middle, *narrowing), waiting=waiting if surplus else "", gone=gone)
+
+
+def is_live(allocation: Json) -> bool:
+    """True when tasks of an allocation may be running; a client that is away (`unknown`) counts as running."""
+    return allocation.get("ClientStatus") in _LIVE
+
+
+def deployment_of(observed: Observed) -> Json | None:
+    """The deployment of the job's current version, None when it has none."""
+    if observed.job is None:
+        return None
+    version = observed.job.get("Version")
+    return next((item for item in observed.deployments if item.get("JobVersion") == version), None)
+
+
+def is_active(deployment: Json | None) -> bool:
+    """True while a deployment has not come to its end."""
+    return deployment is not None and deployment.get("Status") not in ("successful", "failed", "cancelled")
+
+
+def _register(observed: Observed, desired: Desired) -> RegisterJob | None:
+    job = observed.job
+    if job is None or desired.job is None or same_job(job, desired.job):
+        return None
+    return RegisterJob(desired.job, job, int(job.get("JobModifyIndex") or 0))
+
+
+def _unsettled(observed: Observed, desired: Desired) -> str:
+    """Why surplus rights must stay, `""` when they may go."""
+    if desired.held is not None:
+        return "a failed state is held"
+    job = observed.job
+    if job is None:
+        return "tasks of the purged job may still be running" if observed.purged_at_risk else ""
+    live = [item for item in observed.allocations if is_live(item)]
+    if desired.job is None and live:
+        return f"{len(live)} allocation(s) of a job that is not registered by us may still be running"
+    deployment = deployment_of(observed)
+    if deployment is not None and deployment.get("Status") != "successful":
+        return f"deployment {str(deployment.get('ID'))[:8]} is {deployment.get('Status')}"
+    version = job.get("Version")
+    older = [item for item in live if item.get("JobVersion") != version]
+    return f"{len(older)} allocation(s) of older versions may still be running" if older else ""
+
+
+def _policy(
+    observed: Observed, desired: Desired, name: str, document: PolicyDocument, *, narrow: bool
+) -> tuple[WritePolicy | None, bool]:
+    """The write that a policy needs, and whether it keeps more than is wanted."""
+    current = observed.policies.get(name)
+    if current is None or current.document is None:
+        return WritePolicy(name, policy_text(document), None), False
+    result = desired.results.get(document.owner.key)
+    exact = narrow and (result is None or result.fault is None)
+    target = document
+    if not exact:
+        rights = join_rights(document.rights, current.document.rights)
+        target = replace(document, rights=rights, roles=tuple(sorted({*document.roles, *current.document.roles})))
+    surplus = target.rights != join_rights(document.rights) or set(target.roles) != set(document.roles)
+    if current.intact and _meaning(current.document) == _meaning(target):
+        return None, surplus
+    return WritePolicy(name, policy_text(target), current.text), surplus
+
+
+def _meaning(document: PolicyDocument) -> tuple[Any, ...]:
+    return (document.owner, document.workload, join_rights(document.rights), sorted(document.roles), document.retain)
+
+
+def _role(
+    current: Json | None, name: str, body: dict[str, Any], known: set[str], *, narrow: bool
+) -> tuple[WriteRole | None, bool]:
+    """The write that a role needs, and whether it keeps more than is wanted.
+
+    Policies of bindings that this process does not see stay in any case.
+    """
+    wanted = set(body["token_policies"])
+    prefix = name.rsplit(".", 2)[0] + "."
+    there = {policy for policy in role_policies(current) if policy.startswith(prefix)}
+    unseen = there - known
+    kept = wanted | unseen if narrow else wanted | there
+    target = {**body, "token_policies": sorted(kept)}
+    surplus = bool(kept - wanted - unseen)
+    if current is not None and same_role(current, target):
+        return None, surplus
+    return WriteRole(name, target, current), surplus
+
+
+def _removals(
+    observed: Observed, desired: Desired, bindings: Sequence[BindingInput], instance: str, known: set[str]
+) -> list[Action]:
+    """Roles that no binding wants any more, then policies of bindings that are going: role first, so that no role ever
+    grants a policy that is not there."""
+    stale: set[str] = set()
+    policies: list[Action] = []
+    for item in bindings:
+        name = policy_name(Owner(instance, item.key))
+        current = observed.policies.get(name)
+        if current is None or current.document is None or current.document.owner.key != item.key:
+            continue
+        if item.deleting:
+            stale.update(current.document.roles)
+            policies.append(DeletePolicy(name, current.text))
+        elif item.key in desired.results and name in desired.policies:
+            stale.update(current.document.roles)
+    roles: list[Action] = []
+    for name in sorted(stale - set(desired.roles)):
+        body = observed.roles.get(name)
+        if body is None or not name.startswith(name_prefix(instance)):
+            continue
+        others = [policy for policy in role_policies(body) if policy not in known]
+        ours_only = not [policy for policy in others if policy.startswith(name_prefix(instance))]
+        roles.append(DeleteRole(name, body) if ours_only else WriteRole(name, {**_settable(body), "token_policies": others}, body))
+    return [*roles, *policies]
+
+
+def _settable(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A role as the server answered it, as it can be written again: without what is not set."""
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _tags(observed: Observed, desired: Desired, instance: str) -> list[Action]:
+    failures = failed_states(observed.versions, observed.deployments, instance)
+    actions: list[Action] = [
+        TagVersion(
+            failure.version,
+            failed_tag(instance, failure.version),
+            f"secretbinding: this state of the secrets failed {mark_json({'part': failure.part})}",
+        )
+        for failure in failures
+        if not failure.tagged
+    ]
+    deployment = deployment_of(observed)
+    settled = deployment is not None and deployment.get("Status") == "successful"
+    if settled and desired.held is None and desired.job is not None:
+        current = part_state(observed.job, instance)
+        wanted = part_state(desired.job, instance)
+        if current == wanted:
+            actions.extend(_forget(observed.versions, instance))
+    return actions
+
+
+def _forget(versions: Iterable[Json], instance: str) -> list[Action]:
+    return [UntagVersion(str(job["VersionTag"]["Name"])) for job in versions if is_failed_tag(job, instance)]

@@ -1,0 +1,199 @@
+"""The protocols that adapters fulfil, and the plain values that cross them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KvVersion:
+    """One version of a KV v2 secret, as `<mount>/metadata/<path>` tells it.
+
+    `created` is Vault's `created_time` text, kept verbatim: with the number it identifies a version.
+    `deleted` is true when `deletion_time` is set and not in the future.
+    """
+
+    number: int
+    created: str
+    deleted: bool = False
+    destroyed: bool = False
+
+    @property
+    def readable(self) -> bool:
+        return not (self.deleted or self.destroyed)
+
+
+@dataclass(frozen=True, slots=True)
+class KvMetadata:
+    """A KV v2 secret's metadata. `versions` by number; `max_versions` 0 means the engine's default of 10."""
+
+    current: int
+    versions: Mapping[int, KvVersion] = field(default_factory=dict)
+    max_versions: int = 0
+    oldest: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VaultHealth:
+    """`sys/health`, readable without a token."""
+
+    initialized: bool
+    sealed: bool
+    standby: bool
+    version: str
+    cluster: str = ""
+
+
+class Vault(Protocol):
+    """What the engine needs of Vault or OpenBao. Every method raises `errors.ServiceError` subclasses."""
+
+    def health(self) -> VaultHealth:
+        """The server's health; raises `Unreachable` when there is no answer."""
+
+    def read_policy(self, name: str) -> str | None:
+        """The text of an ACL policy (`sys/policies/acl/<name>`), None when there is none."""
+
+    def write_policy(self, name: str, text: str) -> None:
+        """Create or replace an ACL policy."""
+
+    def delete_policy(self, name: str) -> None:
+        """Delete an ACL policy; one that is not there is success."""
+
+    def list_policies(self) -> Sequence[str]:
+        """Names of all ACL policies (`LIST sys/policies/acl`)."""
+
+    def read_jwt_role(self, mount: str, name: str) -> Json | None:
+        """A role of a JWT auth mount (`auth/<mount>/role/<name>`), None when there is none."""
+
+    def write_jwt_role(self, mount: str, name: str, body: Json) -> None:
+        """Create or replace a role with exactly the given body."""
+
+    def delete_jwt_role(self, mount: str, name: str) -> None:
+        """Delete a role; one that is not there is success."""
+
+    def list_jwt_roles(self, mount: str) -> Sequence[str]:
+        """Names of all roles of the mount; empty when there are none."""
+
+    def kv_engine(self, mount: str) -> str | None:
+        """`v1` or `v2` for a KV mount (`sys/internal/ui/mounts/<mount>`), None when the server does not tell."""
+
+    def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
+        """Metadata of a KV v2 secret without a right to its data; None when there is none."""
+
+    def kv_fields(self, mount: str, path: str, version: int) -> Mapping[str, Any] | None:
+        """The field names of one version (`<mount>/subkeys/<path>?version=N`): leaf fields map to None, nested
+        objects to a mapping. None when that version cannot be read (deleted, destroyed, pruned)."""
+
+
+@dataclass(frozen=True, slots=True)
+class VariableMeta:
+    """One row of `GET /v1/vars`. `modify_index` changes with every write of that variable."""
+
+    namespace: str
+    path: str
+    modify_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One Nomad variable with its items (all strings)."""
+
+    namespace: str
+    path: str
+    modify_index: int
+    items: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The answer to a job registration. `job_modify_index` is what the next `EnforceIndex` write needs."""
+
+    evaluation: str
+    job_modify_index: int
+    warnings: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event of Nomad's stream. A heartbeat has topic `` (empty) and no payload."""
+
+    topic: str
+    type: str
+    key: str
+    namespace: str
+    index: int
+    payload: Json
+
+
+class Nomad(Protocol):
+    """What the engine needs of Nomad. Every method raises `errors.ServiceError` subclasses.
+
+    Jobs, versions, deployments and allocations are plain dicts in the shape of Nomad's HTTP API (CamelCase keys).
+    `namespace` is always given; `region` is part of the connection.
+    """
+
+    def region(self) -> str:
+        """The region this connection works in: as configured, else the only one of `/v1/regions`."""
+
+    def job(self, namespace: str, job_id: str) -> Json | None:
+        """The job (`GET /v1/job/<id>`), None when there is none (404)."""
+
+    def submission(self, namespace: str, job_id: str, version: int) -> Json | None:
+        """The source that the version was registered from (`/submission`), None when there is none."""
+
+    def register(
+        self, job: Json, *, modify_index: int, submission: Json | None = None, preserve_counts: bool = False
+    ) -> Registered:
+        """Register with `EnforceIndex`; 0 means the job must not exist yet. Raises `Conflict` when it moved.
+        The namespace is the job's own `Namespace`."""
+
+    def plan(self, job: Json) -> Json:
+        """`POST /v1/job/<id>/plan` with `Diff: true`: what registering would do."""
+
+    def versions(self, namespace: str, job_id: str) -> Sequence[Json]:
+        """All kept versions of the job, newest first; empty when the job is not there."""
+
+    def tag_version(self, namespace: str, job_id: str, version: int, name: str, description: str) -> None:
+        """Tag a version (`POST /v1/job/<id>/versions/<name>/tag`); a tagged version is kept."""
+
+    def untag_version(self, namespace: str, job_id: str, name: str) -> None:
+        """Take the tag away; one that is not there is success."""
+
+    def deployments(self, namespace: str, job_id: str) -> Sequence[Json]:
+        """All deployments of the job that Nomad still knows, newest first by CreateIndex."""
+
+    def allocations(self, namespace: str, job_id: str) -> Sequence[Json]:
+        """All allocations that Nomad still knows, of the purged job too (`?all=true`)."""
+
+    def evaluations(self, namespace: str, job_id: str) -> Sequence[Json]:
+        """Evaluations of the job that Nomad still knows; of a purged job too."""
+
+    def parse_hcl(self, text: str, variables: str = "") -> Json:
+        """A job from HCL by Nomad's own parser (`POST /v1/jobs/parse`, canonicalized)."""
+
+    def list_variables(
+        self, namespace: str, prefix: str, *, index: int = 0, wait_seconds: float = 0.0
+    ) -> tuple[int, Sequence[VariableMeta]]:
+        """(X-Nomad-Index, rows) of `GET /v1/vars?prefix=`, all pages; blocks up to `wait_seconds` when `index` > 0.
+        An answer without rows says nothing about rights (Nomad answers `200 []` without them)."""
+
+    def read_variable(self, namespace: str, path: str) -> Variable | None:
+        """One variable; None on 404; raises `Denied` on 403, so that None proves absence."""
+
+    def write_variable(
+        self, namespace: str, path: str, items: Mapping[str, str], *, cas: int | None = None
+    ) -> Variable:
+        """Write all items; with `cas` only if ModifyIndex is that (0: must not exist), else raises `Conflict`."""
+
+    def delete_variable(self, namespace: str, path: str) -> None:
+        """Delete; one that is not there is success."""
+
+    def list_jobs(self, namespace: str) -> Sequence[Json]:
+        """Job stubs of a namespace (`*` for all)."""
+
+    def events(self, topics: Sequence[str], namespace: str, *, index: int = 0) -> Iterator[Event]:
+        """Nomad's event stream, heartbeats included; ends by raising `Unreachable` when the connection is cut or no
+        byte came for longer than two heartbeats. `topics` such as `Job:*`, `Deployment:*`, `Allocation:*`."""

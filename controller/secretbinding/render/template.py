@@ -1,0 +1,175 @@
+"""The template blocks that we put into a task, as values: text, destination, and how a change is met."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from secretbinding.kinds.base import Pin, Reading
+from secretbinding.models.binding import FileTarget, SecretEntry
+from secretbinding.models.key import BindingKey
+from secretbinding.naming import stable_digest
+from secretbinding.render.text import go_string, is_identifier
+
+ENV_FOLDER = "secrets/nomad-vault"
+_DEFAULT_SPLAY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What Nomad does when a rendered text changes while the task runs. `mode` in Nomad's spelling."""
+
+    mode: str = "noop"
+    signal: str = ""
+    splay_seconds: float = _DEFAULT_SPLAY_SECONDS
+    script: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateBlock:
+    """One template of ours in one task, before its mark is put in.
+
+    Attributes:
+        slot: what it is for, unique within a binding's share of a task: `workload-env`, `env:<secret>`,
+            `file:<secret>:<number>`.
+        body: the text without the mark.
+        of: digest of the secret's identity (kind, mount, path); a pin speaks of this secret only.
+        pin: the version that it reads, when it reads one.
+    """
+
+    slot: str
+    body: str
+    destination: str
+    env: bool
+    once: bool
+    change: Change
+    perms: str = "0644"
+    uid: int = -1
+    gid: int = -1
+    delimiters: tuple[str, str] = ("{{", "}}")
+    of: str = ""
+    pin: Pin | None = None
+    reads: tuple[Any, ...] = ()
+
+    def meaning(self) -> dict[str, Any]:
+        """What the template is meant to do, whatever text a release of ours renders for it: the part of the
+        comparison that decides whether a job has to change. Filled by the functions below."""
+        return {
+            "slot": self.slot,
+            "destination": self.destination,
+            "env": self.env,
+            "once": self.once,
+            "change": [self.change.mode, self.change.signal, self.change.splay_seconds, self.change.script],
+            "file": [self.perms, self.uid, self.gid, *self.delimiters],
+            "pin": [self.pin.version, self.pin.created] if self.pin else None,
+            "reads": list(self.reads),
+        }
+
+
+def env_destination(key: BindingKey, name: str) -> str:
+    """Where the variables of one secret are rendered: below `secrets/`, which is in memory and which Nomad's file
+    API does not serve. Source, tenant and name are path segments, so that no two bindings meet."""
+    return f"{ENV_FOLDER}/{key.source}/{key.tenant}/{key.name}/{name}.env"
+
+
+def secret_identity(entry: SecretEntry) -> str:
+    """A digest of which secret an entry reads, whatever its version and its shape in the task."""
+    spec = getattr(entry, entry.kind_name)
+    return stable_digest([entry.kind_name, spec.mount, getattr(spec, "path", "")])
+
+
+def workload_env_block(key: BindingKey, variables: Mapping[str, str]) -> TemplateBlock:
+    """Plain variables of `workload.env`, such as VAULT_ADDR. A template, because the task's own `env` block could not
+    tell which variables are ours."""
+    lines = [f"{name}={{{{ {go_string(value)} | toJSON }}}}" for name, value in sorted(variables.items())]
+    return TemplateBlock(
+        slot="workload-env",
+        body="\n" + "\n".join(lines) + "\n",
+        destination=env_destination(key, "workload-env"),
+        env=True,
+        once=True,
+        change=Change(),
+        perms="0600",
+        reads=tuple([name, value] for name, value in sorted(variables.items())),
+    )
+
+
+def secret_blocks(
+    key: BindingKey, entry: SecretEntry, reading: Reading, pin: Pin | None, change: Change
+) -> tuple[TemplateBlock, ...]:
+    """All templates of one secret: its variables in one, each file in one of its own."""
+    of = secret_identity(entry)
+    blocks: list[TemplateBlock] = []
+    if entry.env:
+        blocks.append(
+            TemplateBlock(
+                slot=f"env:{entry.name}",
+                body=_env_body(reading, entry.env),
+                destination=env_destination(key, entry.name),
+                env=True,
+                once=not reading.polls,
+                change=change,
+                perms="0600",
+                of=of,
+                pin=pin,
+                reads=(reading.path, reading.data, [list(item) for item in sorted(entry.env.items())]),
+            )
+        )
+    for number, target in enumerate(entry.files):
+        blocks.append(_file_block(entry, number, target, reading, pin, change))
+    return tuple(blocks)
+
+
+def _env_body(reading: Reading, variables: Mapping[str, str]) -> str:
+    lines = [_env_line(reading, name, source) for name, source in sorted(variables.items())]
+    return f"\n{{{{ with secret {go_string(reading.path)} }}}}\n" + "\n".join(lines) + "\n{{ end }}\n"
+
+
+def _env_line(reading: Reading, name: str, source: str) -> str:
+    """`NAME=value`, quoted so that no value can add a line or a variable.
+
+    `index` answers a missing field with nothing at all, `ErrMissingKey` or not: so a field whose name is no
+    identifier is guarded.
+    """
+    if is_identifier(source):
+        return f"{name}={{{{ {reading.data}.{source} | toJSON }}}}"
+    literal = go_string(source)
+    guard = (
+        f"{{{{ if not (sprig_hasKey {reading.data} {literal}) }}}}{{{{ sprig_fail {_missing(source)} }}}}{{{{ end }}}}"
+    )
+    return f"{guard}{name}={{{{ index {reading.data} {literal} | toJSON }}}}"
+
+
+def _missing(source: str) -> str:
+    return go_string(f"the secret has no field {source}")
+
+
+def _file_block(
+    entry: SecretEntry, number: int, target: FileTarget, reading: Reading, pin: Pin | None, change: Change
+) -> TemplateBlock:
+    left = target.left_delimiter or "{{"
+    right = target.right_delimiter or "}}"
+    text = target.template if target.template is not None else _format_text(target, reading, left, right)
+    return TemplateBlock(
+        slot=f"file:{entry.name}:{number}",
+        body=f"{left} with secret {go_string(reading.path)} {right}{text}{left} end {right}",
+        destination=target.destination,
+        env=False,
+        once=not reading.polls,
+        change=change,
+        perms=target.perms or "0644",
+        uid=target.uid if target.uid is not None else -1,
+        gid=target.gid if target.gid is not None else -1,
+        delimiters=(left, right),
+        of=secret_identity(entry),
+        pin=pin,
+        reads=(reading.path, target.template, target.format),
+    )
+
+
+def _format_text(target: FileTarget, reading: Reading, left: str, right: str) -> str:
+    """The whole secret in a well-known format; JSON where none is asked for."""
+    data = reading.data
+    if target.format == "Dotenv":
+        line = f"{left} $name {right}={left} $value | toJSON {right}\n"
+        return f"{left} range $name, $value := {data} {right}{line}{left} end {right}"
+    return f"{left} {data} | toJSON {right}\n"

@@ -1,0 +1,179 @@
+"""Which version of a secret a job should read now, and which states of our part have failed: pure decisions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from secretbinding.job.inject import user_state
+from secretbinding.job.marks import part_state
+from secretbinding.kinds.base import Fault, Pin, SecretState
+from secretbinding.models.reasons import Reason
+from secretbinding.models.binding import SecretEntry
+from secretbinding.naming import name_prefix
+from secretbinding.ports import Json
+
+
+@dataclass(frozen=True, slots=True)
+class SecretDecision:
+    """What is decided for one secret of one binding.
+
+    Attributes:
+        pin: the version that the job should read; None for what cannot be pinned, or when nothing can be read.
+        serving: the version that the job reads now, None when it reads none.
+        newest: the newest version's number, 0 when unknown.
+        fault: why the secret cannot be used at all: nothing may be injected for it.
+        hold: why a newer version is not rolled while `serving` goes on.
+    """
+
+    name: str
+    pin: Pin | None = None
+    serving: Pin | None = None
+    newest: int = 0
+    fault: Fault | None = None
+    hold: Fault | None = None
+
+
+def decide_version(
+    entry: SecretEntry, state: SecretState, serving: Pin | None, *, strategy: str, requested: bool
+) -> SecretDecision:
+    """Choose the version for one secret.
+
+    `serving` is the pin in the job, already known to be of this very secret. `strategy` is `Rolling`, `Native` or
+    `Manual`; `requested` is true when somebody asked for a roll since the last one.
+
+    A newer version is taken only when it can be read and has every field that the binding uses; until then what runs
+    is held. Without anything that runs, the same finding is a fault.
+    """
+    if state.fault is not None:
+        return _held_or_fault(entry.name, serving, state.current, state.fault)
+    if not state.pinnable:
+        return SecretDecision(entry.name)
+    frozen = entry.kv.version if entry.kv is not None else None
+    wanted = frozen if frozen is not None else state.current
+    finding = _unusable(entry, state, wanted)
+    if finding is not None:
+        return _held_or_fault(entry.name, serving, state.current, finding)
+    pin = Pin(wanted, state.versions[wanted].created)
+    if strategy == "Native":
+        return SecretDecision(entry.name, newest=state.current)
+    if strategy == "Manual" and frozen is None and serving not in (None, pin) and not requested:
+        message = f"version {pin.version} of {entry.name} waits for `rotate`"
+        hold = Fault(Reason.MANUAL_ROTATION_PENDING, message)
+        return SecretDecision(entry.name, pin=serving, serving=serving, newest=state.current, hold=hold)
+    return SecretDecision(entry.name, pin=pin, serving=serving, newest=state.current)
+
+
+def _held_or_fault(name: str, serving: Pin | None, newest: int, finding: Fault) -> SecretDecision:
+    if serving is None:
+        return SecretDecision(name, newest=newest, fault=finding)
+    return SecretDecision(name, pin=serving, serving=serving, newest=newest, hold=finding)
+
+
+def _unusable(entry: SecretEntry, state: SecretState, number: int) -> Fault | None:
+    version = state.versions.get(number)
+    label = f"version {number} of secret {entry.name}"
+    if version is None:
+        return Fault(Reason.SECRET_NOT_FOUND, f"{label} does not exist; Vault keeps {_known(state)}")
+    if version.destroyed:
+        return Fault(Reason.SECRET_VERSION_DESTROYED, f"{label} is destroyed; write a new version")
+    if version.deleted:
+        return Fault(Reason.SECRET_VERSION_DELETED, f"{label} is deleted; undelete it or write a new version")
+    fields = state.fields.get(number)
+    if fields is None:
+        return Fault(Reason.SECRET_UNREADABLE, f"{label} cannot be read; its field names could not be listed")
+    for variable, source in sorted((entry.env or {}).items()):
+        if source not in fields:
+            message = (
+                f"{label} has no field {source}, which {variable} needs (it has: {', '.join(sorted(fields)) or 'none'})"
+            )
+            return Fault(Reason.SECRET_FIELD_MISSING, message)
+        if isinstance(fields[source], Mapping):
+            message = (
+                f"field {source} of {label}, which {variable} needs, is an object; an env variable takes plain text"
+            )
+            return Fault(Reason.SECRET_FIELD_MISSING, message)
+    return None
+
+
+def _known(state: SecretState) -> str:
+    numbers = sorted(state.versions)
+    return f"versions {numbers[0]} to {numbers[-1]}" if numbers else "none"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FailedState:
+    """A state of our part that was rolled and did not work, together with the user's part that it was rolled with.
+
+    `version` is the job version, `at` the time of the registration in nanoseconds since the epoch.
+    `tagged` tells whether the version carries our tag already; it survives Nomad's garbage collection then.
+    """
+
+    part: str
+    user: str
+    version: int
+    at: int
+    tagged: bool
+
+
+def failed_states(versions: Sequence[Json], deployments: Sequence[Json], instance: str) -> tuple[FailedState, ...]:
+    """The failed states that the job's history tells: versions whose deployment failed, and versions that we tagged.
+
+    Nomad forgets deployments after an hour and versions after six; a tagged version is kept.
+    A cancelled deployment says nothing: a newer version took its place. A version whose part is that of the one before
+    it failed for the user's own change: it is no failure of ours.
+    """
+    failed = {
+        int(deployment.get("JobVersion", -1)) for deployment in deployments if deployment.get("Status") == "failed"
+    }
+    by_number = {int(job.get("Version") or 0): job for job in versions}
+    found: list[FailedState] = []
+    for number, job in sorted(by_number.items()):
+        tagged = is_failed_tag(job, instance)
+        if number not in failed and not tagged:
+            continue
+        part = part_state(job, instance)
+        before = by_number.get(number - 1)
+        if not tagged and before is not None and part_state(before, instance) == part:
+            continue
+        found.append(FailedState(part, user_state(job, instance), number, int(job.get("SubmitTime") or 0), tagged))
+    return tuple(found)
+
+
+def failed_tag(instance: str, version: int) -> str:
+    """The name of the version tag that remembers a failed state. Tag names are unique in a job."""
+    return f"{name_prefix(instance)}failed.{version}"
+
+
+def is_failed_tag(job: Json, instance: str) -> bool:
+    """True when a version of a job carries our tag for a failed state."""
+    tag: Mapping[str, Any] = job.get("VersionTag") or {}
+    return str(tag.get("Name") or "").startswith(f"{name_prefix(instance)}failed.")
+
+
+def held_failure(
+    failures: Sequence[FailedState], part: str, user: str, requested_at: datetime | None
+) -> FailedState | None:
+    """The failure for which a wanted state must not be tried again, None when it may.
+
+    Somebody who asks after the failure gets one more try.
+    """
+    matching = [failure for failure in failures if (failure.part, failure.user) == (part, user)]
+    if not matching:
+        return None
+    newest = max(matching, key=lambda failure: failure.at)
+    if requested_at is not None and requested_at > nanoseconds_to_time(newest.at):
+        return None
+    return newest
+
+
+def good_version(versions: Sequence[Json], failures: Sequence[FailedState], instance: str) -> Json | None:
+    """The newest version of the job whose part of ours did not fail: where to go back to. None when there is none."""
+    bad = {failure.part for failure in failures}
+    newest_first = sorted(versions, key=lambda job: int(job.get("Version") or 0), reverse=True)
+    return next((job for job in newest_first if part_state(job, instance) not in bad), None)
+
+
+def nanoseconds_to_time(value: int) -> datetime:
+    """Nomad's times (nanoseconds since the epoch) as an aware datetime in UTC."""
+    return datetime.fromtimestamp(value / 1_000_000_000, tz=UTC)
