@@ -185,7 +185,8 @@ def _policy(
     if current is None or current.document is None:
         return WritePolicy(name, policy_text(document), None), False
     result = desired.results.get(document.owner.key)
-    exact = narrow and (result is None or result.fault is None)
+    elsewhere = {role for role in current.document.roles if _belongs_elsewhere(observed, role)}
+    exact = narrow and not elsewhere and (result is None or result.fault is None)
     target = document
     if not exact:
         rights = join_rights(document.rights, current.document.rights)
@@ -233,18 +234,33 @@ def _removals(
             continue
         if item.deleting:
             stale.update(current.document.roles)
-            policies.append(DeletePolicy(name, current.text))
+            if not item.moved:
+                policies.append(DeletePolicy(name, current.text))
         elif item.key in desired.results and name in desired.policies:
             stale.update(current.document.roles)
     roles: list[Action] = []
     for name in sorted(stale - set(desired.roles)):
         body = observed.roles.get(name)
-        if body is None or not name.startswith(name_prefix(instance)):
+        if body is None or not name.startswith(name_prefix(instance)) or _belongs_elsewhere(observed, name):
             continue
         others = [policy for policy in role_policies(body) if policy not in known]
         ours_only = not [policy for policy in others if policy.startswith(name_prefix(instance))]
-        roles.append(DeleteRole(name, body) if ours_only else WriteRole(name, {**_settable(body), "token_policies": others}, body))
+        roles.append(
+            DeleteRole(name, body)
+            if ours_only
+            else WriteRole(name, {**_settable(body), "token_policies": others}, body)
+        )
     return [*roles, *policies]
+
+
+def _belongs_elsewhere(observed: Observed, role: str) -> bool:
+    """True for a role that lets tasks of another job in: of a binding that named that job before."""
+    claims = (observed.roles.get(role) or {}).get("bound_claims") or {}
+    workload = observed.workload
+    return bool(claims) and (claims.get("nomad_namespace"), claims.get("nomad_job_id")) != (
+        workload.namespace,
+        workload.job,
+    )
 
 
 def _settable(body: Mapping[str, Any]) -> dict[str, Any]:

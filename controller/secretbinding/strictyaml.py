@@ -210,8 +210,8 @@ class _Reader:
         return bool(self.stack) and isinstance(self.stack[-1].value, dict) and self.stack[-1].key is None
 
     def _problem(self, event: yaml.Event, path: Path, message: str, remedy: str) -> None:
-        mark = event.start_mark
-        self.problems.append(Problem(message, remedy, field_name(path), self.file, mark.line + 1, mark.column + 1))
+        line, column = _position(event)
+        self.problems.append(Problem(message, remedy, field_name(path), self.file, line, column))
 
     def _path(self, event: yaml.Event) -> Path:
         """The path of the value that comes now; its place is noted, unless its key was noted before."""
@@ -294,7 +294,7 @@ class _Reader:
             return {"str": text, "null": None, "bool": text[:1] in "tT"}[kind]
         number = _number(text, kind)
         if number is None:
-            self._problem(event, path, f"the number `{_shown(text)}` is too large", "quote it if it is a text")
+            self._problem(event, path, f"`{_shown(text)}` is no number that JSON can carry", "quote it")
         return number
 
     def _alias(self, event: yaml.AliasEvent) -> None:
@@ -340,4 +340,3 @@ def _number(text: str, kind: str) -> int | float | None:
         decimal = float(text)
         return decimal if math.isfinite(decimal) else None
     return None
-

@@ -27,10 +27,10 @@ def describe(problem: Exception, system: str) -> tuple[str, str]:
         )
     if isinstance(problem, SSLError | ssl.SSLError):
         return _describe_tls(str(problem).lower(), prefix)
-    if isinstance(problem, ConnectTimeoutError):
-        return "connecting took too long", ""
     if isinstance(problem, NewConnectionError):
         return _os_reason(problem, "cannot connect"), ""
+    if isinstance(problem, ConnectTimeoutError):
+        return "connecting took too long", ""
     if isinstance(problem, ReadTimeoutError | TimeoutError):
         return "it was silent for too long", "check its load, or give it more time"
     if isinstance(problem, EmptyPoolError):

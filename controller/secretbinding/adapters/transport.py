@@ -21,6 +21,11 @@ OnCall = Callable[[str, str, float, str], None]
 call's label, `outcome` is `Success` or the `reason` of the error: both from small fixed sets, fit for metric labels."""
 
 _TEXT_LIMIT = 2000
+_SHORTEST_SECRET = 4
+"""A shorter value is in most texts by chance."""
+
+# Retries are reported by `on_call`; stamina's own hooks would print to standard output, among a command's results.
+stamina.instrumentation.set_on_retry_hooks(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +286,11 @@ class Transport:
             body = response.read(limit + 1)
         except (HTTPError, OSError) as problem:
             response.close()
+            response.release_conn()
             return _Failure(self.lost(call, problem), repeat=call.repeatable)
         if len(body) > limit:
             response.close()
+            response.release_conn()
             return _Failure(unexpected(self._system, call, f"more than {limit} bytes"))
         response.release_conn()
         if response.status < 300:
@@ -309,7 +316,7 @@ class Transport:
         except (OSError, ValueError):
             token = ""
         for secret in (token, *call.hidden):
-            if secret and (secret in text or json.dumps(secret)[1:-1] in text):
+            if len(secret) >= _SHORTEST_SECRET and (secret in text or json.dumps(secret)[1:-1] in text):
                 return "(its text is withheld, since it repeats a value that was sent)"
         return text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]}..."
 

@@ -21,6 +21,7 @@ class BindingInput:
         binding: None for a manifest that does not validate; then its share stays as it is.
         frozen: why the share stays as it is (suspended, invalid, refused); None for one that is to be made true.
         deleting: the share is to be taken out, and its policy and roles deleted.
+        moved: with `deleting`: the binding lives on and names another job now, so that its policy stays.
         rotate_requested_at: when somebody last asked for a roll.
         generation: the source's number of the specification, for the status.
     """
@@ -29,6 +30,7 @@ class BindingInput:
     binding: SecretBinding | None
     frozen: Fault | None = None
     deleting: bool = False
+    moved: bool = False
     rotate_requested_at: datetime | None = None
     generation: int = 0
 

@@ -99,10 +99,13 @@ class GroupSelector(Model):
 
     name: GroupName
     """Name of the task group."""
-    tasks: Annotated[
-        tuple[TaskName, ...],
-        Field(min_length=1, max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"}),
-    ] | None = None
+    tasks: (
+        Annotated[
+            tuple[TaskName, ...],
+            Field(min_length=1, max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"}),
+        ]
+        | None
+    ) = None
     """Names of tasks; the main tasks of the group (those without a lifecycle) when left out."""
 
     rules = (
@@ -132,14 +135,17 @@ class Workload(Model):
     """Nomad namespace of the job; where it is left out, the source of the binding decides."""
     region: Region | None = None
     """Nomad region of the job; the connection's own when left out."""
-    groups: Annotated[
-        tuple[GroupSelector, ...],
-        Field(
-            min_length=1,
-            max_length=64,
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        ),
-    ] | None = None
+    groups: (
+        Annotated[
+            tuple[GroupSelector, ...],
+            Field(
+                min_length=1,
+                max_length=64,
+                json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+            ),
+        ]
+        | None
+    ) = None
     """Which groups and tasks get the secrets; the main tasks of every group when left out."""
     env: ValueMap = Field(default_factory=dict)
     """Further environment variables for the tasks, such as VAULT_ADDR. Not for secrets."""
@@ -209,9 +215,7 @@ def _destination_once(obj: Mapping[str, Any]) -> Iterator[Fault]:
         for at, destination in destinations(entry):
             place = ("secrets", index, "files", at, "destination")
             if first.get(destination, index) != index:
-                yield Fault(
-                    place, f"destination `{destination}` is used twice, first by secrets[{first[destination]}]"
-                )
+                yield Fault(place, f"destination `{destination}` is used twice, first by secrets[{first[destination]}]")
             first.setdefault(destination, index)
     for index, entry in objects(obj.get("secrets")):
         for at, destination in destinations(entry):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from secretbinding.models.base import Fault, Model, Rule, mapping, objects, unique
-from secretbinding.models.templates import template_faults
+from secretbinding.models.template_syntax import template_faults
 from secretbinding.models.text import quoted
 from secretbinding.models.types import (
     CertificateName,
@@ -156,9 +156,7 @@ class Pki(Model):
     uri_sans: Annotated[tuple[Uri, ...], Field(max_length=64)] = ()
     """URIs of the certificate."""
 
-    rules = (
-        Rule(message="an IP address does not parse", remedy="write an IPv4 or IPv6 address", check=_addresses),
-    )
+    rules = (Rule(message="an IP address does not parse", remedy="write an IPv4 or IPv6 address", check=_addresses),)
 
 
 class Generic(Model):

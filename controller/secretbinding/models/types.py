@@ -13,7 +13,7 @@ from secretbinding.models.base import TEXT_ERROR, VALIDATIONS
 from secretbinding.models.text import Names, Never, Text, quoted
 
 # What may stand in no name or path: C0 and C1 controls, zero-width and direction marks, line and paragraph separators.
-_UNSEEN = "\\x00-\\x1f\\x7f-\\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}-\x{2069}\x{feff}"
 _BREAKING = "\"'`{}\\\\"
 
 
@@ -96,8 +96,6 @@ class Bounds:
         return {**handler(schema), VALIDATIONS: [{"rule": rule, "message": f"duration {self.says}"}]}
 
 
-
-
 def duration_seconds(value: object) -> float | None:
     """The length of a raw duration text in seconds; None for what is none."""
     return Duration(value).seconds if isinstance(value, str) and DURATION_TEXT.complaint(value) is None else None
@@ -160,9 +158,9 @@ JobId = Annotated[
     str,
     Text(
         "job ID",
-        f"^[^ \u00a0\u3000{_UNSEEN}]+$",
+        f"^[^ \\xa0\\x{{3000}}{_UNSEEN}]+$",
         remedy="use the job's ID as `nomad job status` shows it",
-        bad=f" \u00a0\u3000{_UNSEEN}",
+        bad=f" \\xa0\\x{{3000}}{_UNSEEN}",
     ),
 ]
 GroupName = Annotated[
@@ -299,7 +297,7 @@ TemplateText = Annotated[
         shown=False,
         never=(
             Never(
-                r"/\*\s*secretbinding\s",
+                r"/\*\s*secretbinding",
                 "must not hold a comment that begins with `secretbinding`",
                 "word the comment differently: such comments mark what this controller owns",
             ),

@@ -7,8 +7,8 @@ from typing import Protocol
 from secretbinding.errors import Problem
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey
-from secretbinding.models.reasons import Reason
 from secretbinding.models.status import SecretBindingStatus
+from secretbinding.status.transitions import Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,6 @@ class SourceItem:
     deleting: bool = False
     rotate_requested_at: str = ""
     status: SecretBindingStatus = field(default_factory=SecretBindingStatus)
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """Something worth an event: a condition that changed. `kind` is `Normal` or `Warning`, as for Kubernetes events."""
-
-    kind: str
-    reason: Reason
-    message: str
 
 
 class Sink(Protocol):

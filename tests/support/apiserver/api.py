@@ -140,7 +140,7 @@ class Api:
             body = self._cleaned(request, resource, body)
             if resource.key == resources.EVENTS:
                 body = events.to_core(body) if resource.group else body
-                found = events.faults(resource, body, namespace)
+                found = events.faults(resource, body)
                 if found:
                     raise failures.invalid(resource, body.get("metadata", {}).get("name", ""), found)
             return _face(resource, store.create(resource, namespace, body, dry_run=dry_run))

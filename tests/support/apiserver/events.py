@@ -29,13 +29,9 @@ def from_core(item: Json) -> Json:
     return {back.get(key, key): value for key, value in item.items()}
 
 
-def faults(resource: Resource, item: Json, namespace: str) -> list[Fault]:
+def faults(resource: Resource, item: Json) -> list[Fault]:
     """What an API server refuses in a new event (given under the names of `v1`)."""
     found = []
-    if item.get("involvedObject", {}).get("namespace", namespace) != namespace:
-        found.append(
-            Fault("involvedObject.namespace", "FieldValueInvalid", "Invalid value: does not match event.namespace")
-        )
     if resource.group == "events.k8s.io":
         for field in ("eventTime", "reportingComponent", "reportingInstance", "action", "reason"):
             if not item.get(field):

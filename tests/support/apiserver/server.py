@@ -1,12 +1,16 @@
-"""The small API server itself: HTTP on a free loopback port, in a thread of its own."""
+"""The small API server itself: HTTPS on a free loopback port, in a thread of its own."""
 
 import asyncio
+import base64
+import functools
 import secrets
+import ssl
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import trustme
 import yaml
 from aiohttp import web
 
@@ -19,6 +23,11 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 TEST_AGENT = "secretbinding-tests"
+
+
+@functools.cache
+def _authority() -> trustme.CA:
+    return trustme.CA()
 
 
 def _no_rules(_schema: Json, _new: Json, _old: Json | None) -> Sequence[schema.Fault]:
@@ -58,16 +67,18 @@ class ApiServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"https://127.0.0.1:{self._port}"
 
     def write_kubeconfig(self, path: Path, namespace: str = "default") -> Path:
         """Write a kubeconfig for this server and give its path."""
+        authority = base64.b64encode(_authority().cert_pem.bytes()).decode()
+        cluster = {"server": self.url, "certificate-authority-data": authority}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "test",
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
-            "clusters": [{"name": "test", "cluster": {"server": self.url}}],
+            "clusters": [{"name": "test", "cluster": cluster}],
             "users": [{"name": "test", "user": {"token": self.token}}],
         }
         path.write_text(yaml.safe_dump(config))
@@ -155,7 +166,9 @@ class ApiServer:
         application.router.add_route("*", "/{path:.*}", self._api.answer)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.2)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        _authority().issue_cert("127.0.0.1").configure_cert(context)
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context)
         await site.start()
         self._port = self._runner.addresses[0][1]
 

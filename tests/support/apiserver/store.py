@@ -110,7 +110,8 @@ class Store:
         if given.get("resourceVersion") not in (None, "", old["metadata"]["resourceVersion"]):
             raise failures.conflict(resource, name)
         if given.get("uid") not in (None, "", old["metadata"]["uid"]):
-            raise failures.conflict(resource, name)
+            sentence = f'Invalid value: "{given["uid"]}": field is immutable'
+            raise failures.invalid(resource, name, [schema.Fault("metadata.uid", "FieldValueInvalid", sentence)])
         if given.get("name", name) != name or given.get("namespace", namespace) != namespace:
             raise failures.bad_request("the name or namespace of the object does not match the one of the URL")
         new = copy.deepcopy(old)

@@ -12,7 +12,7 @@ from secretbinding.adapters.connection import NomadConnection
 from secretbinding.adapters.nomad.events import EventStream
 from secretbinding.adapters.nomad.faults import judge
 from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
-from secretbinding.errors import NotFound, Rejected, ServiceError, UsageError
+from secretbinding.errors import NotFound, Rejected, UsageError
 from secretbinding.ports import Json, Registered, Variable, VariableMeta
 
 MAX_WAIT_SECONDS = 300.0
@@ -56,7 +56,9 @@ class NomadAdapter:
             if not self._region:
                 call = Call("regions_list", "list regions")
                 regions = _list(self._api(api.Regions, call).get_regions(), call)
-                if len(regions) != 1:
+                if not regions:
+                    raise unexpected("nomad", call, "no region at all")
+                if len(regions) > 1:
                     raise UsageError(
                         f"Nomad has the regions {', '.join(map(str, regions))}, and none is chosen",
                         remedy="set NOMAD_REGION to the one to work in",
@@ -101,9 +103,11 @@ class NomadAdapter:
         # python-nomad's register_job takes no namespace.
         answer = self._api(api.Jobs, call).request(method="post", json=request, params={"namespace": namespace})
         body = _dict(answer.json(), call)
+        if not body.get("JobModifyIndex"):
+            raise unexpected("nomad", call, "JSON of another shape")
         return Registered(
             evaluation=str(body.get("EvalID", "")),
-            job_modify_index=int(body.get("JobModifyIndex", 0)),
+            job_modify_index=int(body["JobModifyIndex"]),
             warnings=str(body.get("Warnings") or ""),
         )
 
@@ -113,7 +117,7 @@ class NomadAdapter:
         call = self._job_call("job_plan", f"plan job {job_id}", namespace, "submit-job")
         request = {"Job": job, "Diff": True}
         answer = self._api(api.Job, call).request(
-            quote(job_id, safe=""), "plan", method="post", json=request, params={"namespace": namespace}
+            _quoted(job_id), "plan", method="post", json=request, params={"namespace": namespace}
         )
         return _dict(answer.json(), call)
 
@@ -125,35 +129,31 @@ class NomadAdapter:
             body = _dict(self._job_get(call, job_id, "versions", {"namespace": namespace}), call)
         except NotFound:
             return ()
-        return sorted(_list(body.get("Versions") or [], call), key=_number("Version"), reverse=True)
+        return sorted(_list(body.get("Versions"), call), key=_number("Version"), reverse=True)
 
     def tag_version(self, namespace: str, job_id: str, version: int, name: str, description: str) -> None:
-        """See `ports.Nomad`; raises `Rejected` for a job ID with a slash, whose versions Nomad cannot tag."""
+        """See `ports.Nomad`. Nomad has no address for a tag when the job's ID or the tag has a slash: `Rejected`.
+
+        Raises `NotFound` when the job has no such version, and `Rejected` when another version has the tag.
+        """
         call = self._job_call("version_tag", f"tag version {version} of job {job_id}", namespace, "submit-job")
-        body = {"Version": version, "Description": description}
-        try:
-            self._tag(call, "post", namespace, job_id, name, body)
-        except NotFound as absent:
-            fault = absent
-        else:
-            return
-        raise Rejected(
-            f"Nomad has no address for the tags of job {job_id}",
-            system="nomad",
-            operation=call.text,
-            status=fault.status,
-            remedy="version tags need Nomad 1.9 or later and a job ID without a slash",
-        )
+        if "/" in job_id or "/" in name:
+            raise Rejected(
+                f"Nomad cannot tag job {job_id} with {name}",
+                system="nomad",
+                operation=call.text,
+                remedy="neither the ID of the job nor the tag may have a slash",
+            )
+        self._tag(call, "post", namespace, job_id, name, {"Version": version, "Description": description})
 
     def untag_version(self, namespace: str, job_id: str, name: str) -> None:
+        if "/" in job_id or "/" in name:
+            return
         call = self._job_call("version_untag", f"take tag {name} from job {job_id}", namespace, "submit-job")
         try:
             self._tag(call, "delete", namespace, job_id, name, None)
         except NotFound:
             return
-        except ServiceError as fault:
-            if f'tag "{name}" not found' not in fault.message and "invalid job tag endpoint" not in fault.message:
-                raise
 
     def deployments(self, namespace: str, job_id: str) -> Sequence[Json]:
         call = self._job_call("deployments_list", f"list deployments of job {job_id}", namespace, "read-job")
@@ -163,18 +163,21 @@ class NomadAdapter:
     def allocations(self, namespace: str, job_id: str) -> Sequence[Json]:
         call = self._job_call("allocations_list", f"list allocations of job {job_id}", namespace, "read-job")
         jobs = self._api(api.Job, call)
-        return _list(jobs.get_allocations(quote(job_id, safe=""), all_=True, namespace=namespace), call)
+        return _list(jobs.get_allocations(_quoted(job_id), all_=True, namespace=namespace), call)
 
     def evaluations(self, namespace: str, job_id: str) -> Sequence[Json]:
         call = self._job_call("evaluations_list", f"list evaluations of job {job_id}", namespace, "read-job")
         jobs = self._api(api.Job, call)
-        return _list(jobs.get_evaluations(quote(job_id, safe=""), namespace=namespace), call)
+        return _list(jobs.get_evaluations(_quoted(job_id), namespace=namespace), call)
 
-    def parse_hcl(self, text: str, variables: str = "") -> Json:
-        call = self._job_call("job_parse", "parse a job file", _DEFAULT_NAMESPACE, "parse-job")
+    def parse_hcl(self, text: str, variables: str = "", *, namespace: str = _DEFAULT_NAMESPACE) -> Json:
+        """See `ports.Nomad`. `namespace` is only where the right to parse (`parse-job` or `submit-job`) is checked."""
+        call = self._job_call("job_parse", "parse a job file", namespace, "parse-job")
         request = {"JobHCL": text, "Variables": variables, "Canonicalize": True}
         # python-nomad's parse knows no variables.
-        answer = self._api(api.Jobs, call).request("parse", method="post", json=request)
+        answer = self._api(api.Jobs, call).request(
+            "parse", method="post", json=request, params={"namespace": namespace}
+        )
         return _dict(answer.json(), call)
 
     def list_variables(
@@ -241,13 +244,13 @@ class NomadAdapter:
         return kind(address="", session=session, region=self._connection.region or None)
 
     def _job_get(self, call: Call, job_id: str, what: str, params: Mapping[str, Any]) -> Any:
-        return self._api(api.Job, call).request(quote(job_id, safe=""), what, method="get", params=dict(params)).json()
+        return self._api(api.Job, call).request(_quoted(job_id), what, method="get", params=dict(params)).json()
 
     def _tag(self, call: Call, method: str, namespace: str, job_id: str, name: str, body: Json | None) -> None:
         self._api(api.Job, call).request(
-            quote(job_id, safe=""),
+            _quoted(job_id),
             "versions",
-            quote(name, safe=""),
+            _quoted(name),
             "tag",
             method=method,
             json=body,
@@ -300,11 +303,12 @@ class NomadAdapter:
         absent: str = "",
         hidden: tuple[str, ...] = (),
     ) -> Call:
+        needs = f"in namespace {namespace}, which needs capability `{capability}` on it"
         rule = f'namespace "{namespace}" {{ variables {{ path "{path}" {{ capabilities = ["{capability}"] }} }} }}'
         return Call(
             label,
             text,
-            denied=f"the Nomad token may not {text} in namespace {namespace}, which needs capability `{capability}` on it",
+            denied=f"the Nomad token may not {text} {needs}",
             grant=f"add `{rule}` to its policy",
             repeatable=repeatable,
             absent=absent,
@@ -344,7 +348,12 @@ def _address(job_id: str, call: Call) -> str:
             operation=call.text,
             remedy="give the job another ID",
         )
-    return quote(job_id, safe="")
+    return _quoted(job_id)
+
+
+def _quoted(text: str) -> str:
+    """One URL segment. Nomad's router takes a bare `.` or `..` for a step in the path."""
+    return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
 
 
 def _number(key: str) -> Callable[[Json], int]:

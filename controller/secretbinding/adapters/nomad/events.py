@@ -1,5 +1,6 @@
 """Nomad's event stream: lines of JSON that never end, heartbeats included."""
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ class EventStream(Iterator[Event]):
         self._response = response
         self._max_line_bytes = max_line_bytes
         self._closed = threading.Event()
+        self._reading = threading.Lock()
         self._index = 0
         self._events = self._read()
 
@@ -38,7 +40,14 @@ class EventStream(Iterator[Event]):
         return f"EventStream({self._call.text!r})"
 
     def __next__(self) -> Event:
-        return next(self._events)
+        try:
+            with self._reading:
+                if self._closed.is_set():
+                    raise StopIteration
+                return next(self._events)
+        finally:
+            if self._closed.is_set():
+                self._dispose()
 
     def __enter__(self) -> "EventStream":
         return self
@@ -49,17 +58,28 @@ class EventStream(Iterator[Event]):
     def close(self) -> None:
         """End the stream. A thread that waits for the next event gets the end at once."""
         self._closed.set()
-        try:
+        with contextlib.suppress(ValueError, RuntimeError, OSError):  # What urllib3 raises when it is over already.
             self._response.shutdown()
-        except (ValueError, RuntimeError, OSError):
-            return
+        self._dispose()
+
+    def _dispose(self) -> None:
+        """Give the connection's place back to the pool, unless a thread is reading, which then does it."""
+        if self._reading.acquire(blocking=False):
+            try:
+                self._give_back()
+            finally:
+                self._reading.release()
+
+    def _give_back(self) -> None:
+        self._response.close()
+        self._response.release_conn()
 
     def _read(self) -> Iterator[Event]:
         try:
             for line in self._lines():
                 yield from self._parse(line)
         finally:
-            self._response.close()
+            self._give_back()
 
     def _lines(self) -> Iterator[bytes]:
         pending = bytearray()

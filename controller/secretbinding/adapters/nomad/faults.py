@@ -8,6 +8,11 @@ from secretbinding.errors import Conflict, Denied, NoLeader, NotFound, Rejected,
 REGISTERING = frozenset({"job_register", "job_plan"})
 """Labels of the calls whose plain 500 is Nomad's refusal of the job (its validation has no status of its own)."""
 
+TAGGING = frozenset({"version_tag", "version_untag"})
+"""Labels of the calls whose 500 may mean that the tag, the version or the job is not there."""
+
+_NO_SUCH = re.compile(r'(job|tag) ".*" .*not found|tag ".*" not found')
+_RPC_PREFIX = re.compile(r"^(rpc error: )?(RPC Error:: \d+,)?")
 _TOKEN_FAULT = re.compile(r"ACL token (not found|expired|is invalid)")
 _VALIDATION = re.compile(r"\d+ errors? occurred:")
 _INFRASTRUCTURE = re.compile(
@@ -20,6 +25,7 @@ _INFRASTRUCTURE = re.compile(
 def judge(call: Call, status: int, text: str) -> ServiceError:
     """The error for a Nomad answer with the given status and body (plain text)."""
     about = {"system": "nomad", "operation": call.text}
+    text = _RPC_PREFIX.sub("", text)
     says = f"; Nomad says: {text}" if text else ""
     token = _TOKEN_FAULT.search(text)
     if token:
@@ -31,8 +37,18 @@ def judge(call: Call, status: int, text: str) -> ServiceError:
         )
     if status in (401, 403):
         if "Permission denied" not in text:
-            return Denied(f"Nomad does not let anybody {call.text} now{says}", **about, status=status)
-        return Denied(call.denied or f"the Nomad token may not {call.text}", **about, status=status, remedy=call.grant)
+            return Denied(
+                f"the request to {call.text} was denied{says}",
+                **about,
+                status=status,
+                remedy="see what it says, and check that NOMAD_ADDR leads to Nomad itself",
+            )
+        return Denied(
+            call.denied or f"the Nomad token may not {call.text}",
+            **about,
+            status=status,
+            remedy=f"{call.grant or 'extend its policy'}, or check that the token is valid (NOMAD_TOKEN)",
+        )
     if status == 404:
         if call.absent and call.absent not in text:
             return unexpected("nomad", call, "a 404 that is not Nomad's own")
@@ -62,6 +78,19 @@ def judge(call: Call, status: int, text: str) -> ServiceError:
     if "Enforcing job modify index" in text:
         return Conflict(
             f"the job changed since it was read, so Nomad did not {call.text}{says}", **about, status=status
+        )
+    if call.label in TAGGING and _NO_SUCH.search(text):
+        return NotFound(f"Nomad does not have what it takes to {call.text}{says}", **about, status=status)
+    if call.label in TAGGING and "already exists" in text:
+        return Rejected(
+            f"Nomad refused to {call.text}{says}", **about, status=status, remedy="take that tag away first"
+        )
+    if "No path to region" in text:
+        return Unavailable(
+            f"Nomad knows no way to the region, so it cannot {call.text}",
+            **about,
+            status=status,
+            remedy="check NOMAD_REGION, and that the regions are joined (nomad server members)",
         )
     refusal = call.label in REGISTERING and (_VALIDATION.search(text) or not _INFRASTRUCTURE.search(text))
     if status == 500 and refusal:

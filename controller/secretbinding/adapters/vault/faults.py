@@ -22,7 +22,14 @@ def judge(call: Call, status: int, text: str) -> ServiceError:
             remedy=f"{call.grant or 'extend its policy'}, or check that the token has not expired",
         )
     if status == 404:
-        if not _is_vaults(text):
+        if "namespace not found" in said:
+            return Rejected(
+                f"Vault has no such namespace, so it cannot {call.text}",
+                **about,
+                status=status,
+                remedy="check VAULT_NAMESPACE",
+            )
+        if not _is_vaults(text) or (NO_ROUTE in said and call.label.startswith("policy_")):
             return unexpected("vault", call, "a 404 that is not Vault's own")
         return NotFound(f"Vault does not have what it takes to {call.text}{says}", **about, status=status)
     if status == 503 and ("sealed" in said or "not initialized" in said):

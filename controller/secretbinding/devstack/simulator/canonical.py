@@ -217,7 +217,7 @@ def _job(sent: Mapping[str, Any]) -> Json:
             **({"MaxParallel": update["MaxParallel"], "Stagger": update["Stagger"]} if _parallel(update) else {}),
         },
         "VaultNamespace": sent.get("VaultNamespace") or "",
-        "Version": 0,
+        "Version": int(sent.get("Version") or 0),
     }
     if sent.get("Periodic") is not None:
         job["Periodic"] = _given(sent["Periodic"], _PERIODIC)
@@ -244,13 +244,13 @@ def _group(sent: Mapping[str, Any], job: Mapping[str, Any], kind: str, update: J
         "Migrate": None,
         "Name": sent.get("Name") or "",
         "PreventRescheduleOnLost": bool(sent.get("PreventRescheduleOnLost")),
-        "ReschedulePolicy": _given(
-            {**(job.get("Reschedule") or {}), **_set_fields(sent.get("ReschedulePolicy"))},
-            _RESCHEDULE.get(kind, _RESCHEDULE_OTHER),
-        ),
+        "ReschedulePolicy": None,
         "RestartPolicy": restart,
         "Update": None,
     }
+    reschedule = {**(job.get("Reschedule") or {}), **_set_fields(sent.get("ReschedulePolicy"))}
+    if reschedule or kind not in ("system", "sysbatch"):
+        group["ReschedulePolicy"] = _given(reschedule, _RESCHEDULE.get(kind, _RESCHEDULE_OTHER))
     if kind == "service" or sent.get("Migrate") or job.get("Migrate"):
         group["Migrate"] = _given({**(job.get("Migrate") or {}), **_set_fields(sent.get("Migrate"))}, _MIGRATE)
     own = sent.get("Update")
@@ -299,8 +299,7 @@ def _task(sent: Mapping[str, Any], group_restart: Json, job: Mapping[str, Any]) 
         task["Vault"] = _given(sent["Vault"], _VAULT)
         task["Vault"]["Cluster"] = task["Vault"]["Cluster"] or "default"
         task["Vault"]["Namespace"] = task["Vault"]["Namespace"] or job.get("VaultNamespace") or ""
-        if task["Vault"]["ChangeMode"] != "signal":
-            task["Vault"]["ChangeSignal"] = ""
+        task["Vault"]["ChangeSignal"] = task["Vault"]["ChangeSignal"].upper()
     if task["Lifecycle"] is not None:
         task["Lifecycle"] = _given(task["Lifecycle"], {"Hook": "", "Sidecar": False})
     return task

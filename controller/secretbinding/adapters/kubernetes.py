@@ -1,0 +1,403 @@
+"""SecretBindings and their Events on a Kubernetes API server. The only module that imports lightkube."""
+
+import ipaddress
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+import msgspec
+import stamina
+from lightkube import Client
+from lightkube.config.kubeconfig import KubeConfig
+from lightkube.config.models import Cluster, User
+from lightkube.core.exceptions import ApiError, ConfigError
+from lightkube.generic_resource import create_namespaced_resource
+from lightkube.types import PatchType
+
+from secretbinding.adapters.kubeconfig import KubernetesCredentials, load_credentials
+from secretbinding.adapters.transport import OnCall
+from secretbinding.errors import (
+    Conflict,
+    Denied,
+    NotFound,
+    Rejected,
+    ServiceError,
+    Unavailable,
+    Unreachable,
+    UsageError,
+)
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+GROUP, VERSION, KIND, PLURAL = "nomad-vault.io", "v1alpha1", "SecretBinding", "secretbindings"
+API_VERSION = f"{GROUP}/{VERSION}"
+REPORTING_CONTROLLER = "nomad-vault.io/secretbinding"
+_ALL_NAMESPACES = "*"
+_MESSAGE_LIMIT = 1000
+_NOTE_BYTES = 1024
+_WORD_LIMIT = 128
+
+_SecretBinding = create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
+_Event = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesConnection:
+    """Which API server, and how patiently.
+
+    Attributes:
+        kubeconfig: path or paths, as `KUBECONFIG` holds them; "" means the pod's own service account.
+        context: context of the kubeconfig; "" means the current one.
+        timeout_seconds: how long the server may be silent before an answer counts as lost.
+        retry_seconds, retry_attempts: how long and how many times one call may go on trying, the first included.
+        page_size: objects in one answer of a listing.
+    """
+
+    kubeconfig: str = ""
+    context: str = ""
+    timeout_seconds: float = 15.0
+    retry_seconds: float = 10.0
+    retry_attempts: int = 4
+    page_size: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a finalizer write starts from: `metadata.resourceVersion` and `metadata.finalizers` of an object as seen."""
+
+    resource_version: str
+    finalizers: Sequence[str]
+
+
+class KubernetesClient:
+    """Thread-safe. Every method raises `errors.ServiceError` subclasses whose text never holds a credential.
+
+    Calls that may be repeated are, with growing, jittered pauses, while the error is transient. `instance` names this
+    process in Events; `on_call` hears of every attempt.
+    """
+
+    def __init__(self, connection: KubernetesConnection, *, instance: str = "", on_call: OnCall | None = None) -> None:
+        self._connection = connection
+        self._instance = (instance or os.uname().nodename)[:_WORD_LIMIT]
+        self._on_call = on_call
+        self._lock = threading.Lock()
+        self._credentials = self._load()
+        self._client = self._connected(self._credentials)
+
+    def credentials(self) -> KubernetesCredentials:
+        """Fresh credentials for another client of the same server; raises `UsageError` when there are none."""
+        return self._load()
+
+    @property
+    def server(self) -> str:
+        """The server's base URL."""
+        return self._credentials.server
+
+    def close(self) -> None:
+        self._client.close()
+
+    def get(self, namespace: str, name: str) -> Json:
+        """The SecretBinding; raises `NotFound` when the server says that there is none."""
+        return self._call(
+            "get", PLURAL, namespace, name, lambda client: client.get(_SecretBinding, name, namespace=namespace)
+        )
+
+    def list(self, namespace: str = "") -> list[Json]:
+        """All SecretBindings of a namespace, or of all with "", without `managedFields`. That it returns at all proves
+        the right to list; raises `NotFound` when the resource is not defined."""
+
+        def listed(client: Client) -> list[Json]:
+            place = namespace or _ALL_NAMESPACES
+            return [
+                _lean(item)
+                for item in client.list(_SecretBinding, namespace=place, chunk_size=self._connection.page_size)
+            ]
+
+        return self._call("list", PLURAL, namespace, "", listed)
+
+    def patch_status(
+        self, namespace: str, name: str, status: Mapping[str, Any], *, resource_version: str | None = None
+    ) -> Json:
+        """Write the status by merge patch; what is None in it is removed. With `resource_version` only if the object is
+        still that version, else raises `Conflict`. Gives the object as it is then."""
+        patch: Json = {"status": dict(status)}
+        if resource_version is not None:
+            patch["metadata"] = {"resourceVersion": resource_version}
+
+        def patched(client: Client) -> Json:
+            answer = client.patch(_SecretBinding.Status, name, patch, namespace=namespace, patch_type=PatchType.MERGE)
+            return _lean(answer)
+
+        return self._call("patch", f"{PLURAL}/status", namespace, name, patched)
+
+    def add_finalizer(self, namespace: str, name: str, finalizer: str, observed: Observed | None = None) -> Json | None:
+        """Add the finalizer. Starts from `observed` when it is given, and reads the object when that is out of date.
+
+        Gives the object as it is then; None when it has the finalizer already (nothing is written). Raises `NotFound`,
+        `Rejected` when the object is being deleted, `Conflict` when others keep changing it.
+        """
+        return self._change_finalizers(
+            namespace, name, observed, lambda old: [*old, finalizer] if finalizer not in old else None
+        )
+
+    def remove_finalizer(
+        self, namespace: str, name: str, finalizer: str, observed: Observed | None = None
+    ) -> Json | None:
+        """Remove the finalizer; an object that is not there, or does not have it, is success (None).
+
+        Gives the object as it was last; with the last finalizer of an object that is being deleted, it is gone.
+        """
+        try:
+            return self._change_finalizers(
+                namespace,
+                name,
+                observed,
+                lambda old: [other for other in old if other != finalizer] if finalizer in old else None,
+            )
+        except NotFound:
+            return None
+
+    def event(
+        self, regarding: Mapping[str, Any], *, warning: bool, reason: str, message: str, action: str = "Reconcile"
+    ) -> None:
+        """Post an Event (`events.k8s.io/v1`) about a SecretBinding. `regarding` is the object, or at least its
+        `metadata` with name, namespace and uid. Telling apart what was said before is the caller's part."""
+        metadata = regarding["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        body: Json = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            # Named here, not by the server: a repeated request then finds its own first one.
+            "metadata": {"name": f"{name}.{uuid.uuid4().hex[:16]}", "namespace": namespace},
+            "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": REPORTING_CONTROLLER,
+            "reportingInstance": self._instance,
+            "action": action[:_WORD_LIMIT],
+            "reason": reason[:_WORD_LIMIT],
+            "type": "Warning" if warning else "Normal",
+            "note": message.encode()[:_NOTE_BYTES].decode(errors="ignore"),
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": name,
+                "namespace": namespace,
+                "uid": metadata.get("uid", ""),
+                "resourceVersion": metadata.get("resourceVersion", ""),
+            },
+        }
+
+        def posted(client: Client) -> None:
+            try:
+                client.create(_Event(body), namespace=namespace)
+            except ApiError as error:
+                if error.status.reason != "AlreadyExists":
+                    raise
+
+        self._call("create", "events", namespace, name, posted)
+
+    def _change_finalizers(
+        self,
+        namespace: str,
+        name: str,
+        observed: Observed | None,
+        change: Callable[[Sequence[str]], Sequence[str] | None],
+    ) -> Json | None:
+        for attempt in range(self._connection.retry_attempts):
+            if observed is None:
+                metadata = self.get(namespace, name)["metadata"]
+                observed = Observed(metadata["resourceVersion"], metadata.get("finalizers") or ())
+            wanted = change(observed.finalizers)
+            if wanted is None:
+                return None
+            try:
+                return self._write_finalizers(namespace, name, observed.resource_version, wanted)
+            except Conflict:
+                if attempt == self._connection.retry_attempts - 1:
+                    raise
+                observed = None
+        return None
+
+    def _write_finalizers(self, namespace: str, name: str, resource_version: str, finalizers: Sequence[str]) -> Json:
+        # A merge patch: a JSON patch whose test fails is answered with 422, which says nothing of a conflict.
+        metadata = {"resourceVersion": resource_version, "finalizers": list(finalizers) or None}
+
+        def patched(client: Client) -> Json:
+            return _lean(
+                client.patch(
+                    _SecretBinding, name, {"metadata": metadata}, namespace=namespace, patch_type=PatchType.MERGE
+                )
+            )
+
+        return self._call("patch", PLURAL, namespace, name, patched)
+
+    def _call(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
+        connection = self._connection
+        for attempt in stamina.retry_context(
+            on=_backoff,
+            attempts=connection.retry_attempts,
+            timeout=connection.retry_seconds,
+            wait_initial=0.1,
+            wait_max=2.0,
+            wait_jitter=0.2,
+        ):
+            with attempt:
+                return self._attempt(verb, resource, namespace, name, function)
+        raise AssertionError("a retry loop ends with a result or an error")
+
+    def _attempt(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
+        started = time.monotonic()
+        outcome = "Success"
+        try:
+            client = self._client
+            try:
+                return function(client)
+            except httpx2.HTTPStatusError as error:
+                if error.response.status_code != 401:
+                    raise
+            return function(self._logged_in_again(client))
+        except Exception as error:
+            failure = _translated(error, verb, resource, namespace, name)
+            if failure is None:
+                raise
+            outcome = failure.reason
+            # Without the cause: lightkube's errors hold the request, and that the credentials.
+            raise failure from None
+        finally:
+            if self._on_call is not None:
+                self._on_call("kubernetes", f"{verb} {resource}", time.monotonic() - started, outcome)
+
+    def _logged_in_again(self, refused: Client) -> Client:
+        """A client with fresh credentials, made once however many threads were refused."""
+        with self._lock:
+            if self._client is refused:
+                self._credentials = self._load()
+                self._client = self._connected(self._credentials)
+            return self._client
+
+    def _load(self) -> KubernetesCredentials:
+        return load_credentials(self._connection.kubeconfig, self._connection.context, os.environ)
+
+    def _connected(self, credentials: KubernetesCredentials) -> Client:
+        cluster = Cluster(
+            server=credentials.server,
+            certificate_auth=credentials.ca_file or None,
+            certificate_auth_data=credentials.ca_data or None,
+            insecure=credentials.insecure,
+        )
+        user = User(
+            token=credentials.token or None,
+            token_file=credentials.token_file or None,
+            username=credentials.username or None,
+            password=credentials.password or None,
+            client_cert=credentials.cert_file or None,
+            client_key=credentials.key_file or None,
+            client_cert_data=credentials.cert_data or None,
+            client_key_data=credentials.key_data or None,
+        )
+        try:
+            return Client(
+                KubeConfig.from_one(cluster=cluster, user=user, namespace=credentials.namespace),
+                timeout=httpx2.Timeout(self._connection.timeout_seconds),
+                field_manager="secretbinding",
+                trust_env=not is_loopback(credentials.server),
+                proxy=credentials.proxy_url or None,
+            )
+        except (ConfigError, OSError, ValueError):
+            raise UsageError(
+                f"the certificates of the kubeconfig for {credentials.server} cannot be used", remedy="correct them"
+            ) from None
+
+
+def is_loopback(server: str) -> bool:
+    """True for this very machine, which no proxy of the environment is ever asked for (as kubectl does it)."""
+    host = urlsplit(server).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _lean(item: Mapping[str, Any]) -> Json:
+    metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
+    return {**item, "metadata": metadata}
+
+
+def _backoff(error: Exception) -> bool | float:
+    """Whether to try again: after the pause that the server asked for, if it did."""
+    if not isinstance(error, ServiceError) or not error.transient or isinstance(error, Conflict):
+        return False
+    asked = getattr(error, "retry_after", 0.0)
+    return min(float(asked), 10.0) or True
+
+
+def _translated(error: Exception, verb: str, resource: str, namespace: str, name: str) -> ServiceError | None:
+    """Our error for one of lightkube's, None for what is none of its (a bug of ours)."""
+    thing = f"{resource} {namespace}/{name}" if name else f"{resource} of {namespace or 'all namespaces'}"
+    operation = f"{verb} {thing}"
+    if isinstance(error, httpx2.HTTPStatusError):
+        return _answered(error, verb, resource, operation)
+    if isinstance(error, httpx2.TransportError):
+        word = type(error).__name__
+        return Unreachable(
+            f"Kubernetes did not answer to: {operation} ({word})",
+            system="kubernetes",
+            operation=operation,
+            remedy="see whether the API server can be reached from here",
+        )
+    if isinstance(error, msgspec.MsgspecError | ValueError | KeyError | httpx2.HTTPError):
+        # lightkube raises KeyError itself for an error without a Content-Type.
+        message = f"Kubernetes gave no usable answer to: {operation}"
+        return Unavailable(message, system="kubernetes", operation=operation, remedy="see what stands before it")
+    return None
+
+
+def _answered(error: httpx2.HTTPStatusError, verb: str, resource: str, operation: str) -> ServiceError:
+    status = error.response.status_code
+    words = {"system": "kubernetes", "operation": operation, "status": status}
+    said = _said(error)
+    if status in (401, 403):
+        where, _, sub = resource.partition("/")
+        group = "events.k8s.io" if where == "events" else GROUP
+        return Denied(
+            f"the controller's Kubernetes account may not {operation}"
+            if status == 403
+            else f"Kubernetes does not accept the controller's credentials for: {operation}",
+            **words,
+            remedy=f"grant it the verb {verb} on {where}{f'/{sub}' if sub else ''} of API group {group}"
+            if status == 403
+            else "renew them",
+        )
+    if status == 404:
+        return NotFound(f"not found: {operation}", **words)
+    if status == 409:
+        return Conflict(f"somebody else changed it: {operation}", **words)
+    if status in (408, 410, 429) or status >= 500:
+        failure = Unavailable(f"Kubernetes cannot answer now ({status}) to: {operation}{said}", **words)
+        failure.retry_after = _seconds(error.response.headers.get("Retry-After"))
+        return failure
+    return Rejected(f"Kubernetes refused to {operation}{said}", **words)
+
+
+def _said(error: httpx2.HTTPStatusError) -> str:
+    """What the server said, shortened, as ` (...)`; it repeats fields of the object, never a header."""
+    try:
+        body = error.response.json()
+    except ValueError:
+        return ""
+    message = body.get("message") if isinstance(body, dict) else None
+    return f" ({str(message)[:_MESSAGE_LIMIT]})" if message else ""
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return max(float(text or 0), 0.0)
+    except ValueError:
+        return 0.0

@@ -1,0 +1,280 @@
+"""The simulator's state: tables, one growing index, and the wake-up of blocking queries."""
+
+import copy
+import itertools
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from secretbinding.devstack.simulator.events import EventBuffer
+
+Json = dict[str, Any]
+JobKey = tuple[str, str]
+T = TypeVar("T")
+
+KEPT_VERSIONS = 6
+MAX_WAIT_SECONDS = 300.0
+REGION = "global"
+DATACENTER = "dc1"
+NODE_NAME = "simulator"
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def now_nanos() -> int:
+    return time.time_ns()
+
+
+def timestamp(nanos: int) -> str:
+    """RFC 3339 with nanoseconds, as Go writes a time; the zero time for 0."""
+    if nanos == 0:
+        return "0001-01-01T00:00:00Z"
+    seconds, rest = divmod(nanos, 10**9)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{rest:09d}".rstrip("0").rstrip(".") + "Z"
+
+
+class State:
+    """All tables. Rows are JSON objects in the shape of Nomad's API.
+
+    A row of `jobs` or of the versions is never changed in place in what defines the job, so an allocation may hold it.
+    Everything here is read and written under `lock`; `write()` takes it, gives the next index, and wakes the waiters.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._changed = threading.Condition(self.lock)
+        self.index = 1
+        self._table_index: dict[str, int] = {}
+        self.node_id = new_id()
+        self.jobs: dict[JobKey, Json] = {}
+        self.versions: dict[JobKey, list[Json]] = {}
+        self.submissions: dict[tuple[str, str, int], Json] = {}
+        self.allocations: dict[str, Json] = {}
+        self.allocations_by_job: dict[JobKey, list[str]] = {}
+        self.evaluations: dict[str, Json] = {}
+        self.evaluations_by_job: dict[JobKey, list[str]] = {}
+        self.deployments: dict[str, Json] = {}
+        self.deployments_by_job: dict[JobKey, list[str]] = {}
+        self.variables: dict[tuple[str, str], Json] = {}
+        self.namespaces: dict[str, Json] = {}
+        self.events = EventBuffer()
+        self._depth = 0
+        self._unpublished: list[Json] = []
+        self.put_namespace("default", "Default shared namespace")
+
+    @contextmanager
+    def write(self, *tables: str) -> Iterator[int]:
+        """A change of these tables: yields its index, wakes blocking queries afterwards."""
+        with self.lock:
+            self.index += 1
+            index = self.index
+            for table in tables:
+                self._table_index[table] = index
+            self._depth += 1
+            try:
+                yield index
+            finally:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._flush()
+                    self._changed.notify_all()
+
+    def _flush(self) -> None:
+        events, self._unpublished = self._unpublished, []
+        events.sort(key=lambda one: int(one["Index"]))
+        for index, batch in itertools.groupby(events, key=lambda one: int(one["Index"])):
+            self.events.publish(index, list(batch))
+
+    def table_index(self, *tables: str) -> int:
+        """The index of the last change of any of the tables; at least 1, so that a waiter can begin there."""
+        return max((self._table_index.get(table, 1) for table in tables), default=1)
+
+    def blocking(
+        self, query: Callable[[], tuple[int, T]], *, index: int, wait_seconds: float, stopped: Callable[[], bool]
+    ) -> tuple[int, T]:
+        """Run the query under the lock until its index is above `index` or the time is over.
+
+        With index 0 it answers at once, as Nomad does.
+        """
+        deadline = time.monotonic() + min(wait_seconds or MAX_WAIT_SECONDS, MAX_WAIT_SECONDS)
+        with self.lock:
+            while True:
+                current, result = query()
+                remaining = deadline - time.monotonic()
+                if index <= 0 or current > index or remaining <= 0 or stopped():
+                    return current, result
+                self._changed.wait(remaining)
+
+    def wake(self) -> None:
+        with self.lock:
+            self._changed.notify_all()
+
+    def put_namespace(self, name: str, description: str = "") -> None:
+        with self.write("namespaces") as index:
+            old = self.namespaces.get(name)
+            self.namespaces[name] = {
+                "Capabilities": None,
+                "CreateIndex": old["CreateIndex"] if old else index,
+                "Description": description,
+                "Meta": None,
+                "ModifyIndex": index,
+                "Name": name,
+                "Quota": "",
+            }
+
+    def publish(
+        self,
+        index: int,
+        topic: str,
+        kind: str,
+        key: str,
+        namespace: str,
+        payload: Mapping[str, Any],
+        filter_keys: Sequence[str] = (),
+    ) -> None:
+        """Put an event into the stream when the running `write()` ends; the payload is copied."""
+        self._unpublished.append(
+            {
+                "FilterKeys": list(filter_keys) or None,
+                "Index": index,
+                "Key": key,
+                "Namespace": namespace,
+                "Payload": copy.deepcopy(dict(payload)),
+                "Topic": topic,
+                "Type": kind,
+            }
+        )
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def put_job(self, job: Json, index: int, submission: Mapping[str, Any] | None) -> None:
+        """Store a job as its next version; the caller has decided that it changed."""
+        key = (job["Namespace"], job["ID"])
+        old = self.jobs.get(key)
+        job["CreateIndex"] = old["CreateIndex"] if old else index
+        # A version that was sent along counts where it is higher than the one there, as in Nomad.
+        if old is not None and job["Version"] <= old["Version"]:
+            job["Version"] = old["Version"] + 1
+        job["ModifyIndex"] = job["JobModifyIndex"] = index
+        job["SubmitTime"] = now_nanos()
+        job["Stable"] = False
+        self.jobs[key] = job
+        versions = self.versions.setdefault(key, [])
+        versions.insert(0, job)
+        untagged = [one for one in versions if one["VersionTag"] is None]
+        if len(untagged) > KEPT_VERSIONS:
+            # The newest stable version is not the one to go, so that there is something to revert to.
+            last, newest_stable = untagged[-1], next((one for one in untagged if one["Stable"]), None)
+            versions.remove(untagged[-2] if newest_stable is last else last)
+        if submission is not None and submission.get("Source"):
+            self.submissions[(*key, job["Version"])] = {
+                "Format": submission.get("Format") or "",
+                "JobID": job["ID"],
+                "JobIndex": index,
+                "Namespace": job["Namespace"],
+                "Source": submission.get("Source") or "",
+                "VariableFlags": submission.get("VariableFlags"),
+                "Variables": submission.get("Variables") or "",
+                "Version": job["Version"],
+            }
+        self.refresh_status(key, index)
+
+    def replace_version(self, key: JobKey, version: int, changes: Mapping[str, Any]) -> None:
+        """Change fields beside the specification (Stable, VersionTag, Status) of one version, the current one too."""
+        versions = self.versions.get(key, [])
+        for place, one in enumerate(versions):
+            if one["Version"] == version:
+                versions[place] = {**one, **changes}
+                if self.jobs[key]["Version"] == version:
+                    self.jobs[key] = versions[place]
+
+    def refresh_status(self, key: JobKey, index: int) -> None:
+        """Bring `Status` of the job in line with its allocations and evaluations."""
+        job = self.jobs.get(key)
+        if job is None:
+            return
+        status = self._status(key, job)
+        if status != job["Status"]:
+            changes: Json = {"Status": status, "ModifyIndex": index}
+            self.replace_version(key, job["Version"], changes)
+            self._table_index["jobs"] = index
+
+    def _status(self, key: JobKey, job: Json) -> str:
+        if job["Periodic"] is not None or job["ParameterizedJob"] is not None:
+            return "dead" if job["Stop"] else "running"
+        if job["Type"] == "system":
+            return "dead" if job["Stop"] else "running"
+        allocations = [self.allocations[one] for one in self.allocations_by_job.get(key, [])]
+        if any(not is_terminal(one) for one in allocations):
+            return "running"
+        evaluations = [self.evaluations[one] for one in self.evaluations_by_job.get(key, [])]
+        if any(one["Status"] in ("pending", "blocked") for one in evaluations):
+            return "pending"
+        if job["Stop"] or allocations or evaluations:
+            return "dead"
+        return "pending"
+
+    def summary(self, key: JobKey) -> Json:
+        """`JobSummary`: allocations counted by group and client status."""
+        job = self.jobs[key]
+        names = {"pending": "Starting", "running": "Running", "complete": "Complete", "failed": "Failed"}
+        groups: Json = {
+            group["Name"]: dict.fromkeys(
+                ("Complete", "Failed", "Lost", "Queued", "Running", "Starting", "Unknown"), 0
+            )
+            for group in job["TaskGroups"]
+        }
+        for one in self.allocations_by_job.get(key, []):
+            allocation = self.allocations[one]
+            counts = groups.get(allocation["TaskGroup"])
+            if counts is not None:
+                counts[names.get(allocation["ClientStatus"], "Unknown")] += 1
+        return {
+            "Children": {"Dead": 0, "Pending": 0, "Running": 0},
+            "CreateIndex": job["CreateIndex"],
+            "JobID": job["ID"],
+            "ModifyIndex": job["ModifyIndex"],
+            "Namespace": job["Namespace"],
+            "Summary": groups,
+        }
+
+    # -- evaluations -----------------------------------------------------------------------------------------------
+
+    def new_evaluation(self, key: JobKey, kind: str, trigger: str, index: int, **more: Any) -> Json:
+        """A pending evaluation of a job."""
+        now = now_nanos()
+        evaluation: Json = {
+            "CreateIndex": index,
+            "CreateTime": now,
+            "ID": new_id(),
+            "JobID": key[1],
+            "ModifyIndex": index,
+            "ModifyTime": now,
+            "Namespace": key[0],
+            "Priority": self.jobs[key]["Priority"] if key in self.jobs else 50,
+            "Status": "pending",
+            "TriggeredBy": trigger,
+            "Type": kind,
+            **more,
+        }
+        self.evaluations[evaluation["ID"]] = evaluation
+        self.evaluations_by_job.setdefault(key, []).append(evaluation["ID"])
+        self._table_index["evals"] = index
+        self.publish(index, "Evaluation", "EvaluationUpdated", evaluation["ID"], key[0], {"Evaluation": evaluation}, [key[1]])
+        return evaluation
+
+
+def is_terminal(allocation: Mapping[str, Any]) -> bool:
+    """Whether the server wants it gone, or the client is done with it."""
+    return allocation["DesiredStatus"] in ("stop", "evict") or is_client_terminal(allocation)
+
+
+def is_client_terminal(allocation: Mapping[str, Any]) -> bool:
+    return allocation["ClientStatus"] in ("complete", "failed", "lost")

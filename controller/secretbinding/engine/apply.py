@@ -1,0 +1,63 @@
+"""Carry a plan out, action by action, in its order; the first failure ends it."""
+
+from collections.abc import Callable
+
+from secretbinding.errors import ServiceError
+from secretbinding.job.inject import to_register
+from secretbinding.plan import (
+    Action,
+    DeletePolicy,
+    DeleteRole,
+    Plan,
+    RegisterJob,
+    TagVersion,
+    UntagVersion,
+    WritePolicy,
+    WriteRole,
+)
+from secretbinding.ports import Json, Nomad, Vault
+
+
+class Applier:
+    """Writes through the two ports. `on_action` is called after each action that was done."""
+
+    def __init__(
+        self, vault: Vault, nomad: Nomad, *, jwt_mount: str, on_action: Callable[[Action], None] = lambda action: None
+    ) -> None:
+        self._vault = vault
+        self._nomad = nomad
+        self._jwt_mount = jwt_mount
+        self._on_action = on_action
+
+    def apply(self, plan: Plan, namespace: str, job_id: str) -> None:
+        """Do all of it. Raises `errors.ServiceError` subclasses; what was done before stays done, and the next pass
+        goes on from there: rights are widened first, so that no step leaves a task without what it needs."""
+        for action in plan.actions:
+            self._do(action, namespace, job_id)
+            self._on_action(action)
+
+    def _do(self, action: Action, namespace: str, job_id: str) -> None:
+        match action:
+            case WritePolicy(name=name, text=text):
+                self._vault.write_policy(name, text)
+            case DeletePolicy(name=name):
+                self._vault.delete_policy(name)
+            case WriteRole(name=name, body=body):
+                self._vault.write_jwt_role(self._jwt_mount, name, body)
+            case DeleteRole(name=name):
+                self._vault.delete_jwt_role(self._jwt_mount, name)
+            case TagVersion(version=version, name=name, description=description):
+                self._nomad.tag_version(namespace, job_id, version, name, description)
+            case UntagVersion(name=name):
+                self._nomad.untag_version(namespace, job_id, name)
+            case RegisterJob(job=job, before=before, modify_index=modify_index):
+                self._nomad.register(
+                    to_register(job), modify_index=modify_index, submission=self._submission(namespace, job_id, before)
+                )
+
+    def _submission(self, namespace: str, job_id: str, before: Json) -> Json | None:
+        """The source that the user's version was registered from, carried along so that Nomad's UI still shows it."""
+        try:
+            return self._nomad.submission(namespace, job_id, int(before.get("Version") or 0))
+        except ServiceError:
+            return None

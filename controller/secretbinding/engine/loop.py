@@ -1,0 +1,344 @@
+"""The engine: takes bindings from the sources, hands workloads to workers, and gives statuses back."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import structlog
+
+from secretbinding.desired.values import BindingInput, Observed
+from secretbinding.engine.orphans import find_orphans
+from secretbinding.engine.queue import Priority, WorkQueue
+from secretbinding.engine.reconciler import Pace, Reconciler, next_pass_seconds
+from secretbinding.engine.store import Entry, Store, inputs_of
+from secretbinding.errors import SecretBindingError
+from secretbinding.job.marks import placed_marks
+from secretbinding.models.binding import DeletionPolicy
+from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.status import SecretBindingStatus
+from secretbinding.naming import Owner, policy_name
+from secretbinding.ports import Vault
+from secretbinding.render.policy import policy_text, read_policy
+from secretbinding.sources.base import Source, SourceItem
+from secretbinding.status import Pass, compute_status, transitions
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """`workers` is the number of workloads that are worked on at once; `sweep_seconds` how often what no binding
+    accounts for is looked for in Vault."""
+
+    instance: str = "default"
+    workers: int = 8
+    pace: Pace = field(default_factory=Pace)
+    sweep_seconds: float = 600.0
+
+
+class Engine:
+    """Fulfils `sources.base.Sink`. Holds nothing that it could not find again: after a restart the sources list their
+    bindings, and each workload is read anew."""
+
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        vault: Vault,
+        settings: EngineSettings,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_pass: Callable[[WorkloadKey, Pass, float], None] = lambda workload, found, seconds: None,
+    ) -> None:
+        self.store = Store()
+        self.queue = WorkQueue()
+        self._reconciler = reconciler
+        self._vault = vault
+        self._settings = settings
+        self._now = now
+        self._on_pass = on_pass
+        self._sources: dict[str, Source] = {}
+        self._lock = threading.Lock()
+        self._orphans: dict[WorkloadKey, set[BindingKey]] = {}
+        self._failures: dict[WorkloadKey, int] = {}
+        self._threads: list[threading.Thread] = []
+        self._stopping = threading.Event()
+        self._wake_sweep = threading.Event()
+
+    def add_source(self, source: Source) -> None:
+        """Take bindings from a source; before `start`."""
+        self._sources[source.name] = source
+
+    def start(self) -> None:
+        """Start the workers and the sources."""
+        for number in range(self._settings.workers):
+            self._thread(self._work, f"worker-{number}")
+        self._thread(self._sweep, "sweep")
+        for source in self._sources.values():
+            source.start(self)
+
+    def stop(self) -> None:
+        """Stop the sources, let each worker finish its pass, and end."""
+        self._stopping.set()
+        self._wake_sweep.set()
+        for source in self._sources.values():
+            source.stop()
+        self.queue.close()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The sources by name."""
+        return self._sources
+
+    def upsert(self, item: SourceItem) -> None:
+        entry = self.store.get(item.key)
+        changed = entry is None or not _only_status_differs(entry.item, item)
+        for workload in self.store.upsert(item):
+            self.queue.add(workload, Priority.CHANGE if changed else Priority.RESYNC)
+        if self.store.get(item.key) is not None and item.binding is None and not item.job:
+            self._report_unplaced(item)
+
+    def vanished(self, key: BindingKey) -> None:
+        entry = self.store.get(key)
+        if entry is None:
+            return
+        self.upsert(replace(entry.item, deleting=True))
+
+    def listed(self, source: str) -> None:
+        self.store.listed(source)
+        self._wake_sweep.set()
+
+    def wake(self, workloads: Iterable[WorkloadKey], priority: Priority = Priority.CHANGE) -> None:
+        """Look at workloads because something outside changed."""
+        for workload in workloads:
+            self.queue.add(workload, priority)
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            workload = self.queue.get()
+            if workload is None:
+                return
+            try:
+                self.reconcile(workload)
+            except Exception:
+                # One workload's surprise must not end the worker that all others need.
+                _log.exception("pass failed", workload=str(workload))
+                self.queue.add(workload, Priority.RESYNC, after=self._settings.pace.backoff_max_seconds)
+            finally:
+                self.queue.done(workload)
+
+    def reconcile(self, workload: WorkloadKey) -> Pass | None:
+        """One pass over a workload: prepare, run, report, and say when to look again. None when nothing names it."""
+        entries = self.store.of_workload(workload)
+        if not (self._prepare(entries) and self._release_retained(entries)):
+            self._again(workload, None)
+            return None
+        entries = self.store.of_workload(workload)
+        bindings = [*inputs_of(entries), *self._orphans_of(workload, entries)]
+        if not bindings:
+            return None
+        started = time.monotonic()
+        found = self._reconciler.run(workload, bindings)
+        if self._take_strays(workload, found):
+            bindings = [*inputs_of(entries), *self._orphans_of(workload, entries)]
+            found = self._reconciler.run(workload, bindings)
+        self._on_pass(workload, found, time.monotonic() - started)
+        reported = self._report(entries, found)
+        self._finish(found, bindings)
+        self._again(workload, found if reported else None)
+        return found
+
+    def _prepare(self, entries: Sequence[Entry]) -> bool:
+        """Have the sources prepare what is new to them (finalizers), before anything is made for it."""
+        for entry in entries:
+            source = self._sources.get(entry.item.key.source)
+            if entry.prepared or entry.item.deleting or source is None:
+                continue
+            try:
+                source.prepare(entry.item.key)
+            except SecretBindingError as error:
+                _log.warning("binding cannot be prepared", binding=str(entry.item.key), error=str(error))
+                return False
+            self.store.set_prepared(entry.item.key)
+        return True
+
+    def _release_retained(self, entries: Sequence[Entry]) -> bool:
+        """Let go of bindings that leave behind what they made, once their policy says so: without that word it would be
+        taken for orphaned later."""
+        for entry in entries:
+            item = entry.item
+            if not item.deleting or not _retains(item):
+                continue
+            name = policy_name(Owner(self._settings.instance, item.key))
+            try:
+                text = self._vault.read_policy(name)
+                parsed = read_policy(text) if text is not None else None
+                if parsed is not None and not parsed[0].retain:
+                    self._vault.write_policy(name, policy_text(replace(parsed[0], retain=True)))
+            except SecretBindingError as error:
+                _log.warning("binding cannot be let go", binding=str(item.key), error=str(error))
+                return False
+            if not self._let_go(item.key):
+                return False
+        return True
+
+    def _orphans_of(self, workload: WorkloadKey, entries: Sequence[Entry]) -> list[BindingInput]:
+        named = {entry.item.key for entry in entries}
+        with self._lock:
+            orphans = sorted(self._orphans.get(workload, set()) - named)
+        return [BindingInput(key, None, deleting=True, moved=self.store.get(key) is not None) for key in orphans]
+
+    def _take_strays(self, workload: WorkloadKey, found: Pass) -> bool:
+        """Owners that the job's marks name but that are proven to name it no longer: their share is to go.
+
+        A binding that is known and names another job has moved. One that is not known is gone when its source has
+        delivered a complete listing *and* can prove it absent; otherwise its share stays.
+        """
+        owners = {placed.key for placed in placed_marks(found.observed.job, self._settings.instance)}
+        strays: set[BindingKey] = set()
+        for key in owners:
+            entry = self.store.get(key)
+            if entry is not None:
+                if entry.workload is not None and entry.workload != workload:
+                    strays.add(key)
+            elif self._proven_absent(key):
+                strays.add(key)
+        return self._add_orphans(workload, strays)
+
+    def _proven_absent(self, key: BindingKey) -> bool:
+        source = self._sources.get(key.source)
+        if source is None or not self.store.is_listed(key.source) or self.store.count(key.source) == 0:
+            return False
+        try:
+            return source.proves_absent(key) and not self._retained(key)
+        except SecretBindingError:
+            return False
+
+    def _retained(self, key: BindingKey) -> bool:
+        text = self._vault.read_policy(policy_name(Owner(self._settings.instance, key)))
+        parsed = read_policy(text) if text is not None else None
+        return parsed is not None and parsed[0].retain
+
+    def _add_orphans(self, workload: WorkloadKey, keys: set[BindingKey]) -> bool:
+        with self._lock:
+            known = self._orphans.setdefault(workload, set())
+            new = keys - known
+            known |= keys
+            if not known:
+                del self._orphans[workload]
+        return bool(new)
+
+    def _report(self, entries: Sequence[Entry], found: Pass) -> bool:
+        """Write every status that changed; False when a source could not be written to."""
+        written = True
+        for entry in entries:
+            current = self.store.get(entry.item.key)
+            if current is None:
+                continue
+            request = entry.item.rotate_requested_at
+            status = compute_status(entry.input, found, current.status, self._now(), request=request)
+            written = self._write(current, status) and written
+        return written
+
+    def _write(self, entry: Entry, status: SecretBindingStatus) -> bool:
+        source = self._sources.get(entry.item.key.source)
+        if status == entry.status or source is None:
+            return True
+        try:
+            source.report(entry.item.key, status, transitions(entry.status, status))
+        except SecretBindingError as error:
+            _log.warning("status cannot be written", binding=str(entry.item.key), error=str(error))
+            return False
+        self.store.set_status(entry.item.key, status)
+        return True
+
+    def _finish(self, found: Pass, bindings: Sequence[BindingInput]) -> None:
+        """Let go of the bindings of which nothing is left, or nothing that we may touch yet."""
+        if found.error is not None or found.plan is None:
+            return
+        workload = found.observed.workload
+        for item in bindings:
+            if item.key not in found.plan.gone:
+                continue
+            entry = self.store.get(item.key)
+            if entry is not None and entry.workload == workload and not self._let_go(item.key):
+                continue
+            if found.plan.waiting:
+                self._add_orphans(workload, {item.key})
+            else:
+                self._drop_orphan(workload, item.key)
+
+    def _let_go(self, key: BindingKey) -> bool:
+        source = self._sources.get(key.source)
+        try:
+            if source is not None:
+                source.gone(key)
+        except SecretBindingError as error:
+            _log.warning("binding cannot be let go", binding=str(key), error=str(error))
+            return False
+        self.store.remove(key)
+        return True
+
+    def _drop_orphan(self, workload: WorkloadKey, key: BindingKey) -> None:
+        with self._lock:
+            keys = self._orphans.get(workload, set())
+            keys.discard(key)
+            if not keys:
+                self._orphans.pop(workload, None)
+
+    def _again(self, workload: WorkloadKey, found: Pass | None) -> None:
+        with self._lock:
+            wanted = bool(self._orphans.get(workload))
+        if not wanted and not self.store.of_workload(workload):
+            self._failures.pop(workload, None)
+            return
+        if found is None:
+            self.queue.add(workload, Priority.RESYNC, after=self._settings.pace.backoff_seconds)
+            return
+        failures = self._failures.get(workload, 0)
+        after = next_pass_seconds(found, failures=failures, settings=self._settings.pace)
+        self._failures[workload] = failures + 1 if found.error is not None else 0
+        self.queue.add(workload, Priority.PROGRESS if found.registered else Priority.RESYNC, after=after)
+
+    def _sweep(self) -> None:
+        """Look for policies of ours whose binding is gone, once all sources are listed and every so often."""
+        while not self._stopping.is_set():
+            self._wake_sweep.wait(self._settings.sweep_seconds)
+            self._wake_sweep.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                orphans = find_orphans(self._vault, self._settings.instance, self.store, self._proven_absent)
+            except SecretBindingError as error:
+                _log.warning("orphans cannot be looked for", error=str(error))
+                continue
+            for workload, keys in orphans.items():
+                if self._add_orphans(workload, keys):
+                    _log.info(
+                        "policies without a binding", workload=str(workload), bindings=[str(k) for k in sorted(keys)]
+                    )
+                    self.queue.add(workload, Priority.RESYNC)
+
+    def _report_unplaced(self, item: SourceItem) -> None:
+        """A manifest too broken to name its job still gets a status."""
+        entry = self.store.get(item.key)
+        if entry is None:
+            return
+        found = Pass(self._settings.instance, Observed(WorkloadKey("", "", "", "")))
+        self._write(entry, compute_status(entry.input, found, entry.status, self._now()))
+
+    def _thread(self, target: Callable[[], None], name: str) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+
+def _retains(item: SourceItem) -> bool:
+    return item.binding is not None and item.binding.spec.deletion_policy is DeletionPolicy.RETAIN
+
+
+def _only_status_differs(old: SourceItem, new: SourceItem) -> bool:
+    return replace(old, status=new.status) == new

@@ -1,0 +1,124 @@
+"""Read one workload as it is, on both sides. Nothing here decides, and nothing here reads a secret's value."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from secretbinding.desired.values import BindingInput, Observed, Policy
+from secretbinding.job.marks import placed_marks
+from secretbinding.job.targets import TaskRef, find_task, named_tasks, select_tasks
+from secretbinding.kinds import KINDS, SecretState
+from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.naming import Owner, name_prefix, policy_name, role_name
+from secretbinding.ports import Json, Nomad, Vault
+from secretbinding.render.policy import read_policy
+
+
+class Observer:
+    """Reads through the two ports. `jwt_mount` is the auth mount that Nomad's clients log in to.
+
+    `purge_grace_seconds` is how long after its job was purged tasks may still be stopping; `clock` gives seconds
+    that never go back.
+    """
+
+    def __init__(self, vault: Vault, nomad: Nomad, *, instance: str, jwt_mount: str) -> None:
+        self._vault = vault
+        self._nomad = nomad
+        self._instance = instance
+        self._jwt_mount = jwt_mount
+
+    def observe(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Observed:
+        """The workload as it is, without the job's history. Raises `errors.ServiceError` subclasses."""
+        job = self._nomad.job(workload.namespace, workload.job)
+        region = str((job or {}).get("Region") or "") or self._nomad.region()
+        policies = self._policies(bindings)
+        observed = Observed(
+            workload=workload,
+            region=region,
+            job=job,
+            policies=policies,
+            roles=self._roles(workload, bindings, job, policies),
+            secrets=self._secrets(bindings, job),
+        )
+        if job is None:
+            return observed
+        return replace(
+            observed,
+            deployments=self._nomad.deployments(workload.namespace, workload.job),
+            allocations=self._nomad.allocations(workload.namespace, workload.job),
+        )
+
+    def with_history(self, observed: Observed) -> Observed:
+        """The same with the job's versions, which are many times larger than the job and seldom needed."""
+        if observed.job is None:
+            return observed
+        workload = observed.workload
+        return replace(observed, versions=self._nomad.versions(workload.namespace, workload.job))
+
+    def with_purged(self, observed: Observed) -> Observed:
+        """For a job that is gone: whether tasks of it may still be running. Allocations tell where they can; a job that
+        Nomad still has evaluations of was there within the hour."""
+        workload = observed.workload
+        allocations = self._nomad.allocations(workload.namespace, workload.job)
+        live = any(item.get("ClientStatus") in ("pending", "running", "unknown") for item in allocations)
+        recent = bool(allocations) or bool(self._nomad.evaluations(workload.namespace, workload.job))
+        return replace(observed, allocations=allocations, purged_at_risk=live or recent)
+
+    def _policies(self, bindings: Iterable[BindingInput]) -> dict[str, Policy | None]:
+        policies: dict[str, Policy | None] = {}
+        for item in bindings:
+            name = policy_name(Owner(self._instance, item.key))
+            text = self._vault.read_policy(name)
+            if text is None:
+                policies[name] = None
+                continue
+            found = read_policy(text)
+            policies[name] = Policy(text, found[0] if found else None, found[1] if found else False)
+        return policies
+
+    def _roles(
+        self,
+        workload: WorkloadKey,
+        bindings: Sequence[BindingInput],
+        job: Json | None,
+        policies: Mapping[str, Policy | None],
+    ) -> dict[str, Json | None]:
+        names: set[str] = set()
+        for ref in _possible_tasks(bindings, job):
+            names.add(role_name(self._instance, workload, ref.group, ref.task))
+        if any(item.binding is not None and item.binding.spec.workload.groups is None for item in bindings):
+            names.add(role_name(self._instance, workload, None, None))
+        for placed in placed_marks(job, self._instance):
+            task = find_task(job, TaskRef(placed.group, placed.task)) if job is not None else None
+            names.add(str(((task or {}).get("Vault") or {}).get("Role") or ""))
+        for policy in policies.values():
+            if policy is not None and policy.document is not None:
+                names.update(policy.document.roles)
+        ours = sorted(name for name in names if name.startswith(name_prefix(self._instance)))
+        return {name: self._vault.read_jwt_role(self._jwt_mount, name) for name in ours}
+
+    def _secrets(self, bindings: Iterable[BindingInput], job: Json | None) -> dict[tuple[BindingKey, str], SecretState]:
+        pinned: dict[tuple[BindingKey, str], set[int]] = {}
+        for placed in placed_marks(job, self._instance):
+            parts = placed.mark.slot.split(":")
+            if placed.mark.pin is not None and len(parts) >= 2:
+                pinned.setdefault((placed.key, parts[1]), set()).add(placed.mark.pin.version)
+        states: dict[tuple[BindingKey, str], SecretState] = {}
+        for item in bindings:
+            if item.deleting or item.frozen is not None or item.binding is None:
+                continue
+            for entry in item.binding.spec.secrets:
+                kind = KINDS.get(entry.kind_name)
+                if kind is not None:
+                    versions = sorted(pinned.get((item.key, entry.name), ()))
+                    states[item.key, entry.name] = kind.observe(entry, self._vault, versions)
+        return states
+
+
+def _possible_tasks(bindings: Sequence[BindingInput], job: Json | None) -> set[TaskRef]:
+    tasks: set[TaskRef] = set()
+    for item in bindings:
+        if item.deleting or item.binding is None:
+            continue
+        groups = item.binding.spec.workload.groups
+        tasks.update(named_tasks(groups) if job is None else select_tasks(job, groups)[0])
+    return tasks

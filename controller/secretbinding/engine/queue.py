@@ -1,0 +1,113 @@
+"""The queue of workloads: each at most once, urgent ones first, one worker at a time for each."""
+
+import heapq
+import threading
+import time
+from collections.abc import Callable
+from enum import IntEnum
+
+from secretbinding.models.key import WorkloadKey
+
+
+class Priority(IntEnum):
+    """A user's change or a rotation is never behind a resync."""
+
+    CHANGE = 0
+    PROGRESS = 1
+    RESYNC = 2
+
+
+class WorkQueue:
+    """Thread-safe. A workload that is added while a worker has it is handed out again when the worker is done.
+
+    `clock` gives seconds that never go back (`time.monotonic`).
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[float, int, int, WorkloadKey]] = []  # due, sequence, priority
+        self._ready: list[tuple[int, float, int, WorkloadKey]] = []  # priority, due, sequence
+        self._due: dict[WorkloadKey, tuple[float, int]] = {}
+        self._working: set[WorkloadKey] = set()
+        self._sequence = 0
+        self._closed = False
+
+    def add(self, key: WorkloadKey, priority: Priority = Priority.CHANGE, *, after: float = 0.0) -> None:
+        """Hand the workload out in `after` seconds at the latest; an earlier or more urgent date is kept."""
+        with self._changed:
+            due = self._clock() + after
+            known = self._due.get(key)
+            if known is not None:
+                due, priority = min(due, known[0]), Priority(min(priority, known[1]))
+                if (due, priority) == known:
+                    return
+            self._due[key] = (due, priority)
+            self._push(key)
+            self._changed.notify()
+
+    def get(self, timeout: float | None = None) -> WorkloadKey | None:
+        """The next workload that is due, None when the queue is closed or nothing came within `timeout` seconds."""
+        deadline = None if timeout is None else self._clock() + timeout
+        with self._changed:
+            while not self._closed:
+                key, wait = self._next()
+                if key is not None:
+                    self._working.add(key)
+                    return key
+                if deadline is not None:
+                    left = deadline - self._clock()
+                    if left <= 0:
+                        return None
+                    wait = left if wait is None else min(wait, left)
+                self._changed.wait(wait)
+            return None
+
+    def done(self, key: WorkloadKey) -> None:
+        """The worker has finished; if the workload was added meanwhile it can be handed out again."""
+        with self._changed:
+            self._working.discard(key)
+            if key in self._due:
+                self._push(key)
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Hand out nothing more, and wake every waiting worker."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def depth(self) -> int:
+        """How many workloads are due now and wait for a worker."""
+        with self._changed:
+            now = self._clock()
+            return sum(1 for due, _ in self._due.values() if due <= now)
+
+    def idle(self, within: float = 0.0) -> bool:
+        """True when no worker is busy and nothing is due within so many seconds."""
+        with self._changed:
+            horizon = self._clock() + within
+            return not self._working and all(due > horizon for due, _ in self._due.values())
+
+    def _push(self, key: WorkloadKey) -> None:
+        due, priority = self._due[key]
+        self._sequence += 1
+        if due <= self._clock():
+            heapq.heappush(self._ready, (priority, due, self._sequence, key))
+        else:
+            heapq.heappush(self._waiting, (due, self._sequence, priority, key))
+
+    def _next(self) -> tuple[WorkloadKey | None, float | None]:
+        """The most urgent of what is due, or how long to wait. Entries that were overtaken by an earlier date, or whose
+        workload is with a worker, are dropped: `done` puts the latter in again."""
+        now = self._clock()
+        while self._waiting and self._waiting[0][0] <= now:
+            due, sequence, priority, key = heapq.heappop(self._waiting)
+            if self._due.get(key) == (due, priority):
+                heapq.heappush(self._ready, (priority, due, sequence, key))
+        while self._ready:
+            priority, due, _, key = heapq.heappop(self._ready)
+            if self._due.get(key) == (due, priority) and key not in self._working:
+                del self._due[key]
+                return key, None
+        return None, (self._waiting[0][0] - now if self._waiting else None)

@@ -1,0 +1,140 @@
+"""One pass over one workload: observe, desire, plan, apply, and the status of each of its bindings."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from secretbinding.desired import Desired, Observed, desire
+from secretbinding.desired.values import BindingInput
+from secretbinding.engine.apply import Applier
+from secretbinding.engine.observe import Observer
+from secretbinding.errors import SecretBindingError, ServiceError
+from secretbinding.models.key import WorkloadKey
+from secretbinding.plan import Action, Plan, deployment_of, is_active, make_plan
+from secretbinding.ports import Nomad, Vault
+from secretbinding.status import Pass, fault_of
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a pass would do."""
+
+    observed: Observed
+    desired: Desired
+    plan: Plan
+
+
+class Reconciler:
+    """Stateless but for the moment at which a job was first seen missing; everything else is read anew each pass.
+
+    `clock` gives seconds that never go back; `purge_grace_seconds` is how long after a job was found gone its tasks may
+    still be stopping.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        nomad: Nomad,
+        *,
+        instance: str,
+        jwt_mount: str,
+        clock: Callable[[], float],
+        purge_grace_seconds: float = 30.0,
+        on_action: Callable[[WorkloadKey, Action], None] = lambda workload, action: None,
+    ) -> None:
+        self._vault = vault
+        self._nomad = nomad
+        self._instance = instance
+        self._jwt_mount = jwt_mount
+        self._clock = clock
+        self._purge_grace_seconds = purge_grace_seconds
+        self._on_action = on_action
+        self._missing_since: dict[WorkloadKey, float] = {}
+        self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
+
+    def preview(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Preview:
+        """Everything but the writes. Raises `errors.ServiceError` subclasses."""
+        observed = self._observer.observe(workload, bindings)
+        observed = self._with_grace(observed, bindings)
+        if _unsettled(observed):
+            observed = self._observer.with_history(observed)
+        desired = desire(observed, bindings, self._instance)
+        plan = make_plan(observed, desired, bindings, self._instance)
+        if plan.registers and not observed.versions:
+            # A registration is due: only the history tells whether this very state has failed before.
+            observed = self._observer.with_history(observed)
+            desired = desire(observed, bindings, self._instance)
+            plan = make_plan(observed, desired, bindings, self._instance)
+        return Preview(observed, desired, plan)
+
+    def run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
+        """One pass. Errors of the servers do not leave it: they are part of what it found."""
+        preview: Preview | None = None
+        try:
+            preview = self.preview(workload, bindings)
+            applier = Applier(
+                self._vault,
+                self._nomad,
+                jwt_mount=self._jwt_mount,
+                on_action=lambda action: self._on_action(workload, action),
+            )
+            applier.apply(preview.plan, workload.namespace, workload.job)
+        except SecretBindingError as error:
+            observed = preview.observed if preview is not None else Observed(workload)
+            system = error.system if isinstance(error, ServiceError) else "vault"
+            return Pass(self._instance, observed, error=fault_of(error), error_system=system)
+        return Pass(self._instance, preview.observed, preview.desired, preview.plan, registered=preview.plan.registers)
+
+    def _with_grace(self, observed: Observed, bindings: Sequence[BindingInput]) -> Observed:
+        """For a job that is gone while a binding is going: tasks may run on for their kill timeout."""
+        workload = observed.workload
+        if observed.job is not None:
+            self._missing_since.pop(workload, None)
+            return observed
+        if not any(item.deleting for item in bindings):
+            return observed
+        observed = self._observer.with_purged(observed)
+        since = self._missing_since.setdefault(workload, self._clock())
+        over = self._clock() - since >= self._purge_grace_seconds
+        live = any(item.get("ClientStatus") in ("pending", "running", "unknown") for item in observed.allocations)
+        return replace(observed, purged_at_risk=observed.purged_at_risk and (live or not over))
+
+
+def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
+    """How long until the workload is looked at again if nothing wakes it before.
+
+    `failures` counts the passes that ended in an error without one that did not in between.
+    """
+    if found.error is not None:
+        ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))
+        return float(ceiling * random.uniform(0.5, 1.0))
+    busy = found.registered or (found.plan is not None and bool(found.plan.waiting))
+    if busy or is_active(deployment_of(found.observed)):
+        return settings.progress_seconds
+    if found.observed.job is None:
+        return settings.missing_seconds
+    return settings.resync_seconds * random.uniform(0.8, 1.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a workload is looked at, in seconds.
+
+    Attributes:
+        resync_seconds: when all is well: the time within which drift is found.
+        progress_seconds: while a deployment runs or surplus rights wait; events usually come first.
+        missing_seconds: while the job is not there; the event stream usually comes first.
+        backoff_seconds, backoff_max_seconds: after an error, doubled with each further one.
+    """
+
+    resync_seconds: float = 300.0
+    progress_seconds: float = 5.0
+    missing_seconds: float = 30.0
+    backoff_seconds: float = 1.0
+    backoff_max_seconds: float = 300.0
+
+
+def _unsettled(observed: Observed) -> bool:
+    deployment = deployment_of(observed)
+    return deployment is not None and deployment.get("Status") != "successful"

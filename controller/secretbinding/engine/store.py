@@ -1,0 +1,182 @@
+"""The bindings that the sources have delivered, by binding and by workload."""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from secretbinding.desired.values import BindingInput
+from secretbinding.kinds.base import Fault
+from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.reasons import Reason
+from secretbinding.models.status import SecretBindingStatus
+from secretbinding.sources.base import SourceItem
+
+DEFAULT_CONNECTION = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A binding in the store: as the source gave it, the workload it names, and the status last reported.
+
+    `vanished` is true for one whose source proved it gone; `policy_only` for one that only its policy in Vault tells of.
+    """
+
+    item: SourceItem
+    workload: WorkloadKey | None
+    status: SecretBindingStatus
+    prepared: bool = False
+
+    @property
+    def input(self) -> BindingInput:
+        """The binding as the decisions take it."""
+        item = self.item
+        request = parse_request(item.rotate_requested_at)
+        answered = item.rotate_requested_at == (self.status.last_handled_rotate_at or "")
+        return BindingInput(
+            key=item.key,
+            binding=item.binding,
+            frozen=_frozen(item),
+            deleting=item.deleting,
+            rotate_requested_at=None if answered else request,
+            generation=item.generation,
+        )
+
+
+class Store:
+    """Thread-safe. Every change answers with the workloads that it touches."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: dict[BindingKey, Entry] = {}
+        self._workloads: dict[WorkloadKey, set[BindingKey]] = {}
+        self._listed: set[str] = set()
+
+    def upsert(self, item: SourceItem) -> set[WorkloadKey]:
+        """Take a binding as it is now. Touched are the workload it names and the one it named before."""
+        workload = workload_of(item)
+        with self._lock:
+            old = self._entries.get(item.key)
+            touched = {key for key in (old.workload if old else None, workload) if key is not None}
+            if old is not None and _same(old.item, item) and old.workload == workload:
+                return set()
+            status = old.status if old is not None else item.status
+            self._put(Entry(item, workload, status, prepared=old.prepared if old is not None else False))
+            return touched
+
+    def remove(self, key: BindingKey) -> set[WorkloadKey]:
+        """Forget a binding."""
+        with self._lock:
+            entry = self._entries.pop(key, None)
+            if entry is None or entry.workload is None:
+                return set()
+            keys = self._workloads.get(entry.workload, set())
+            keys.discard(key)
+            if not keys:
+                self._workloads.pop(entry.workload, None)
+            return {entry.workload}
+
+    def get(self, key: BindingKey) -> Entry | None:
+        """The entry of a binding, None when it is not known."""
+        with self._lock:
+            return self._entries.get(key)
+
+    def of_workload(self, workload: WorkloadKey) -> list[Entry]:
+        """The bindings that name a workload, by key."""
+        with self._lock:
+            return [self._entries[key] for key in sorted(self._workloads.get(workload, ()))]
+
+    def workloads(self, namespace: str | None = None) -> list[WorkloadKey]:
+        """All workloads, or those of one Nomad namespace."""
+        with self._lock:
+            return sorted(key for key in self._workloads if namespace is None or key.namespace == namespace)
+
+    def entries(self) -> list[Entry]:
+        """All bindings, by key."""
+        with self._lock:
+            return [self._entries[key] for key in sorted(self._entries)]
+
+    def set_status(self, key: BindingKey, status: SecretBindingStatus) -> None:
+        """Remember what was reported."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._entries[key] = replace(entry, status=status)
+
+    def set_prepared(self, key: BindingKey) -> None:
+        """Remember that the source has prepared the binding (finalizer)."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._entries[key] = replace(entry, prepared=True)
+
+    def listed(self, source: str) -> None:
+        """A complete listing of a source has been delivered."""
+        with self._lock:
+            self._listed.add(source)
+
+    def is_listed(self, source: str) -> bool:
+        """True when the absence of a source's binding from the store means something."""
+        with self._lock:
+            return source in self._listed
+
+    def count(self, source: str) -> int:
+        """How many bindings of a source there are."""
+        with self._lock:
+            return sum(1 for key in self._entries if key.source == source)
+
+    def _put(self, entry: Entry) -> None:
+        key = entry.item.key
+        old = self._entries.get(key)
+        if old is not None and old.workload is not None and old.workload != entry.workload:
+            keys = self._workloads.get(old.workload, set())
+            keys.discard(key)
+            if not keys:
+                self._workloads.pop(old.workload, None)
+        self._entries[key] = entry
+        if entry.workload is not None:
+            self._workloads.setdefault(entry.workload, set()).add(key)
+
+
+def workload_of(item: SourceItem) -> WorkloadKey | None:
+    """The workload that a binding names; None when its manifest is too broken to tell."""
+    if item.binding is None:
+        return WorkloadKey(DEFAULT_CONNECTION, "", item.nomad_namespace, item.job) if item.job else None
+    spec = item.binding.spec
+    return WorkloadKey(
+        connection=spec.connection or DEFAULT_CONNECTION,
+        region=spec.workload.region or "",
+        namespace=spec.workload.namespace or item.nomad_namespace,
+        job=spec.workload.job,
+    )
+
+
+def parse_request(text: str) -> datetime | None:
+    """The time of a request to rotate (RFC 3339), None when there is none or it is no time."""
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _frozen(item: SourceItem) -> Fault | None:
+    if item.deleting:
+        return None
+    if item.binding is None:
+        return Fault(Reason.INVALID_MANIFEST, "; ".join(str(problem) for problem in item.problems) or "not a manifest")
+    if item.binding.spec.suspend:
+        return Fault(Reason.SUSPENDED, "spec.suspend is set; what is injected stays as it is")
+    return None
+
+
+def _same(old: SourceItem, new: SourceItem) -> bool:
+    """True when a delivery brings nothing new; the status that a source reads back is our own."""
+    return replace(old, status=new.status) == new
+
+
+def inputs_of(entries: Iterable[Entry]) -> list[BindingInput]:
+    """The bindings as the decisions take them."""
+    return [entry.input for entry in entries]

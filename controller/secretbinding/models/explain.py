@@ -1,0 +1,172 @@
+"""What is wrong with a manifest, in plain words: pydantic's errors translated, unknown names with their nearest."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from inspect import isclass
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from secretbinding.models.base import RULE_ERROR, TEXT_ERROR, Fault, Model, Path
+from secretbinding.models.binding import SecretBinding
+from secretbinding.models.text import quoted
+
+# How pydantic marks, in the place of an error, that it is about the key of a map and not about its value.
+_KEY_MARK = "[key]"
+_WANTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a map",
+    "model_type": "a map",
+    "model_attributes_type": "a map",
+}
+
+
+def explain(error: ValidationError, plain: Mapping[Path, str]) -> Iterator[tuple[Path, str, str]]:
+    """(path, message, remedy) of each of pydantic's errors, except rules between fields (see `rule_faults`).
+
+    `plain` has the source text of unquoted values that are no texts, by path.
+    """
+    for details in error.errors(include_url=False):
+        if details["type"] != RULE_ERROR:
+            path = tuple(part for part in details["loc"] if part != _KEY_MARK)
+            message, remedy = _words(details, path, plain)
+            yield path, message, remedy
+
+
+def rule_faults(model: type[Model], obj: object, path: Path = ()) -> Iterator[tuple[Path, Fault]]:
+    """The faults of all rules between fields, with their full paths, whether or not the single fields are right."""
+    if not isinstance(obj, Mapping):
+        return
+    for rule in model.rules:
+        for fault in rule.faults(obj):
+            yield path + fault.path, fault
+    for name, nested in _nested(model):
+        value = obj.get(name)
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from rule_faults(nested, item, (*path, name, index))
+        else:
+            yield from rule_faults(nested, value, (*path, name))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A remedy that names the known name nearest to a wrong one; empty when none is near."""
+    by_lower = {candidate.lower().replace("_", ""): candidate for candidate in known}
+    found = difflib.get_close_matches(name.lower().replace("_", ""), by_lower, n=1, cutoff=0.6)
+    return f"did you mean `{by_lower[found[0]]}`?" if found else ""
+
+
+def _words(details: ErrorDetails, path: Path, plain: Mapping[Path, str]) -> tuple[str, str]:
+    """(message, remedy) for one of pydantic's errors."""
+    kind, context = details["type"], details.get("ctx", {})
+    name = str(path[-1]) if path else ""
+    if kind == TEXT_ERROR:
+        return context["message"], context["remedy"]
+    if kind == "missing":
+        return f"`{name}` is missing", f"set it: {_description(path)}" if _description(path) else "set it"
+    if kind == "extra_forbidden":
+        known = _fields(path[:-1])
+        return f"unknown field {quoted(name)}", nearest(name, known) or f"remove it; known here: {', '.join(known)}"
+    if kind == "enum":
+        return _not_one_of(details["input"], context["expected"])
+    if kind in _WANTED:
+        return _wrong_type(details["input"], _WANTED[kind], plain.get(path))
+    if kind in ("too_short", "too_long"):
+        count = context["actual_length"]
+        few = kind == "too_short"
+        limit = context["min_length" if few else "max_length"]
+        remedy = "leave it out, or add one" if few and count == 0 else "split it into several bindings of the same job"
+        bound = f"at least {limit} {'is' if limit == 1 else 'are'} needed" if few else f"the limit is {limit}"
+        return f"`{name}` has {count} {'entry' if count == 1 else 'entries'}, {bound}", remedy
+    if kind in ("greater_than_equal", "less_than_equal"):
+        least = kind == "greater_than_equal"
+        limit = context["ge" if least else "le"]
+        return f"`{name}` is {details['input']}, the {'least' if least else 'greatest'} is {limit}", "change it"
+    if kind == "json_invalid":
+        return "the object holds text that is no Unicode", "remove the broken characters"
+    return details["msg"], "look the field up in the reference"
+
+
+def _not_one_of(value: object, expected: str) -> tuple[str, str]:
+    # pydantic writes the choices as "'A', 'B' or 'C'".
+    choices = expected.replace(" or ", ", ").replace("'", "").split(", ")
+    listed = ", ".join(choices)
+    if not isinstance(value, str):
+        return f"must be one of {listed}, got {_shown(value)}", "write one of them"
+    return f"{quoted(value)} is not one of {listed}", nearest(value, choices) or "write one of them"
+
+
+def _wrong_type(value: object, wanted: str, plain: str | None) -> tuple[str, str]:
+    message = f"must be {wanted}, got {_shown(value, plain)}"
+    if wanted == "a text" and isinstance(value, bool | int | float):
+        return message, f'quote it: "{plain if plain is not None else json_text(value)}"'
+    if wanted == "a text" and value is None:
+        return message, "write a value, or remove the line"
+    if wanted == "a list":
+        return message, "begin each entry with `-`"
+    if wanted == "a map":
+        return message, "write `name: value` lines below it"
+    return message, f"write {wanted}" + (", without quotes" if isinstance(value, str) else "")
+
+
+def json_text(value: object) -> str:
+    """A number or truth value as YAML writes it."""
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+
+
+def _shown(value: object, plain: str | None = None) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"`{plain or json_text(value)}`"
+    if isinstance(value, int | float):
+        return f"the number {plain or value}"
+    if isinstance(value, str):
+        return f"the text {quoted(value)}"
+    return "a list" if isinstance(value, list | tuple) else "a map"
+
+
+@cache
+def _nested(model: type[Model]) -> tuple[tuple[str, type[Model]], ...]:
+    """The fields of a model that hold other models, by their names in a manifest."""
+    found: list[tuple[str, type[Model]]] = []
+    for name, info in model.model_fields.items():
+        found += [(info.alias or name, inner) for inner in _models(info.annotation)]
+    return tuple(found)
+
+
+def _models(annotation: Any) -> Iterator[type[Model]]:
+    if isclass(annotation) and issubclass(annotation, Model):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
+
+
+def _model_at(path: Path) -> type[Model] | None:
+    model: type[Model] | None = SecretBinding
+    for part in path:
+        if isinstance(part, str) and model is not None:
+            model = dict(_nested(model)).get(part)
+    return model
+
+
+def _fields(path: Path) -> tuple[str, ...]:
+    """The names of the fields of the object at a path."""
+    model = _model_at(path)
+    return tuple(info.alias or name for name, info in model.model_fields.items()) if model else ()
+
+
+def _description(path: Path) -> str:
+    """The first sentence of what a field is, begun with a small letter where it is a plain word."""
+    model = _model_at(path[:-1])
+    for name, info in model.model_fields.items() if model else ():
+        if (info.alias or name) == path[-1] and info.description:
+            sentence = info.description.split("\n")[0].split(". ")[0].rstrip(".")
+            return sentence[0].lower() + sentence[1:] if sentence[1:2].islower() else sentence
+    return ""

@@ -1,0 +1,111 @@
+"""Wakes the engine when a job, a deployment or an allocation of a bound job changes: Nomad's event stream."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from secretbinding.errors import SecretBindingError
+from secretbinding.models.key import WorkloadKey
+from secretbinding.ports import Event, Nomad
+
+_log = structlog.get_logger(__name__)
+
+TOPICS = ("Job:*", "Deployment:*", "Allocation:*")
+_RETRY_SECONDS = 1.0
+_RETRY_MAX_SECONDS = 30.0
+
+
+class NomadEventWatcher:
+    """One stream for each Nomad namespace that bindings name, since a stream's namespaces are fixed when it begins, and
+    `*` needs the right in every namespace.
+
+    After each reconnect all workloads of the namespace are looked at: the stream's buffer is short, and an index that is
+    too old silently starts at the closest one. `workloads` lists those of a namespace.
+    """
+
+    def __init__(
+        self,
+        nomad: Nomad,
+        workloads: Callable[[str | None], Iterable[WorkloadKey]],
+        on_change: Callable[[set[WorkloadKey]], None],
+        on_reconnect: Callable[[set[WorkloadKey]], None],
+        *,
+        namespaces_seconds: float = 1.0,
+    ) -> None:
+        self._nomad = nomad
+        self._workloads = workloads
+        self._on_change = on_change
+        self._on_reconnect = on_reconnect
+        self._namespaces_seconds = namespaces_seconds
+        self._streams: dict[str, threading.Thread] = {}
+        self._heard: dict[str, float] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="nomad-events", daemon=True)
+
+    def start(self) -> None:
+        """Start listening."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening. Streams that wait for their next event end with the connection."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def last_heard(self) -> dict[str, float]:
+        """For each namespace, when its stream last brought something, heartbeats included (`time.monotonic()`)."""
+        return dict(self._heard)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._namespaces_seconds):
+            for namespace in {workload.namespace for workload in self._workloads(None)}:
+                if namespace not in self._streams:
+                    thread = threading.Thread(
+                        target=self._listen, args=(namespace,), name=f"nomad-events-{namespace}", daemon=True
+                    )
+                    self._streams[namespace] = thread
+                    thread.start()
+
+    def _listen(self, namespace: str) -> None:
+        failures = 0
+        connected_before = False
+        while not self._stopping.is_set():
+            try:
+                for event in self._nomad.events(TOPICS, namespace):
+                    if self._stopping.is_set():
+                        return
+                    self._heard[namespace] = time.monotonic()
+                    if failures or not connected_before:
+                        # Whatever happened before the stream began, or while it was cut, brought no event.
+                        self._on_reconnect(set(self._workloads(namespace)))
+                    failures, connected_before = 0, True
+                    self._take(namespace, event)
+                failures += 1
+            except SecretBindingError as error:
+                failures += 1
+                _log.warning("event stream ended", namespace=namespace, error=str(error))
+            pause = min(_RETRY_MAX_SECONDS, _RETRY_SECONDS * 2 ** min(failures - 1, 8))
+            self._stopping.wait(pause * random.uniform(0.5, 1.0))
+
+    def _take(self, namespace: str, event: Event) -> None:
+        job_id = job_of(event)
+        if not job_id:
+            return
+        touched = {workload for workload in self._workloads(namespace) if workload.job == job_id}
+        if touched:
+            self._on_change(touched)
+
+
+def job_of(event: Event) -> str:
+    """The ID of the job that an event is about, the parent's for a child of a periodic or parameterized job; "" for a
+    heartbeat and for what is about no job."""
+    if event.topic == "Job":
+        job = event.payload.get("Job") or {}
+        return str(job.get("ParentID") or event.key)
+    if event.topic in ("Deployment", "Allocation"):
+        body = event.payload.get(event.topic) or {}
+        return str(body.get("JobID") or "")
+    return ""

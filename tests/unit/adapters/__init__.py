@@ -1,0 +1,1 @@
+"""The parts of the adapters that decide without a server."""
