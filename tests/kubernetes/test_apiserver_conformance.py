@@ -22,7 +22,11 @@ def definition(plural: str) -> Json:
     """A CustomResourceDefinition with one of each thing that a schema can do."""
     text = {"type": "string"}
     condition = {"type": "object", "required": ["type", "status"], "properties": {"type": text, "status": text}}
-    entry = {"type": "object", "required": ["name"], "properties": {"name": text, "size": {"type": "integer", "default": 3}}}
+    entry = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": text, "size": {"type": "integer", "default": 3}},
+    }
     by_name = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
     spec = {
         "type": "object",
@@ -128,7 +132,11 @@ def refusal(response: requests.Response) -> tuple[int, str]:
 
 
 def test_a_new_object_has_defaults_and_the_default_status_whatever_status_was_sent(probes: Probes) -> None:
-    body = {"metadata": {"name": "a"}, "spec": {"job": "web", "parts": [{"name": "x"}]}, "status": {"observedGeneration": 9}}
+    body = {
+        "metadata": {"name": "a"},
+        "spec": {"job": "web", "parts": [{"name": "x"}]},
+        "status": {"observedGeneration": 9},
+    }
     made = probes.api.call("POST", probes.base, body | {"apiVersion": "example.org/v1", "kind": "Probe"})
 
     assert made["spec"] == {"job": "web", "suspend": False, "parts": [{"name": "x", "size": 3}]}

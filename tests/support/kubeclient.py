@@ -16,6 +16,7 @@ Json = dict[str, Any]
 
 GROUP = "nomad-vault.io"
 VERSION = "v1alpha1"
+KIND = "SecretBinding"
 PLURAL = "secretbindings"
 _CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 

@@ -13,15 +13,16 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from tests.support.apiserver import ApiServer
+from tests.support.apiserver import ApiServer, Fault
+from tests.support.crdcheck import Judge
 from tests.support.kcp import Kcp
-from tests.support.kubeclient import GROUP, VERSION, KubernetesApi
+from tests.support.kubeclient import GROUP, KIND, VERSION, KubernetesApi
 
 Json = dict[str, Any]
 
 KUBECONFIG_VARIABLE = "SECRETBINDING_TEST_KUBECONFIG"
 WITHOUT_REAL = f"no `kcp` on PATH and no {KUBECONFIG_VARIABLE}"
-_CRD = Path(os.environ.get("TMP_CRD", str(Path(__file__).parents[2] / "crds" / "nomad-vault.io_secretbindings.yaml")))
+_CRD = Path(__file__).parents[2] / "crds" / "nomad-vault.io_secretbindings.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def a_binding(namespace: str, name: str = "web", **spec: Any) -> Json:
     }
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
-        "kind": "SecretBinding",
+        "kind": KIND,
         "metadata": {"name": name, "namespace": namespace},
         "spec": base | spec,
     }
@@ -64,10 +65,26 @@ def binding_definition() -> Json:
     return cast(Json, yaml.safe_load(_CRD.read_text()))
 
 
+def cel_rules(_schema: Json, new: Json, old: Json | None) -> list[Fault]:
+    """The faults that the CEL rules of the SecretBinding definition find, for the small server."""
+    if new["kind"] != KIND or (old is not None and old["spec"] == new["spec"]):
+        return []
+    found = []
+    for sentence in _judge().faults(new, old):
+        field, _, message = sentence.partition(": ")
+        found.append(Fault(field.lstrip("."), "FieldValueInvalid", f'Invalid value: "object": {message}'))
+    return found
+
+
+@functools.cache
+def _judge() -> Judge:
+    return Judge(binding_definition())
+
+
 @pytest.fixture
 def small_kubernetes(tmp_path: Path) -> Iterator[Cluster]:
     """A small API server of this test's own, with the CRD, whose faults the test may use."""
-    server = ApiServer(bookmark_seconds=0.5)
+    server = ApiServer(cel_rules, bookmark_seconds=0.5)
     try:
         kubeconfig = server.write_kubeconfig(tmp_path / "kubeconfig")
         api = KubernetesApi(kubeconfig)

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
-import msgspec
 import stamina
 from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
@@ -22,26 +21,17 @@ from lightkube.generic_resource import create_namespaced_resource
 from lightkube.types import PatchType
 
 from secretbinding.adapters.kubeconfig import KubernetesCredentials, load_credentials
+from secretbinding.adapters.kubernetes_errors import API_GROUP, AttemptError, failed
 from secretbinding.adapters.transport import OnCall
-from secretbinding.errors import (
-    Conflict,
-    Denied,
-    NotFound,
-    Rejected,
-    ServiceError,
-    Unavailable,
-    Unreachable,
-    UsageError,
-)
+from secretbinding.errors import Conflict, NotFound, UsageError
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
-GROUP, VERSION, KIND, PLURAL = "nomad-vault.io", "v1alpha1", "SecretBinding", "secretbindings"
+GROUP, VERSION, KIND, PLURAL = API_GROUP, "v1alpha1", "SecretBinding", "secretbindings"
 API_VERSION = f"{GROUP}/{VERSION}"
 REPORTING_CONTROLLER = "nomad-vault.io/secretbinding"
 _ALL_NAMESPACES = "*"
-_MESSAGE_LIMIT = 1000
 _NOTE_BYTES = 1024
 _WORD_LIMIT = 128
 
@@ -196,7 +186,7 @@ class KubernetesClient:
 
         def posted(client: Client) -> None:
             try:
-                client.create(_Event(body), namespace=namespace)
+                client.create(_Event(**body), namespace=namespace)
             except ApiError as error:
                 if error.status.reason != "AlreadyExists":
                     raise
@@ -240,16 +230,20 @@ class KubernetesClient:
 
     def _call(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
         connection = self._connection
-        for attempt in stamina.retry_context(
-            on=_backoff,
-            attempts=connection.retry_attempts,
-            timeout=connection.retry_seconds,
-            wait_initial=0.1,
-            wait_max=2.0,
-            wait_jitter=0.2,
-        ):
-            with attempt:
-                return self._attempt(verb, resource, namespace, name, function)
+        try:
+            for attempt in stamina.retry_context(
+                on=_backoff,
+                attempts=connection.retry_attempts,
+                timeout=connection.retry_seconds,
+                wait_initial=0.1,
+                wait_max=2.0,
+                wait_jitter=0.2,
+            ):
+                with attempt:
+                    return self._attempt(verb, resource, namespace, name, function)
+        except AttemptError as failure:
+            # Without the cause: lightkube's errors hold the request, and that the credentials.
+            raise failure.error from None
         raise AssertionError("a retry loop ends with a result or an error")
 
     def _attempt(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
@@ -264,11 +258,10 @@ class KubernetesClient:
                     raise
             return function(self._logged_in_again(client))
         except Exception as error:
-            failure = _translated(error, verb, resource, namespace, name)
+            failure = failed(error, verb, resource, namespace, name)
             if failure is None:
                 raise
-            outcome = failure.reason
-            # Without the cause: lightkube's errors hold the request, and that the credentials.
+            outcome = failure.error.reason
             raise failure from None
         finally:
             if self._on_call is not None:
@@ -332,72 +325,6 @@ def _lean(item: Mapping[str, Any]) -> Json:
 
 def _backoff(error: Exception) -> bool | float:
     """Whether to try again: after the pause that the server asked for, if it did."""
-    if not isinstance(error, ServiceError) or not error.transient or isinstance(error, Conflict):
+    if not isinstance(error, AttemptError) or not error.repeat:
         return False
-    asked = getattr(error, "retry_after", 0.0)
-    return min(float(asked), 10.0) or True
-
-
-def _translated(error: Exception, verb: str, resource: str, namespace: str, name: str) -> ServiceError | None:
-    """Our error for one of lightkube's, None for what is none of its (a bug of ours)."""
-    thing = f"{resource} {namespace}/{name}" if name else f"{resource} of {namespace or 'all namespaces'}"
-    operation = f"{verb} {thing}"
-    if isinstance(error, httpx2.HTTPStatusError):
-        return _answered(error, verb, resource, operation)
-    if isinstance(error, httpx2.TransportError):
-        word = type(error).__name__
-        return Unreachable(
-            f"Kubernetes did not answer to: {operation} ({word})",
-            system="kubernetes",
-            operation=operation,
-            remedy="see whether the API server can be reached from here",
-        )
-    if isinstance(error, msgspec.MsgspecError | ValueError | KeyError | httpx2.HTTPError):
-        # lightkube raises KeyError itself for an error without a Content-Type.
-        message = f"Kubernetes gave no usable answer to: {operation}"
-        return Unavailable(message, system="kubernetes", operation=operation, remedy="see what stands before it")
-    return None
-
-
-def _answered(error: httpx2.HTTPStatusError, verb: str, resource: str, operation: str) -> ServiceError:
-    status = error.response.status_code
-    words = {"system": "kubernetes", "operation": operation, "status": status}
-    said = _said(error)
-    if status in (401, 403):
-        where, _, sub = resource.partition("/")
-        group = "events.k8s.io" if where == "events" else GROUP
-        return Denied(
-            f"the controller's Kubernetes account may not {operation}"
-            if status == 403
-            else f"Kubernetes does not accept the controller's credentials for: {operation}",
-            **words,
-            remedy=f"grant it the verb {verb} on {where}{f'/{sub}' if sub else ''} of API group {group}"
-            if status == 403
-            else "renew them",
-        )
-    if status == 404:
-        return NotFound(f"not found: {operation}", **words)
-    if status == 409:
-        return Conflict(f"somebody else changed it: {operation}", **words)
-    if status in (408, 410, 429) or status >= 500:
-        failure = Unavailable(f"Kubernetes cannot answer now ({status}) to: {operation}{said}", **words)
-        failure.retry_after = _seconds(error.response.headers.get("Retry-After"))
-        return failure
-    return Rejected(f"Kubernetes refused to {operation}{said}", **words)
-
-
-def _said(error: httpx2.HTTPStatusError) -> str:
-    """What the server said, shortened, as ` (...)`; it repeats fields of the object, never a header."""
-    try:
-        body = error.response.json()
-    except ValueError:
-        return ""
-    message = body.get("message") if isinstance(body, dict) else None
-    return f" ({str(message)[:_MESSAGE_LIMIT]})" if message else ""
-
-
-def _seconds(text: str | None) -> float:
-    try:
-        return max(float(text or 0), 0.0)
-    except ValueError:
-        return 0.0
+    return error.pause or True

@@ -330,11 +330,15 @@ class Transport:
         )
 
     def _unreachable(self, call: Call, why: str, remedy: str = "") -> Unreachable:
+        if not remedy:
+            remedy = f"check that it runs and that {self._system.upper()}_ADDR is right"
+            if self._connection.address.startswith("https:") and not self._connection.client_cert:
+                remedy += f", and whether it wants a certificate ({self._system.upper()}_CLIENT_CERT)"
         return Unreachable(
             f"no answer from {self._system.capitalize()} at {self._connection.address} ({why})",
             system=self._system,
             operation=call.text,
-            remedy=remedy or f"check that it runs and that {self._system.upper()}_ADDR is right",
+            remedy=remedy,
         )
 
     def _redirected(self, call: Call, status: int, location: str) -> ServiceError:

@@ -63,6 +63,7 @@ def lines(*texts: str, then: Action | None = None) -> Action:
         handler.close_connection = True
         handler.send_response(200)
         handler.end_headers()
+        handler.wfile.flush()
         for text in texts:
             handler.wfile.write(text.encode() + b"\n")
             handler.wfile.flush()
@@ -96,6 +97,7 @@ def misbehaving(tls: ssl.SSLContext | None = None) -> Iterator[Misbehaving]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # Headers and body in one packet, or each answer waits for a delayed acknowledgement.
 
         def setup(self) -> None:
             super().setup()

@@ -184,6 +184,11 @@ def test_a_line_that_is_no_event_is_a_service_error(server: Misbehaving, line: s
 
 
 def test_a_line_without_an_end_is_a_service_error(server: Misbehaving) -> None:
-    server.script = [lines("x" * 10_000, then=server.silent)]
+    def endless(handler: Any) -> None:
+        handler.wfile.write(b"x" * 10_000)
+        handler.wfile.flush()
+        server.silent(handler)
+
+    server.script = [lines(then=endless)]
     with pytest.raises(ServiceError, match="more than 1000 bytes"):
         next(adapter(server, max_answer_bytes=1000).events(["Job:*"], "default"))

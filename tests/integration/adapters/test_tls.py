@@ -141,7 +141,7 @@ def test_a_client_certificate_is_shown_to_a_server_that_wants_one(mutual: Misbeh
 def test_a_missing_client_certificate_is_unreachable_and_the_settings_are_named(
     mutual: Misbehaving, files: Files
 ) -> None:
-    with pytest.raises(Unreachable, match=r"wants one.*VAULT_CLIENT_CERT"):
+    with pytest.raises(Unreachable, match="VAULT_CLIENT_CERT"):
         VaultAdapter(VaultConnection(address=mutual.address, ca_cert=files.ca)).read_policy("app")
     assert mutual.requests == []
 

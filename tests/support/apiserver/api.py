@@ -4,6 +4,7 @@ import asyncio
 import base64
 import itertools
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -43,7 +44,7 @@ class Api:
             return await self._route(request)
         except ApiError as failure:
             headers = {"Retry-After": str(failure.retry_after)} if failure.retry_after is not None else {}
-            return web.json_response(failure.body, status=failure.code, headers=headers)
+            return _json(failure.body, status=failure.code, headers=headers)
 
     async def _route(self, request: web.Request) -> web.StreamResponse:
         parts = [part for part in request.path.split("/") if part]
@@ -53,7 +54,7 @@ class Api:
             raise ApiError(401, "Unauthorized", "Unauthorized")
         document = self._document(parts, request.host)
         if document is not None:
-            return web.json_response(document)
+            return _json(document)
         return await self._resource_request(request, parts)
 
     def _document(self, parts: list[str], host: str) -> Json | None:
@@ -94,7 +95,7 @@ class Api:
                 return await self._watch(request, resource, namespace, name)
             body = await self._operate(request, verb, resource, namespace, name, subresource)
             status = 201 if verb == "create" else 200
-            return web.json_response(body, status=status, headers=_warnings(request))
+            return _json(body, status=status, headers=_warnings(request))
         except ApiError as failure:
             status = failure.code
             raise
@@ -315,6 +316,15 @@ class Api:
             if change.key == resource.key and not self._faults.deaf:
                 for kind, item in _seen(change, matches):
                     await send(kind, item)
+
+
+def _json(
+    body: Json, *, status: int = 200, headers: Mapping[str, str] | Sequence[tuple[str, str]] = ()
+) -> web.Response:
+    """An answer with the Content-Type of an API server, which names no charset."""
+    response = web.Response(body=json.dumps(body).encode(), status=status, content_type="application/json")
+    response.headers.extend(headers)
+    return response
 
 
 def _verb(request: web.Request, name: str) -> str:

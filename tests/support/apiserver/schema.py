@@ -2,11 +2,12 @@
 
 import copy
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+import re2
 
 Json = dict[str, Any]
 
@@ -119,7 +120,7 @@ def _string_faults(schema: Json, value: str, path: str) -> Iterator[Fault]:
     if len(value) < schema.get("minLength", 0):
         least = schema["minLength"]
         yield _invalid(path, value, f"{path} in body should be at least {least} chars long")
-    if "pattern" in schema and not re.search(_python_pattern(schema["pattern"]), value, re.ASCII):
+    if "pattern" in schema and not re2.search(schema["pattern"], value):
         yield _invalid(path, value, f"{path} in body should match '{schema['pattern']}'")
     if schema.get("format") == "date-time" and not _is_time(value):
         yield _invalid(path, value, f'{path} in body must be of type date-time: "{value}"')
@@ -232,14 +233,3 @@ def _is_time(text: str) -> bool:
         return datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
         return False
-
-
-def _python_pattern(pattern: str) -> str:
-    r"""Go's `$` is Python's `\Z`: without this a trailing newline would pass. Inside `[...]` it is plain."""
-    result, in_class, escaped = "", False, False
-    for character in pattern:
-        if not escaped and character in "[]":
-            in_class = character == "["
-        result += r"\Z" if character == "$" and not (escaped or in_class) else character
-        escaped = character == "\\" and not escaped
-    return result

@@ -49,7 +49,8 @@ def _field_condition(resource: Resource, text: str) -> Matches:
     key, value = (part.strip() for part in re.split("!=|==?", text, maxsplit=1))
     known = {"metadata.name", "metadata.namespace"} | {path.lstrip(".") for path in resource.selectable}
     if resource.plural == "events":
-        known |= {"involvedObject.name", "involvedObject.kind", "involvedObject.uid", "reason", "type"}
+        known |= {f"involvedObject.{part}" for part in ("kind", "namespace", "name", "uid", "apiVersion")}
+        known |= {"reason", "type", "reportingComponent"}
     if key not in known:
         raise bad_request(f"field label not supported: {key}")
     return lambda item: (str(json_path(item, key) or "") == value) != negative

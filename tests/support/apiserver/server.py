@@ -85,6 +85,9 @@ class ApiServer:
         return path
 
     def close(self) -> None:
+        """Stop; a second time does nothing."""
+        if self._loop.is_closed():
+            return
         asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)

@@ -1,0 +1,12 @@
+"""The subset of Go's text/template and of consul-template that ordinary job files use.
+
+Supported: text, comments, trim markers, `if`/`else if`, `with`, `range` (with `break`, `continue`), variables,
+pipelines, parentheses, the functions in `functions.FUNCTIONS`, and `secret`. Not supported: `define`, `template`,
+methods, writes to Vault, Consul, services.
+"""
+
+from secretbinding.devstack.simulator.template.evaluate import Rendering, render
+from secretbinding.devstack.simulator.template.lexer import TemplateError
+from secretbinding.devstack.simulator.template.values import Secret, load_json
+
+__all__ = ["Rendering", "Secret", "TemplateError", "load_json", "render"]

@@ -1,0 +1,128 @@
+"""Values in a template and how Go prints, compares and encodes them."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+
+class JsonNumber(str):
+    """A number of a secret: Go's `json.Number`, which is a kind of string and prints as it was written."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What the function `secret` returns. The names are those that templates use."""
+
+    RequestID: str  # noqa: N815 - the field's name in templates
+    LeaseID: str  # noqa: N815
+    LeaseDuration: int  # noqa: N815
+    Renewable: bool
+    Data: Any
+    Warnings: Any = None
+    Auth: Any = None
+    WrapInfo: Any = None  # noqa: N815
+
+
+FIELDS = frozenset(("RequestID", "LeaseID", "LeaseDuration", "Renewable", "Data", "Warnings", "Auth", "WrapInfo"))
+
+
+def load_json(text: str) -> Any:
+    """JSON with numbers kept as they are written."""
+    return json.loads(text, parse_int=JsonNumber, parse_float=JsonNumber)
+
+
+def truth(value: Any) -> bool:
+    """Whether a value is not empty, by Go's rules: a Secret is, 0 and "" and empty lists are not."""
+    return bool(value) if not isinstance(value, Secret) else True
+
+
+def type_name(value: Any) -> str:
+    """Go's name of the type, `%T`."""
+    match value:
+        case None:
+            return "<nil>"
+        case JsonNumber():
+            return "json.Number"
+        case bool():
+            return "bool"
+        case int():
+            return "int"
+        case float():
+            return "float64"
+        case str():
+            return "string"
+        case dict():
+            return "map[string]interface {}"
+        case list():
+            return "[]interface {}"
+    return "*dependency.Secret"
+
+
+def kind_name(value: Any) -> str:
+    """Go's name of the kind. A number of a secret is of kind string."""
+    names = {"<nil>": "invalid", "json.Number": "string", "map[string]interface {}": "map", "[]interface {}": "slice"}
+    name = type_name(value)
+    return names.get(name, "ptr" if name.startswith("*") else name)
+
+
+def text_of(value: Any, *, nested: bool = False) -> str:
+    """How an action prints a value, `%v`."""
+    match value:
+        case None:
+            return "<nil>" if nested else "<no value>"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return go_float(value)
+        case dict():
+            return "map[" + " ".join(f"{key}:{text_of(value[key], nested=True)}" for key in sorted(value)) + "]"
+        case list():
+            return "[" + " ".join(text_of(one, nested=True) for one in value) + "]"
+        case Secret():
+            inner = (value.RequestID, value.LeaseID, value.LeaseDuration, value.Renewable, value.Data)
+            return "{" + " ".join(text_of(one, nested=True) for one in inner) + " <nil> <nil> <nil>}"
+    return str(value)
+
+
+def go_float(value: float) -> str:
+    """`%v` of a float: the shortest text, an exponent from 21 digits on."""
+    if value.is_integer() and abs(value) < 1e21:
+        return str(int(value))
+    text = repr(value)
+    return re.sub(r"e([+-])(\d)$", r"e\g<1>0\2", text)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Go's JSON: keys sorted, `<>&`, U+2028 and U+2029 escaped, other characters as they are."""
+    if isinstance(value, Secret):
+        value = {name: getattr(value, name) for name in sorted(FIELDS)}
+    text = _encode(value, indent, 0)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _encode(value: Any, indent: int | None, depth: int) -> str:
+    if isinstance(value, JsonNumber):
+        return str(value)
+    if isinstance(value, float):
+        return go_float(value)
+    if not isinstance(value, dict | list) or not value:
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):
+        separator = ": " if indent is not None else ":"
+        parts = [
+            json.dumps(key, ensure_ascii=False) + separator + _encode(value[key], indent, depth + 1)
+            for key in sorted(value)
+        ]
+        opening, closing = "{", "}"
+    else:
+        parts = [_encode(one, indent, depth + 1) for one in value]
+        opening, closing = "[", "]"
+    if indent is None:
+        return opening + ",".join(parts) + closing
+    pad = "\n" + " " * (indent * (depth + 1))
+    return opening + pad + ("," + pad).join(parts) + "\n" + " " * (indent * depth) + closing

@@ -1,0 +1,91 @@
+"""What a Nomad client asks of Vault for a task: log in with a JWT, read secrets, renew the token."""
+
+import json
+from dataclasses import dataclass
+
+import urllib3
+
+from secretbinding.devstack.simulator.template import Secret, load_json
+
+
+class VaultFailure(Exception):
+    """Vault refused (`status` is its HTTP status) or did not answer (`status` 0). The text never holds a token."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+    @property
+    def recoverable(self) -> bool:
+        """Whether Nomad's client tries again: no answer, or a server error."""
+        return self.status == 0 or self.status >= 500
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    token: str
+    lease_seconds: int
+    renewable: bool
+
+
+class VaultClient:
+    """Thread-safe. `address` is OpenBao's or Vault's."""
+
+    def __init__(self, address: str, mount: str) -> None:
+        self._address = address.rstrip("/")
+        self._mount = mount
+        self._pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=30.0)
+
+    def login(self, role: str, token: str) -> Login:
+        """Log in at the JWT mount. Raises `VaultFailure`."""
+        path = f"/v1/auth/{self._mount}/login"
+        try:
+            auth = json.loads(self._call("PUT", path, {"role": role, "jwt": token}, ""))["auth"]
+        except VaultFailure as error:
+            raise VaultFailure(f"failed to login with JWT: {error}", error.status) from None
+        return Login(str(auth["client_token"]), int(auth["lease_duration"]), bool(auth["renewable"]))
+
+    def read(self, path: str, token: str) -> Secret:
+        """Read a secret as consul-template does; KV v2 paths come with `data/` in them, a version as a query.
+
+        Raises `VaultFailure`, also where there is nothing, or only a deleted version.
+        """
+        try:
+            body = load_json(self._call("GET", f"/v1/{path}", None, token))
+        except VaultFailure as error:
+            if error.status == 404:
+                raise VaultFailure(f"no secret exists at {path}", 404) from None
+            raise
+        data = body.get("data")
+        if data is None or (isinstance(data, dict) and "metadata" in data and data.get("data", "") is None):
+            raise VaultFailure(f"no secret exists at {path}", 404)
+        lease = int(body.get("lease_duration") or 0)
+        return Secret(str(body.get("request_id")), str(body.get("lease_id") or ""), lease,
+                      bool(body.get("renewable")), data, body.get("warnings"))
+
+    def renew(self, token: str) -> int:
+        """Renew the token itself; the new lease in seconds. Raises `VaultFailure`."""
+        auth = json.loads(self._call("PUT", "/v1/auth/token/renew-self", {}, token))["auth"]
+        return int(auth["lease_duration"])
+
+    def _call(self, method: str, path: str, body: object, token: str) -> str:
+        headers = {"X-Vault-Token": token} if token else {}
+        data = None if body is None else json.dumps(body)
+        try:
+            response = self._pool.request(method, self._address + path, body=data, headers=headers)
+        except urllib3.exceptions.HTTPError as error:
+            raise VaultFailure(f"{method} {self._address}{path}: {type(error).__name__}", 0) from None
+        text = response.data.decode("utf-8", "replace")
+        if response.status >= 300:
+            raise VaultFailure(_refusal(method, self._address + path, response.status, text), response.status)
+        return text
+
+
+def _refusal(method: str, url: str, status: int, text: str) -> str:
+    """The text that Vault's own client library makes of a refusal."""
+    try:
+        errors = json.loads(text).get("errors") or []
+    except (ValueError, AttributeError):
+        errors = []
+    lines = "".join(f"\n* {one}" for one in errors)
+    return f"Error making API request.\n\nURL: {method} {url}\nCode: {status}. Errors:\n{lines}"
