@@ -5,16 +5,58 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import celpy
 import re2
 from celpy import celtypes
+from celpy.adapter import json_to_cel
+from celpy.evaluation import CELEvalError
 
 # CEL's reserved words, which a rule writes as `__word__` (Kubernetes API, "Common Expression Language", escaping).
 _RESERVED = frozenset(
-    "true false null in as break const continue else for function if import let loop package namespace return var void"
-    " while".split()
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
+# What every object has, whatever its CRD says (metav1.TypeMeta, metav1.ObjectMeta).
+_TEXT = {"type": "string"}
+_TEXTS = {"type": "object", "additionalProperties": _TEXT}
+_METADATA: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["name"],
+    "properties": {
+        "name": _TEXT,
+        "namespace": _TEXT,
+        "labels": _TEXTS,
+        "annotations": _TEXTS,
+        "uid": _TEXT,
+        "resourceVersion": _TEXT,
+        "creationTimestamp": _TEXT,
+        "generation": {"type": "integer"},
+        "managedFields": {"type": "array", "items": {"type": "object"}},
+    },
+}
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,
     "array": list,
@@ -29,7 +71,19 @@ class Judge:
     """The verdict of a CRD's first version on objects."""
 
     def __init__(self, crd: Mapping[str, Any]) -> None:
-        self.schema: Mapping[str, Any] = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        spec = crd["spec"]
+        version = spec["versions"][0]
+        schema = version["schema"]["openAPIV3Schema"]
+        own = {
+            "apiVersion": {"type": "string", "enum": [f"{spec['group']}/{version['name']}"]},
+            "kind": {"type": "string", "enum": [spec["names"]["kind"]]},
+            "metadata": _METADATA,
+        }
+        self.schema: Mapping[str, Any] = {
+            **schema,
+            "required": ["apiVersion", "kind", "metadata", *schema["required"]],
+            "properties": {**schema["properties"], **own},
+        }
 
     def defaulted(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """The object with the schema's defaults, as the server would store it; on creation, a status is dropped."""
@@ -51,7 +105,8 @@ class Judge:
 def _with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
     if isinstance(value, dict):
         properties = schema.get("properties", {})
-        for name in [name for name, member in value.items() if member is None and name in properties]:
+        # The server drops nulls where null is not allowed, in maps too.
+        for name in [name for name, member in value.items() if member is None]:
             del value[name]
         for name, inner in properties.items():
             if name not in value and "default" in inner:
@@ -66,8 +121,9 @@ def _with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def _structural(value: Any, schema: Mapping[str, Any], path: str) -> Iterator[str]:
-    kind = schema["type"]
-    if not isinstance(value, _TYPES[kind]) or (isinstance(value, bool) and kind != "boolean"):
+    kind: str = schema["type"]
+    right: bool = isinstance(value, _TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+    if not right:
         yield f"{path}: must be of type {kind}"
         return
     if "enum" in schema and value not in schema["enum"]:
@@ -137,7 +193,11 @@ def _rules(value: Any, old: Any, schema: Mapping[str, Any], path: str) -> Iterat
         names = {"self": _cel(value, schema)}
         if "oldSelf" in rule:
             names["oldSelf"] = _cel(old, schema)
-        if not _program(rule).evaluate(names):
+        try:
+            holds = _program(rule).evaluate(names)
+        except CELEvalError:
+            holds = False
+        if not holds:
             yield f"{path}{entry.get('fieldPath', '')}: {entry['message']}"
     if isinstance(value, dict):
         for name, member in value.items():
@@ -162,7 +222,7 @@ def _cel(value: Any, schema: Mapping[str, Any]) -> Any:
         return celtypes.MapType(members)
     if isinstance(value, list):
         return celtypes.ListType([_cel(item, schema.get("items", {})) for item in value])
-    return celpy.json_to_cel(value)
+    return json_to_cel(value)
 
 
 @cache
@@ -173,8 +233,6 @@ def _program(rule: str) -> Any:
 
 def _full_year(when: datetime.datetime, zone: str = "UTC") -> celtypes.IntType:
     """`getFullYear` as Go does it: an unknown time zone is an error, which refuses the object."""
-    from zoneinfo import ZoneInfo
-
     try:
         return celtypes.IntType(when.astimezone(ZoneInfo(str(zone))).year)
     except (KeyError, ValueError, OSError):

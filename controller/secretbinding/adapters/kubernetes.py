@@ -97,7 +97,7 @@ class KubernetesClient:
     def get(self, namespace: str, name: str) -> Json:
         """The SecretBinding; raises `NotFound` when the server says that there is none."""
         return self._call(
-            "get", PLURAL, namespace, name, lambda client: client.get(_SecretBinding, name, namespace=namespace)
+            "get", PLURAL, namespace, name, lambda client: _lean(client.get(_SecretBinding, name, namespace=namespace))
         )
 
     def list(self, namespace: str = "") -> list[Json]:

@@ -5,8 +5,18 @@ import ssl
 from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, NewConnectionError, ReadTimeoutError, SSLError
 
 
-def verification(problem: BaseException) -> ssl.SSLCertVerificationError | None:
-    """The refusal of the server's certificate, when that is what `problem` is."""
+def hopeless(problem: Exception) -> bool:
+    """Whether trying again cannot help: the certificate is refused, TLS is not spoken, or the pool is too small."""
+    if isinstance(problem, EmptyPoolError) or _refusal(problem) is not None:
+        return True
+    return isinstance(problem, SSLError) and _without_tls(str(problem).lower())
+
+
+def _without_tls(text: str) -> bool:
+    return "wrong version number" in text or "record layer failure" in text
+
+
+def _refusal(problem: BaseException) -> ssl.SSLCertVerificationError | None:
     inner = problem.args[0] if isinstance(problem, SSLError) and problem.args else problem
     return inner if isinstance(inner, ssl.SSLCertVerificationError) else None
 
@@ -14,7 +24,7 @@ def verification(problem: BaseException) -> ssl.SSLCertVerificationError | None:
 def describe(problem: Exception, system: str) -> tuple[str, str]:
     """(why, remedy) of a failed exchange with `system`; an empty remedy means that there is no special one."""
     prefix = system.upper()
-    refusal = verification(problem)
+    refusal = _refusal(problem)
     if refusal is not None:
         if "mismatch" in refusal.verify_message or "not valid for" in refusal.verify_message:
             return (
@@ -41,7 +51,7 @@ def describe(problem: Exception, system: str) -> tuple[str, str]:
 
 
 def _describe_tls(text: str, prefix: str) -> tuple[str, str]:
-    if "wrong version number" in text or "record layer failure" in text:
+    if _without_tls(text):
         return "it does not speak TLS", f"use http:// in {prefix}_ADDR, or another port"
     if "certificate required" in text or "handshake failure" in text or "bad certificate" in text:
         return (

@@ -10,10 +10,10 @@ from urllib.parse import urlencode, urlsplit
 
 import stamina
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, HTTPError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from secretbinding.adapters.connection import Connection, check, current_token
-from secretbinding.adapters.reasons import describe, verification
+from secretbinding.adapters.reasons import describe, hopeless
 from secretbinding.errors import NoLeader, ServiceError, Unavailable, Unreachable, VaultSealed
 
 OnCall = Callable[[str, str, float, str], None]
@@ -276,9 +276,8 @@ class Transport:
             )
         except (HTTPError, OSError) as problem:
             unsent = isinstance(problem, NewConnectionError | ConnectTimeoutError)
-            hopeless = isinstance(problem, EmptyPoolError) or verification(problem) is not None
             error = self._unreachable(call, *describe(problem, self._system))
-            return _Failure(error, repeat=(unsent or call.repeatable) and not hopeless)
+            return _Failure(error, repeat=(unsent or call.repeatable) and not hopeless(problem))
 
     def _finish(self, call: Call, response: urllib3.BaseHTTPResponse) -> Answer | _Failure:
         limit = self._connection.max_answer_bytes

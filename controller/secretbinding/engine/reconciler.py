@@ -53,6 +53,11 @@ class Reconciler:
         self._missing_since: dict[WorkloadKey, float] = {}
         self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
 
+    @property
+    def instance(self) -> str:
+        """The instance whose marks this reconciler reads and writes."""
+        return self._instance
+
     def preview(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Preview:
         """Everything but the writes. Raises `errors.ServiceError` subclasses."""
         observed = self._observer.observe(workload, bindings)

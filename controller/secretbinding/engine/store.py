@@ -166,7 +166,7 @@ def _frozen(item: SourceItem) -> Fault | None:
     if item.deleting:
         return None
     if item.binding is None:
-        return Fault(Reason.INVALID_MANIFEST, "; ".join(str(problem) for problem in item.problems) or "not a manifest")
+        return Fault(item.refused, "; ".join(str(problem) for problem in item.problems) or "not a manifest")
     if item.binding.spec.suspend:
         return Fault(Reason.SUSPENDED, "spec.suspend is set; what is injected stays as it is")
     return None

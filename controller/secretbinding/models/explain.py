@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from inspect import isclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -33,7 +33,7 @@ def explain(error: ValidationError, plain: Mapping[Path, str]) -> Iterator[tuple
     `plain` has the source text of unquoted values that are no texts, by path.
     """
     for details in error.errors(include_url=False):
-        if details["type"] != RULE_ERROR:
+        if details["type"] != RULE_ERROR and not _miscounted(details):
             path = tuple(part for part in details["loc"] if part != _KEY_MARK)
             message, remedy = _words(details, path, plain)
             yield path, message, remedy
@@ -46,10 +46,10 @@ def rule_faults(model: type[Model], obj: object, path: Path = ()) -> Iterator[tu
     for rule in model.rules:
         for fault in rule.faults(obj):
             yield path + fault.path, fault
-    for name, nested in _nested(model):
+    for name, (nested, listed) in _nested(model).items():
         value = obj.get(name)
-        if isinstance(value, list):
-            for index, item in enumerate(value):
+        if listed:
+            for index, item in enumerate(value if isinstance(value, list) else ()):
                 yield from rule_faults(nested, item, (*path, name, index))
         else:
             yield from rule_faults(nested, value, (*path, name))
@@ -58,7 +58,7 @@ def rule_faults(model: type[Model], obj: object, path: Path = ()) -> Iterator[tu
 def nearest(name: str, known: Iterable[str]) -> str:
     """A remedy that names the known name nearest to a wrong one; empty when none is near."""
     by_lower = {candidate.lower().replace("_", ""): candidate for candidate in known}
-    found = difflib.get_close_matches(name.lower().replace("_", ""), by_lower, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(name.lower().replace("_", ""), by_lower, n=1, cutoff=0.7)
     return f"did you mean `{by_lower[found[0]]}`?" if found else ""
 
 
@@ -78,7 +78,7 @@ def _words(details: ErrorDetails, path: Path, plain: Mapping[Path, str]) -> tupl
     if kind in _WANTED:
         return _wrong_type(details["input"], _WANTED[kind], plain.get(path))
     if kind in ("too_short", "too_long"):
-        count = context["actual_length"]
+        count = len(details["input"])
         few = kind == "too_short"
         limit = context["min_length" if few else "max_length"]
         remedy = "leave it out, or add one" if few and count == 0 else "split it into several bindings of the same job"
@@ -91,6 +91,11 @@ def _words(details: ErrorDetails, path: Path, plain: Mapping[Path, str]) -> tupl
     if kind == "json_invalid":
         return "the object holds text that is no Unicode", "remove the broken characters"
     return details["msg"], "look the field up in the reference"
+
+
+def _miscounted(details: ErrorDetails) -> bool:
+    """Whether pydantic calls a list too short only because it did not count the members that have faults."""
+    return details["type"] == "too_short" and len(details["input"]) >= details["ctx"]["min_length"]
 
 
 def _not_one_of(value: object, expected: str) -> tuple[str, str]:
@@ -133,26 +138,25 @@ def _shown(value: object, plain: str | None = None) -> str:
 
 
 @cache
-def _nested(model: type[Model]) -> tuple[tuple[str, type[Model]], ...]:
-    """The fields of a model that hold other models, by their names in a manifest."""
-    found: list[tuple[str, type[Model]]] = []
-    for name, info in model.model_fields.items():
-        found += [(info.alias or name, inner) for inner in _models(info.annotation)]
-    return tuple(found)
+def _nested(model: type[Model]) -> Mapping[str, tuple[type[Model], bool]]:
+    """The fields of a model that hold other models, by their names in a manifest, and whether they hold a list."""
+    return {
+        info.alias or name: found for name, info in model.model_fields.items() if (found := _model_in(info.annotation))
+    }
 
 
-def _models(annotation: Any) -> Iterator[type[Model]]:
+def _model_in(annotation: Any, listed: bool = False) -> tuple[type[Model], bool] | None:
     if isclass(annotation) and issubclass(annotation, Model):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)
+        return annotation, listed
+    inside = listed or get_origin(annotation) is tuple
+    return next((found for argument in get_args(annotation) if (found := _model_in(argument, inside))), None)
 
 
 def _model_at(path: Path) -> type[Model] | None:
     model: type[Model] | None = SecretBinding
     for part in path:
         if isinstance(part, str) and model is not None:
-            model = dict(_nested(model)).get(part)
+            model = _nested(model).get(part, (None, False))[0]
     return model
 
 

@@ -35,10 +35,9 @@ def _schedule_complaint(schedule: str) -> str | None:
     """What is wrong with a cron expression; a date that never comes is wrong too."""
     try:
         next(CronSim(schedule, _LEAP_YEAR))
-    except CronSimError as error:
-        return f"schedule {quoted(schedule)} is no cron expression ({str(error).lower()})"
-    except StopIteration:
-        return f"schedule {quoted(schedule)} names a date that never comes"
+    except (CronSimError, StopIteration) as error:
+        detail = str(error).lower() or "the date never comes"
+        return f"schedule {quoted(schedule)} is no cron expression ({detail})"
     return None
 
 

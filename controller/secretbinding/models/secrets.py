@@ -171,7 +171,7 @@ class Generic(Model):
         Field(min_length=1, max_length=6, json_schema_extra={"x-kubernetes-list-type": "set"}),
     ] = (Capability.READ,)
     """What the job's policy allows on the path."""
-    max_ttl: PositiveDuration | None = None
+    max_ttl: Annotated[PositiveDuration | None, Field(alias="maxTTL")] = None
     """Longest lifetime of a lease of this path, where Vault does not tell; decides when the job is rolled ahead."""
 
     rules = (

@@ -7,6 +7,7 @@ from typing import Protocol
 from secretbinding.errors import Problem
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey
+from secretbinding.models.reasons import Reason
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.status.transitions import Transition
 
@@ -19,6 +20,7 @@ class SourceItem:
         key: `source` is the source's name, `tenant` the namespace that the binding lives in.
         binding: None when the manifest does not validate; `problems` says why then.
         nomad_namespace: the Nomad namespace of the job when the manifest names none.
+        refused: the reason to show for a binding that is None.
         job: for a manifest that does not validate: the job that it names, as far as that can be read, else "".
         generation: the source's number of this specification (metadata.generation, a variable's ModifyIndex).
         deleting: somebody wants it gone; the engine calls `Source.gone` when nothing of it is left.
@@ -30,6 +32,7 @@ class SourceItem:
     binding: SecretBinding | None
     nomad_namespace: str
     problems: tuple[Problem, ...] = ()
+    refused: Reason = Reason.INVALID_MANIFEST
     job: str = ""
     generation: int = 0
     deleting: bool = False

@@ -58,8 +58,6 @@ class Identities:
         }
         if audience:
             claims["aud"] = audience[0] if len(audience) == 1 else audience
-        if task["Vault"] is not None and task["Vault"]["Role"] and identity["Name"].startswith("vault_"):
-            claims["vault_role"] = task["Vault"]["Role"]
         return jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": self._key_id})
 
 

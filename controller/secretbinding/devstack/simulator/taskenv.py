@@ -44,27 +44,25 @@ def base_env(row: Mapping[str, Any], task: Mapping[str, Any], group: Mapping[str
     return env
 
 
-def interpolate(text: str, env: Mapping[str, str], meta: Mapping[str, str]) -> str:
-    """Replace `${NAME}`, `${env["NAME"]}`, `${meta.key}`, `${NOMAD_META_key}` and a few `${node.*}`; others stay."""
-    node = {"node.datacenter": DATACENTER, "node.region": REGION, "node.unique.name": NODE_NAME}
+def interpolate(text: str, env: Mapping[str, str]) -> str:
+    """Replace `${NAME}`, `${env["NAME"]}` and a few `${node.*}`, `${attr.*}`; others stay as they are."""
+    node = {"node.datacenter": DATACENTER, "node.region": REGION, "node.unique.name": NODE_NAME, "attr.kernel.name": "linux"}
 
     def value(match: re.Match[str]) -> str:
         name = match[1].strip()
         if name.startswith("env["):
             return env.get(name[4:-1].strip("\"'"), "")
-        if name.startswith("meta."):
-            return meta.get(name[5:], match[0])
         return env.get(name, node.get(name, match[0]))
 
     return _REFERENCE.sub(value, text)
 
 
-def interpolated(value: Any, env: Mapping[str, str], meta: Mapping[str, str]) -> Any:
+def interpolated(value: Any, env: Mapping[str, str]) -> Any:
     """The same for all texts inside lists and maps."""
     if isinstance(value, str):
-        return interpolate(value, env, meta)
+        return interpolate(value, env)
     if isinstance(value, list):
-        return [interpolated(one, env, meta) for one in value]
+        return [interpolated(one, env) for one in value]
     if isinstance(value, dict):
-        return {key: interpolated(one, env, meta) for key, one in value.items()}
+        return {key: interpolated(one, env) for key, one in value.items()}
     return value

@@ -1,5 +1,6 @@
 """Executes a template. Secrets that are not known yet are noted and count as nothing, as in consul-template."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -230,9 +231,14 @@ class _Run:
             return None
         self.used.append(path)
         if path not in self._secrets:
-            self.missing.append(f"vault.read({path})")
+            self.missing.append(f"vault.read({_dependency(path)})")
             return None
         return self._secrets[path]
+
+
+def _dependency(path: str) -> str:
+    """The name that events give a secret: `secret/data/app?version=7` is `secret/data/app.v7`."""
+    return re.sub(r"\?version=(\d+)$", r".v\1", path)
 
 
 def _string(value: Any) -> str:

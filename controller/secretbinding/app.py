@@ -1,0 +1,124 @@
+"""Wiring: settings become connections, connections and sources become a running controller."""
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from secretbinding.adapters.connection import NomadConnection, TokenFile, TokenSource, VaultConnection
+from secretbinding.adapters.nomad import NomadAdapter
+from secretbinding.adapters.vault import VaultAdapter
+from secretbinding.engine.loop import Engine, EngineSettings
+from secretbinding.engine.queue import Priority
+from secretbinding.engine.reconciler import Pace, Reconciler
+from secretbinding.models.key import WorkloadKey
+from secretbinding.plan import Action
+from secretbinding.plan_text import describe
+from secretbinding.settings import NomadSettings, Settings, VaultSettings
+from secretbinding.sources.base import Source
+from secretbinding.watch.nomad_events import NomadEventWatcher
+from secretbinding.watch.secrets import SecretWatcher
+
+_log = structlog.get_logger(__name__)
+
+
+class Clients:
+    """One adapter for each server, shared by all threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        workers = settings.controller.workers
+        self.vault = VaultAdapter(vault_connection(settings.vault, workers))
+        self.nomad = NomadAdapter(nomad_connection(settings.nomad, workers))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.vault.close()
+        self.nomad.close()
+
+
+class Controller:
+    """The whole of `secretbinding run`: engine, watchers and sources."""
+
+    def __init__(self, settings: Settings, clients: Clients, sources: Sequence[Source]) -> None:
+        own = settings.controller
+        pace = Pace(resync_seconds=own.resync_seconds, progress_seconds=own.progress_seconds)
+        self.engine = Engine(
+            make_reconciler(settings, clients),
+            clients.vault,
+            EngineSettings(instance=own.instance, workers=own.workers, pace=pace),
+        )
+        for source in sources:
+            self.engine.add_source(source)
+        self.secrets = SecretWatcher(
+            clients.vault, self.engine.store.entries, self.engine.wake, interval_seconds=own.poll_seconds
+        )
+        self.events = NomadEventWatcher(
+            clients.nomad,
+            self.engine.store.workloads,
+            lambda workloads: self.engine.wake(workloads, Priority.PROGRESS),
+            lambda workloads: self.engine.wake(workloads, Priority.RESYNC),
+        )
+
+    def start(self) -> None:
+        """Start everything; returns at once."""
+        self.engine.start()
+        self.secrets.start()
+        self.events.start()
+
+    def stop(self) -> None:
+        """Stop everything; passes that are under way are finished."""
+        self.secrets.stop()
+        self.events.stop()
+        self.engine.stop()
+
+
+def make_reconciler(settings: Settings, clients: Clients) -> Reconciler:
+    """The reconciler for these connections; every write is one line in the log."""
+    return Reconciler(
+        clients.vault,
+        clients.nomad,
+        instance=settings.controller.instance,
+        jwt_mount=settings.controller.jwt_mount,
+        clock=time.monotonic,
+        purge_grace_seconds=settings.controller.purge_grace_seconds,
+        on_action=_log_action,
+    )
+
+
+def vault_connection(settings: VaultSettings, workers: int) -> VaultConnection:
+    """The connection to Vault that the settings ask for. A token file is read again whenever it changes."""
+    token: TokenSource = TokenFile(settings.token_file) if settings.token_file else settings.token.get_secret_value()
+    return VaultConnection(
+        address=settings.address,
+        token=token,
+        namespace=settings.namespace,
+        ca_cert=settings.ca_cert,
+        ca_path=settings.ca_path,
+        client_cert=settings.client_cert,
+        client_key=settings.client_key,
+        tls_server_name=settings.tls_server_name,
+        skip_verify=settings.skip_verify,
+        pool_size=workers + 2,
+    )
+
+
+def nomad_connection(settings: NomadSettings, workers: int) -> NomadConnection:
+    """The connection to Nomad that the settings ask for."""
+    token: TokenSource = TokenFile(settings.token_file) if settings.token_file else settings.token.get_secret_value()
+    return NomadConnection(
+        address=settings.address,
+        token=token,
+        region=settings.region,
+        ca_cert=settings.ca_cert,
+        ca_path=settings.ca_path,
+        client_cert=settings.client_cert,
+        client_key=settings.client_key,
+        tls_server_name=settings.tls_server_name,
+        skip_verify=settings.skip_verify,
+        pool_size=workers + 2,
+        long_pool_size=64,
+    )
+
+
+def _log_action(workload: WorkloadKey, action: Action) -> None:
+    _log.info(describe(action), workload=str(workload))

@@ -1,0 +1,136 @@
+"""Bring bindings to their end state and return: what `apply`, `delete` and `plan` on the command line do."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from secretbinding.desired.values import BindingInput
+from secretbinding.engine.reconciler import Preview, Reconciler
+from secretbinding.engine.store import Entry, Store, inputs_of
+from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.reasons import ConditionType, Reason
+from secretbinding.models.status import ConditionStatus, SecretBindingStatus
+from secretbinding.plan import deployment_of, is_active
+from secretbinding.sources.base import SourceItem
+from secretbinding.status import Pass, compute_status
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Where a binding ended. `done` is False when time ran out first; `gone` when nothing of it is left."""
+
+    key: BindingKey
+    status: SecretBindingStatus = field(default_factory=SecretBindingStatus)
+    done: bool = False
+    gone: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """True for a binding that is ready and held by nothing, or that is gone as asked."""
+        if self.gone:
+            return True
+        ready, stalled = self.status.condition(ConditionType.READY), self.status.condition(ConditionType.STALLED)
+        if ready is None or ready.status is not ConditionStatus.TRUE:
+            return False
+        return self.done and (stalled is None or stalled.status is not ConditionStatus.TRUE)
+
+
+class OneShot:
+    """Works on a fixed set of bindings; what other bindings have in the same jobs stays as it is."""
+
+    def __init__(self, reconciler: Reconciler, items: Iterable[SourceItem]) -> None:
+        self._reconciler = reconciler
+        self._store = Store()
+        for item in items:
+            self._store.upsert(item)
+
+    @property
+    def workloads(self) -> Sequence[WorkloadKey]:
+        """The workloads that the bindings name."""
+        return self._store.workloads()
+
+    def preview(self) -> Mapping[WorkloadKey, Preview]:
+        """What a first pass would do, by workload. Raises `errors.ServiceError` subclasses."""
+        return {key: self._reconciler.preview(key, self._inputs(key)) for key in self._store.workloads()}
+
+    def status_now(self) -> Mapping[BindingKey, SecretBindingStatus]:
+        """The status of each binding as things are, without a write. Raises `errors.ServiceError` subclasses."""
+        found: dict[BindingKey, SecretBindingStatus] = {}
+        for workload in self._store.workloads():
+            preview = self._reconciler.preview(workload, self._inputs(workload))
+            looked = Pass(self._reconciler.instance, preview.observed, preview.desired, preview.plan)
+            for entry in self._store.of_workload(workload):
+                found[entry.item.key] = compute_status(entry.input, looked, entry.status, datetime.now(UTC))
+        return found
+
+    def converge(
+        self,
+        *,
+        timeout_seconds: float,
+        wait: bool = True,
+        poll_seconds: float = 0.5,
+        on_change: Callable[[BindingKey, SecretBindingStatus], None] = lambda key, status: None,
+    ) -> Mapping[BindingKey, Outcome]:
+        """Run passes until every binding has come to its end, or time runs out.
+
+        Without `wait` it ends as soon as the jobs are registered. `on_change` is called with each new status.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        outcomes = {entry.item.key: Outcome(entry.item.key) for entry in self._store.entries()}
+        pending = set(self._store.workloads())
+        while pending:
+            for workload in sorted(pending):
+                entries = self._store.of_workload(workload)
+                found = self._reconciler.run(workload, inputs_of(entries))
+                finished = _finished(found, entries, wait=wait)
+                for entry in entries:
+                    self._note(outcomes[entry.item.key], entry, found, finished, on_change)
+                if finished:
+                    pending.discard(workload)
+            if pending:
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(poll_seconds)
+        return outcomes
+
+    def _note(
+        self,
+        outcome: Outcome,
+        entry: Entry,
+        found: Pass,
+        finished: bool,
+        on_change: Callable[[BindingKey, SecretBindingStatus], None],
+    ) -> None:
+        request = entry.item.rotate_requested_at
+        status = compute_status(entry.input, found, entry.status, datetime.now(UTC), request=request)
+        outcome.done = finished
+        outcome.gone = found.plan is not None and found.error is None and entry.item.key in found.plan.gone
+        if status != entry.status:
+            self._store.set_status(entry.item.key, status)
+            on_change(entry.item.key, status)
+        outcome.status = status
+
+    def _inputs(self, workload: WorkloadKey) -> list[BindingInput]:
+        return inputs_of(self._store.of_workload(workload))
+
+
+def _finished(found: Pass, entries: Sequence[Entry], *, wait: bool) -> bool:
+    """True when another pass would bring nothing new unless somebody does something."""
+    if found.error is not None:
+        return found.error.reason not in (
+            Reason.VAULT_UNREACHABLE,
+            Reason.NOMAD_UNREACHABLE,
+            Reason.NOMAD_NO_LEADER,
+            Reason.WRITE_CONFLICT,
+        )
+    if found.plan is None or found.desired is None:
+        return True
+    deleting = {entry.item.key for entry in entries if entry.item.deleting}
+    if deleting:
+        return deleting <= found.plan.gone or found.desired.held is not None
+    if not wait:
+        return True
+    if found.registered or is_active(deployment_of(found.observed)):
+        return False
+    return not (found.plan.waiting and found.desired.held is None)

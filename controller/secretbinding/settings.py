@@ -1,0 +1,110 @@
+"""All settings, from the environment: the names that Vault's, OpenBao's and Nomad's own tools use, and our own."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from secretbinding.errors import UsageError
+from secretbinding.naming import INSTANCE_PATTERN
+
+DEFAULT_VAULT_ADDR = "http://127.0.0.1:8200"
+DEFAULT_NOMAD_ADDR = "http://127.0.0.1:4646"
+
+
+def _env(*names: str) -> AliasChoices:
+    return AliasChoices(*names)
+
+
+class VaultSettings(BaseSettings):
+    """How to reach Vault or OpenBao. A `VAULT_` name wins over its `BAO_` twin."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, populate_by_name=True)
+
+    address: str = Field(DEFAULT_VAULT_ADDR, validation_alias=_env("VAULT_ADDR", "BAO_ADDR"))
+    token: SecretStr = Field(SecretStr(""), validation_alias=_env("VAULT_TOKEN", "BAO_TOKEN"))
+    token_file: Path | None = Field(None, validation_alias=_env("VAULT_TOKEN_FILE", "BAO_TOKEN_FILE"))
+    namespace: str = Field("", validation_alias=_env("VAULT_NAMESPACE", "BAO_NAMESPACE"))
+    ca_cert: str = Field("", validation_alias=_env("VAULT_CACERT", "BAO_CACERT"))
+    ca_path: str = Field("", validation_alias=_env("VAULT_CAPATH", "BAO_CAPATH"))
+    client_cert: str = Field("", validation_alias=_env("VAULT_CLIENT_CERT", "BAO_CLIENT_CERT"))
+    client_key: str = Field("", validation_alias=_env("VAULT_CLIENT_KEY", "BAO_CLIENT_KEY"))
+    tls_server_name: str = Field("", validation_alias=_env("VAULT_TLS_SERVER_NAME", "BAO_TLS_SERVER_NAME"))
+    skip_verify: bool = Field(False, validation_alias=_env("VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"))
+
+
+class NomadSettings(BaseSettings):
+    """How to reach Nomad. NOMAD_NAMESPACE is only the default for a job's namespace on the command line: Nomad sets it
+    inside its own tasks, so it must not narrow anything else."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, populate_by_name=True)
+
+    address: str = Field(DEFAULT_NOMAD_ADDR, validation_alias=_env("NOMAD_ADDR"))
+    token: SecretStr = Field(SecretStr(""), validation_alias=_env("NOMAD_TOKEN"))
+    token_file: Path | None = Field(None, validation_alias=_env("NOMAD_TOKEN_FILE"))
+    region: str = Field("", validation_alias=_env("NOMAD_REGION"))
+    namespace: str = Field("default", validation_alias=_env("NOMAD_NAMESPACE"))
+    ca_cert: str = Field("", validation_alias=_env("NOMAD_CACERT"))
+    ca_path: str = Field("", validation_alias=_env("NOMAD_CAPATH"))
+    client_cert: str = Field("", validation_alias=_env("NOMAD_CLIENT_CERT"))
+    client_key: str = Field("", validation_alias=_env("NOMAD_CLIENT_KEY"))
+    tls_server_name: str = Field("", validation_alias=_env("NOMAD_TLS_SERVER_NAME"))
+    skip_verify: bool = Field(False, validation_alias=_env("NOMAD_SKIP_VERIFY"))
+
+
+class ControllerSettings(BaseSettings):
+    """The controller's own settings, each as `SECRETBINDING_<NAME>`.
+
+    Attributes:
+        instance: which controller owns what carries our mark; two controllers that share a Vault need two names.
+        jwt_mount: the auth mount that Nomad's clients log in to (`jwt_auth_backend_path` of their `vault` block).
+        workers: how many jobs are worked on at once.
+        poll_seconds: how often each distinct secret is looked at.
+        resync_seconds: how often each job is compared with what it should be, changes or not.
+        progress_seconds: how often a job with a running deployment is looked at when no event comes.
+        purge_grace_seconds: how long tasks of a purged job may still be stopping.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+        log_format: `text` or `json`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SECRETBINDING_", extra="ignore", env_ignore_empty=True, populate_by_name=True
+    )
+
+    instance: str = "default"
+    jwt_mount: str = "jwt-nomad"
+    workers: Annotated[int, Field(ge=1, le=256)] = 8
+    poll_seconds: Annotated[float, Field(gt=0)] = 30.0
+    resync_seconds: Annotated[float, Field(gt=0)] = 300.0
+    progress_seconds: Annotated[float, Field(gt=0)] = 5.0
+    purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
+    log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
+    log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
+
+    @field_validator("instance")
+    @classmethod
+    def _instance_is_a_label(cls, value: str) -> str:
+        if not INSTANCE_PATTERN.match(value):
+            raise ValueError("use 1 to 20 lower-case letters, digits and dashes, with a letter or digit at both ends")
+        return value
+
+
+class Settings:
+    """Everything together, read from the environment once. Raises `errors.UsageError` that names the variable."""
+
+    def __init__(self) -> None:
+        try:
+            self.vault = VaultSettings()
+            self.nomad = NomadSettings()
+            self.controller = ControllerSettings()
+        except ValidationError as error:
+            raise UsageError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    """The first fault, with the variable's name and never its value."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    variable = name if name.isupper() else f"SECRETBINDING_{name.upper()}"
+    return f"environment variable {variable}: {first['msg']}"

@@ -1,0 +1,250 @@
+"""Bindings that are kept in Nomad variables: `nomad-vault/bindings/<name>` in the tenant's own Nomad namespace."""
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from secretbinding.errors import Denied, ManifestError, Problem, SecretBindingError
+from secretbinding.models.key import BindingKey
+from secretbinding.models.loading import identify_text, parse_manifests
+from secretbinding.models.reasons import ConditionType, Reason
+from secretbinding.models.status import SecretBindingStatus
+from secretbinding.ports import Nomad, Variable, VariableMeta
+from secretbinding.sources.base import Sink, SourceItem
+from secretbinding.status.transitions import Transition
+
+_log = structlog.get_logger(__name__)
+
+NAME = "nomad"
+BINDINGS = "nomad-vault/bindings/"
+REQUESTS = "nomad-vault/requests/"
+STATUS = "nomad-vault/status/"
+MANIFEST_ITEM = "manifest"
+REQUEST_ITEM = "rotateRequestedAt"
+_RETRY_MAX_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    index: int
+    item: SourceItem
+
+
+class NomadSource:
+    """Watches variables by blocking queries, one for bindings and one for requests in each namespace given (`*` for
+    all that the token may see).
+
+    Nomad answers a list without rights with `200 []`, so that a variable that is missing from a list proves nothing:
+    each is asked for by itself, where 404 and 403 differ. Status variables are written and never read as input, but
+    for the times of transitions.
+    """
+
+    name = NAME
+
+    def __init__(self, nomad: Nomad, namespaces: Sequence[str] = ("*",), *, wait_seconds: float = 60.0) -> None:
+        self._nomad = nomad
+        self._namespaces = tuple(namespaces)
+        self._wait_seconds = wait_seconds
+        self._known: dict[BindingKey, _Known] = {}
+        self._requests: dict[BindingKey, tuple[int, str]] = {}
+        self._lock = threading.Lock()
+        self._heard: dict[str, float] = {}
+        self._listed: set[str] = set()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, sink: Sink) -> None:
+        for namespace in self._namespaces:
+            self._watch(namespace, BINDINGS, lambda rows, place=namespace: self._take_bindings(place, rows, sink))
+            self._watch(namespace, REQUESTS, lambda rows: self._take_requests(rows, sink))
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            # A blocking query ends with the process; waiting for its answer would take up to its wait time.
+            thread.join(timeout=0.5)
+
+    def prepare(self, key: BindingKey) -> None:
+        """A variable takes no finalizer: what is left of one that was deleted is found by its mark in Vault."""
+
+    def report(self, key: BindingKey, status: SecretBindingStatus, transitions: Sequence[Transition]) -> None:
+        self._nomad.write_variable(key.tenant, STATUS + key.name, status_items(status))
+
+    def gone(self, key: BindingKey) -> None:
+        self._nomad.delete_variable(key.tenant, STATUS + key.name)
+
+    def proves_absent(self, key: BindingKey) -> bool:
+        return self._nomad.read_variable(key.tenant, BINDINGS + key.name) is None
+
+    def healthy(self, now: float) -> str:
+        with self._lock:
+            heard = dict(self._heard)
+        silent = [place for place, moment in heard.items() if now - moment > 2 * self._wait_seconds + _RETRY_MAX_SECONDS]
+        return f"Nomad's variables have not been listed for {len(silent)} watch(es)" if silent else ""
+
+    def _watch(self, namespace: str, prefix: str, take: Callable[[Sequence[VariableMeta]], None]) -> None:
+        thread = threading.Thread(
+            target=self._loop, args=(namespace, prefix, take), name=f"variables-{namespace}", daemon=True
+        )
+        self._threads.append(thread)
+        thread.start()
+
+    def _loop(self, namespace: str, prefix: str, take: Callable[[Sequence[VariableMeta]], None]) -> None:
+        index = 0
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                found, rows = self._nomad.list_variables(
+                    namespace, prefix, index=index, wait_seconds=self._wait_seconds if index else 0.0
+                )
+                take(rows)
+                failures = 0
+                # An index that goes back means another server or a restored state: begin anew.
+                index = found if found >= index else 0
+                with self._lock:
+                    self._heard[f"{namespace}/{prefix}"] = time.monotonic()
+            except SecretBindingError as error:
+                failures += 1
+                index = 0
+                _log.warning("variables cannot be listed", namespace=namespace, prefix=prefix, error=str(error))
+                pause = min(_RETRY_MAX_SECONDS, 2.0 ** min(failures, 6))
+                self._stopping.wait(pause * random.uniform(0.5, 1.0))
+
+    def _take_bindings(self, namespace: str, rows: Sequence[VariableMeta], sink: Sink) -> None:
+        seen: set[BindingKey] = set()
+        for row in rows:
+            key = _key(row, BINDINGS)
+            seen.add(key)
+            known = self._known.get(key)
+            if known is None or known.index != row.modify_index:
+                self._read(key, sink)
+        for key in [key for key in self._known if namespace in ("*", key.tenant) and key not in seen]:
+            self._missing(key, sink)
+        if namespace not in self._listed:
+            self._listed.add(namespace)
+            if self._listed == set(self._namespaces):
+                sink.listed(NAME)
+
+    def _read(self, key: BindingKey, sink: Sink) -> None:
+        variable = self._nomad.read_variable(key.tenant, BINDINGS + key.name)
+        if variable is None:
+            return
+        status = self._known[key].item.status if key in self._known else self._stored_status(key)
+        item = replace(read_binding(key, variable), status=status)
+        with self._lock:
+            request = self._requests.get(key, (0, ""))[1]
+            item = replace(item, rotate_requested_at=request)
+            self._known[key] = _Known(variable.modify_index, item)
+        sink.upsert(item)
+
+    def _missing(self, key: BindingKey, sink: Sink) -> None:
+        try:
+            there = self._nomad.read_variable(key.tenant, BINDINGS + key.name) is not None
+        except Denied as error:
+            _log.error("binding is out of sight, nothing is deleted", binding=str(key), error=str(error))
+            return
+        if not there:
+            with self._lock:
+                self._known.pop(key, None)
+            sink.vanished(key)
+
+    def _take_requests(self, rows: Sequence[VariableMeta], sink: Sink) -> None:
+        for row in rows:
+            key = _key(row, REQUESTS)
+            if self._requests.get(key, (0, ""))[0] == row.modify_index:
+                continue
+            variable = self._nomad.read_variable(row.namespace, row.path)
+            if variable is None:
+                continue
+            request = str(variable.items.get(REQUEST_ITEM, ""))
+            with self._lock:
+                self._requests[key] = (row.modify_index, request)
+                known = self._known.get(key)
+                if known is None:
+                    continue
+                item = replace(known.item, rotate_requested_at=request)
+                self._known[key] = _Known(known.index, item)
+            sink.upsert(item)
+
+    def _stored_status(self, key: BindingKey) -> SecretBindingStatus:
+        variable = self._nomad.read_variable(key.tenant, STATUS + key.name)
+        return read_status(variable) if variable is not None else SecretBindingStatus()
+
+
+def read_binding(key: BindingKey, variable: Variable) -> SourceItem:
+    """The item that a variable amounts to; one that does not validate comes with its problems."""
+    text = str(variable.items.get(MANIFEST_ITEM, ""))
+    place = f"variable {variable.path}"
+    try:
+        if not text:
+            message = f"the variable has no item `{MANIFEST_ITEM}`"
+            raise ManifestError([Problem(message, f"put the whole manifest into `{MANIFEST_ITEM}`", file=place)])
+        bindings = parse_manifests(text, file=place, source=NAME)
+        if len(bindings) != 1:
+            message = f"the variable holds {len(bindings)} manifests"
+            raise ManifestError([Problem(message, "keep one binding in each variable", file=place)])
+        binding = bindings[0]
+        _check_identity(key, binding.metadata.name, binding.metadata.namespace, place)
+    except ManifestError as error:
+        job = identify_text(text)
+        return SourceItem(
+            key, None, key.tenant, problems=error.problems, job=job or "", generation=variable.modify_index
+        )
+    named = binding.spec.workload.namespace
+    if named not in (None, key.tenant):
+        problem = Problem(
+            f"the binding is kept in Nomad namespace {key.tenant} and names a job of namespace {named}",
+            f"keep it in a variable of namespace {named}, or leave spec.workload.namespace out",
+            "spec.workload.namespace",
+            place,
+        )
+        return SourceItem(
+            key,
+            None,
+            key.tenant,
+            problems=(problem,),
+            refused=Reason.NAMESPACE_MISMATCH,
+            job=binding.spec.workload.job,
+            generation=variable.modify_index,
+        )
+    return SourceItem(key, binding, key.tenant, generation=variable.modify_index)
+
+
+def status_items(status: SecretBindingStatus) -> dict[str, str]:
+    """A status as a variable's items: the whole as JSON, and what people look for first by itself."""
+    items = {"status": json.dumps(status.to_json(), separators=(",", ":"), sort_keys=True)}
+    ready = status.condition(ConditionType.READY)
+    if ready is not None:
+        items |= {"ready": ready.status.value, "reason": ready.reason}
+        if ready.message:
+            items["message"] = ready.message
+    rotation = status.condition(ConditionType.ROTATION_HEALTHY)
+    if rotation is not None:
+        items["rotation"] = rotation.reason
+    return items
+
+
+def read_status(variable: Variable) -> SecretBindingStatus:
+    """The status that a variable holds; an empty one when it holds none that can be read."""
+    try:
+        return SecretBindingStatus.read(json.loads(variable.items.get("status", "")))
+    except ValueError:
+        return SecretBindingStatus()
+
+
+def _check_identity(key: BindingKey, name: str, namespace: str | None, place: str) -> None:
+    if name != key.name:
+        message = f"the variable is named {key.name} and the binding {name}"
+        raise ManifestError([Problem(message, f"keep it in {BINDINGS}{name}", "metadata.name", place)])
+    if namespace not in (None, key.tenant):
+        message = f"the variable is in Nomad namespace {key.tenant} and the binding names {namespace}"
+        raise ManifestError([Problem(message, "leave metadata.namespace out", "metadata.namespace", place)])
+
+
+def _key(row: VariableMeta, prefix: str) -> BindingKey:
+    return BindingKey(NAME, row.namespace, row.path.removeprefix(prefix))
