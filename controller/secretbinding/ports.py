@@ -104,7 +104,7 @@ class Variable:
     namespace: str
     path: str
     modify_index: int
-    items: Mapping[str, str]
+    items: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +166,15 @@ class Nomad(Protocol):
         """All deployments of the job that Nomad still knows, newest first by CreateIndex."""
 
     def allocations(self, namespace: str, job_id: str) -> Sequence[Json]:
-        """All allocations that Nomad still knows, of the purged job too (`?all=true`)."""
+        """All allocations that Nomad still knows (`?all=true`). Purging a job removes them at once, though its tasks may
+        still be stopping: an empty answer for a job that is gone proves nothing."""
 
     def evaluations(self, namespace: str, job_id: str) -> Sequence[Json]:
         """Evaluations of the job that Nomad still knows; of a purged job too."""
 
-    def parse_hcl(self, text: str, variables: str = "") -> Json:
-        """A job from HCL by Nomad's own parser (`POST /v1/jobs/parse`, canonicalized)."""
+    def parse_hcl(self, text: str, variables: str = "", *, namespace: str = "default") -> Json:
+        """A job from HCL by Nomad's own parser (`POST /v1/jobs/parse`, canonicalized). `namespace` is where the token
+        has the right to parse or submit jobs."""
 
     def list_variables(
         self, namespace: str, prefix: str, *, index: int = 0, wait_seconds: float = 0.0

@@ -1,5 +1,6 @@
 """A strict YAML reader: plain JSON values with their positions, and an error wherever YAML surprises people."""
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ _NOT_FINITE = re.compile(r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))\Z")
 _STR_TAGS = ("!", "tag:yaml.org,2002:str")
 _COLLECTION_TAGS = ("!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _INT64 = 2**63
+_ESCAPED_PAIR = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_JSON_ESCAPE = re.compile(rf"(?P<pair>{_ESCAPED_PAIR.pattern})|\\.")
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -88,7 +91,7 @@ def load(data: bytes | str, *, file: str = "", limits: Limits = DEFAULT_LIMITS) 
     syntax. Nothing is ever constructed but plain values. Anchors and aliases are allowed in small numbers; tags, merge
     keys, keys that are no texts, and numbers that JSON cannot carry are not.
     """
-    text = _decoded(data, file, limits)
+    text = _with_whole_characters(_decoded(data, file, limits))
     reader = _Reader(file, limits)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
@@ -146,6 +149,18 @@ def _decoded(data: bytes | str, file: str, limits: Limits) -> str:
             message = f"the character U+{ord(char):04X} is not allowed in YAML"
             raise ManifestError([Problem(message, "remove it", "", file, line, column)])
     return text
+
+
+def _with_whole_characters(text: str) -> str:
+    """JSON writes characters beyond U+FFFF as two escapes, which YAML does not know: here they become the character."""
+    if text.lstrip()[:1] not in ("{", "[") or not _ESCAPED_PAIR.search(text):
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    # In JSON every backslash begins an escape, so that reading from the left finds where each begins.
+    return _JSON_ESCAPE.sub(lambda found: json.loads(f'"{found[0]}"') if found["pair"] else found[0], text)
 
 
 @dataclass(slots=True)
@@ -261,7 +276,7 @@ class _Reader:
             self._problem(event, path, "a key must not have an anchor", "remove the `&` mark")
         if event.tag is not None and event.tag not in _STR_TAGS:
             self._tag_problem(event, path, event.tag)
-        plain = event.implicit[0]
+        plain = event.implicit[0] and event.tag is None
         if plain and key == "<<":
             self._problem(event, path, "merge keys (`<<`) are not supported", "write the fields out")
             top.lost += 1
@@ -285,7 +300,7 @@ class _Reader:
         if any("\ud800" <= char <= "\udfff" for char in text):
             self._problem(event, path, "the text holds half a character (a lone surrogate)", "mend the \\u escape")
             return None
-        if not event.implicit[0]:
+        if not event.implicit[0] or event.tag is not None:
             return text
         kind = _kind(text)
         if kind != "str":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from secretbinding.adapters.kubernetes import KubernetesClient, KubernetesConnection, Observed
+from secretbinding.adapters.kubernetes import KubernetesClient, KubernetesConnection
 from secretbinding.errors import Conflict, Denied, NotFound, Rejected, ServiceError, Unavailable, Unreachable
 from tests.support.kubeclient import eventually
 from tests.support.kubernetes import Cluster, a_binding
@@ -113,7 +113,7 @@ def test_a_finalizer_write_that_starts_from_old_knowledge_reads_again_and_keeps_
     old = kubernetes_api.api.create_binding(a_binding(tenant))["metadata"]["resourceVersion"]
     kubernetes_api.api.patch_binding(tenant, "web", {"metadata": {"finalizers": ["example.org/theirs"]}})
 
-    written = client.add_finalizer(tenant, "web", FINALIZER, Observed(old, ()))
+    written = client.add_finalizer(tenant, "web", FINALIZER, (old, ()))
 
     assert written is not None
     assert written["metadata"]["finalizers"] == ["example.org/theirs", FINALIZER]

@@ -85,6 +85,10 @@ class KubernetesApi:
         spec = definition["spec"]
         served = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
         eventually(lambda: self.request("GET", served).ok, f"{name} is served")
+        eventually(lambda: spec["group"] in self._groups(), f"discovery names {spec['group']}", 30)
+
+    def _groups(self) -> set[str]:
+        return {group["name"] for group in self.call("GET", "/apis")["groups"]}
 
     @staticmethod
     def _file(kubeconfig: Path, holder: Json, key: str) -> str | None:

@@ -1,14 +1,20 @@
 """Where the Kubernetes API server is and how to log in: a kubeconfig, or the service account of the own pod."""
 
 import base64
+import ipaddress
 import json
 import os
+import ssl
 import subprocess
+import sys
+import tempfile
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -54,9 +60,41 @@ class KubernetesCredentials:
     namespace: str = "default"
     expires: datetime | None = None
 
-    def current_token(self) -> str:
-        """The bearer token as it is now, read from its file if it has one; "" when there is none."""
-        return Path(self.token_file).read_text().strip() if self.token_file else self.token
+    def authorization(self) -> str:
+        """The `Authorization` header as it is now (a token file is read again each time); "" without one."""
+        if self.token_file:
+            return f"Bearer {Path(self.token_file).read_text().strip()}"
+        if self.token:
+            return f"Bearer {self.token}"
+        if self.username:
+            return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        return ""
+
+    def proxy(self) -> str:
+        """The proxy to use, "" for none: the kubeconfig's, else the environment's (`HTTPS_PROXY`, `NO_PROXY`), which is
+        never asked for this very machine (as kubectl does it)."""
+        parts = urlsplit(self.server)
+        host = parts.hostname or ""
+        if self.proxy_url or _is_loopback(host) or urllib.request.proxy_bypass(host):
+            return self.proxy_url
+        return urllib.request.getproxies().get(parts.scheme, "")
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """A context that trusts the authority and shows the client certificate. A key that the kubeconfig holds as
+        data never reaches a disk on Linux. Raises `UsageError` for certificates that cannot be used."""
+        try:
+            authority = base64.b64decode(self.ca_data).decode() if self.ca_data else None
+            context = ssl.create_default_context(cafile=self.ca_file or None, cadata=authority)
+            if self.insecure:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            if self.cert_file:
+                context.load_cert_chain(self.cert_file, self.key_file or None)
+            elif self.cert_data:
+                _load_pem(context, base64.b64decode(self.cert_data) + b"\n" + base64.b64decode(self.key_data))
+            return context
+        except (OSError, ValueError):
+            raise UsageError(f"the certificates for {self.server} cannot be used", remedy="correct them") from None
 
 
 def load_credentials(
@@ -71,6 +109,30 @@ def load_credentials(
         config = _merged(kubeconfig)
         return _from_context(config, context or str(config["current-context"] or ""), environment)
     return _from_service_account(environment, service_account)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _load_pem(context: ssl.SSLContext, pem: bytes) -> None:
+    """Python loads certificates from files only: a file in memory that only this process can open, where there is such
+    a thing."""
+    if sys.platform != "linux":
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(pem)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return
+    descriptor = os.memfd_create("client-certificate")
+    try:
+        os.write(descriptor, pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def _from_service_account(environment: Mapping[str, str], directory: Path) -> KubernetesCredentials:

@@ -1,29 +1,27 @@
 """SecretBindings and their Events on a Kubernetes API server. The only module that imports lightkube."""
 
-import ipaddress
 import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import httpx2
 import stamina
 from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.config.models import Cluster, User
-from lightkube.core.exceptions import ApiError, ConfigError
+from lightkube.core.exceptions import ApiError
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.types import PatchType
 
 from secretbinding.adapters.kubeconfig import KubernetesCredentials, load_credentials
 from secretbinding.adapters.kubernetes_errors import API_GROUP, AttemptError, failed
 from secretbinding.adapters.transport import OnCall
-from secretbinding.errors import Conflict, NotFound, UsageError
+from secretbinding.errors import Conflict, NotFound
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -59,12 +57,8 @@ class KubernetesConnection:
     page_size: int = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
-    """What a finalizer write starts from: `metadata.resourceVersion` and `metadata.finalizers` of an object as seen."""
-
-    resource_version: str
-    finalizers: Sequence[str]
+Observed = tuple[str, Sequence[str]]
+"""What a finalizer write starts from: `metadata.resourceVersion` and `metadata.finalizers` of an object as seen."""
 
 
 class KubernetesClient:
@@ -102,16 +96,26 @@ class KubernetesClient:
 
     def list(self, namespace: str = "") -> list[Json]:
         """All SecretBindings of a namespace, or of all with "", without `managedFields`. That it returns at all proves
-        the right to list; raises `NotFound` when the resource is not defined."""
+        the right to list."""
+        return self._call("list", PLURAL, namespace, "", lambda client: [*self._pages(client, namespace)])
 
-        def listed(client: Client) -> list[Json]:
-            place = namespace or _ALL_NAMESPACES
-            return [
-                _lean(item)
-                for item in client.list(_SecretBinding, namespace=place, chunk_size=self._connection.page_size)
-            ]
-
-        return self._call("list", PLURAL, namespace, "", listed)
+    def each(self, namespace: str = "") -> Iterator[Json]:
+        """Like `list`, page by page and without trying again: an error may come after some objects. Only an iteration
+        that reaches its end is a complete listing."""
+        started, failure = time.monotonic(), None
+        try:
+            yield from self._pages(self._client, namespace)
+        except httpx2.HTTPStatusError as error:
+            if error.response.status_code == 401:
+                self._logged_in_again(self._client)
+            failure = failed(error, "list", PLURAL, namespace, "")
+        except (httpx2.HTTPError, ValueError, KeyError) as error:
+            failure = failed(error, "list", PLURAL, namespace, "")
+        finally:
+            outcome = failure.error.reason if failure is not None else "Success"
+            self._heard(f"list {PLURAL}", started, outcome)
+        if failure is not None:
+            raise failure.error
 
     def patch_status(
         self, namespace: str, name: str, status: Mapping[str, Any], *, resource_version: str | None = None
@@ -127,6 +131,18 @@ class KubernetesClient:
             return _lean(answer)
 
         return self._call("patch", f"{PLURAL}/status", namespace, name, patched)
+
+    def replace_status(self, namespace: str, name: str, status: Mapping[str, Any]) -> Json:
+        """Write the whole status in place of the old one. Gives the object as it is then."""
+        operations = [{"op": "add", "path": "/status", "value": dict(status)}]
+
+        def replaced(client: Client) -> Json:
+            answer = client.patch(
+                _SecretBinding.Status, name, operations, namespace=namespace, patch_type=PatchType.JSON
+            )
+            return _lean(answer)
+
+        return self._call("patch", f"{PLURAL}/status", namespace, name, replaced)
 
     def add_finalizer(self, namespace: str, name: str, finalizer: str, observed: Observed | None = None) -> Json | None:
         """Add the finalizer. Starts from `observed` when it is given, and reads the object when that is out of date.
@@ -203,12 +219,12 @@ class KubernetesClient:
         for attempt in range(self._connection.retry_attempts):
             if observed is None:
                 metadata = self.get(namespace, name)["metadata"]
-                observed = Observed(metadata["resourceVersion"], metadata.get("finalizers") or ())
-            wanted = change(observed.finalizers)
+                observed = (metadata["resourceVersion"], metadata.get("finalizers") or ())
+            wanted = change(observed[1])
             if wanted is None:
                 return None
             try:
-                return self._write_finalizers(namespace, name, observed.resource_version, wanted)
+                return self._write_finalizers(namespace, name, observed[0], wanted)
             except Conflict:
                 if attempt == self._connection.retry_attempts - 1:
                     raise
@@ -264,8 +280,16 @@ class KubernetesClient:
             outcome = failure.error.reason
             raise failure from None
         finally:
-            if self._on_call is not None:
-                self._on_call("kubernetes", f"{verb} {resource}", time.monotonic() - started, outcome)
+            self._heard(f"{verb} {resource}", started, outcome)
+
+    def _heard(self, operation: str, started: float, outcome: str) -> None:
+        if self._on_call is not None:
+            self._on_call("kubernetes", operation, time.monotonic() - started, outcome)
+
+    def _pages(self, client: Client, namespace: str) -> Iterator[Json]:
+        place = namespace or _ALL_NAMESPACES
+        for item in client.list(_SecretBinding, namespace=place, chunk_size=self._connection.page_size):
+            yield _lean(item)
 
     def _logged_in_again(self, refused: Client) -> Client:
         """A client with fresh credentials, made once however many threads were refused."""
@@ -279,43 +303,29 @@ class KubernetesClient:
         return load_credentials(self._connection.kubeconfig, self._connection.context, os.environ)
 
     def _connected(self, credentials: KubernetesCredentials) -> Client:
-        cluster = Cluster(
-            server=credentials.server,
-            certificate_auth=credentials.ca_file or None,
-            certificate_auth_data=credentials.ca_data or None,
-            insecure=credentials.insecure,
+        config = KubeConfig.from_one(
+            cluster=Cluster(server=credentials.server), user=User(), namespace=credentials.namespace
         )
-        user = User(
-            token=credentials.token or None,
-            token_file=credentials.token_file or None,
-            username=credentials.username or None,
-            password=credentials.password or None,
-            client_cert=credentials.cert_file or None,
-            client_key=credentials.key_file or None,
-            client_cert_data=credentials.cert_data or None,
-            client_key_data=credentials.key_data or None,
+        return Client(
+            config,
+            timeout=httpx2.Timeout(self._connection.timeout_seconds),
+            field_manager="secretbinding",
+            transport=_Transport(credentials),
         )
-        try:
-            return Client(
-                KubeConfig.from_one(cluster=cluster, user=user, namespace=credentials.namespace),
-                timeout=httpx2.Timeout(self._connection.timeout_seconds),
-                field_manager="secretbinding",
-                trust_env=not is_loopback(credentials.server),
-                proxy=credentials.proxy_url or None,
-            )
-        except (ConfigError, OSError, ValueError):
-            raise UsageError(
-                f"the certificates of the kubeconfig for {credentials.server} cannot be used", remedy="correct them"
-            ) from None
 
 
-def is_loopback(server: str) -> bool:
-    """True for this very machine, which no proxy of the environment is ever asked for (as kubectl does it)."""
-    host = urlsplit(server).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+class _Transport(httpx2.HTTPTransport):
+    """Carries requests with our own TLS context and the credentials as they are at that moment."""
+
+    def __init__(self, credentials: KubernetesCredentials) -> None:
+        super().__init__(verify=credentials.ssl_context(), proxy=credentials.proxy() or None)
+        self._credentials = credentials
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        authorization = self._credentials.authorization()
+        if authorization:
+            request.headers["Authorization"] = authorization
+        return super().handle_request(request)
 
 
 def _lean(item: Mapping[str, Any]) -> Json:

@@ -11,6 +11,12 @@ _SAID_LIMIT = 1000
 _LONGEST_PAUSE = 10.0
 
 
+class UndefinedError(Unavailable):
+    """The resource itself is not served: its definition is not installed (yet)."""
+
+    reason = "ResourceNotDefined"
+
+
 class AttemptError(Exception):
     """One failed attempt: our error, and after how many seconds the server wants to be asked again (0: any)."""
 
@@ -21,8 +27,8 @@ class AttemptError(Exception):
 
     @property
     def repeat(self) -> bool:
-        """Whether the same request may succeed later. A conflict's cannot: the object has to be read again first."""
-        return self.error.transient and not isinstance(self.error, Conflict)
+        """Whether the same request may succeed in a moment. A conflict's cannot: the object has to be read again."""
+        return self.error.transient and not isinstance(self.error, Conflict | UndefinedError)
 
 
 def failed(error: Exception, verb: str, resource: str, namespace: str, name: str) -> AttemptError | None:
@@ -56,8 +62,11 @@ def _answered(error: httpx2.HTTPStatusError, verb: str, resource: str, operation
         group = "events.k8s.io" if resource == "events" else API_GROUP
         kind, message = Denied, f"the controller's account in Kubernetes may not `{operation}`"
         remedy = f"grant it the verb {verb} on {resource} of the API group {group}"
-    elif status == 404:
+    elif status == 404 and _names_a_thing(error):
         kind, message, remedy = NotFound, f"Kubernetes has no such thing: `{operation}`{said}", ""
+    elif status == 404:
+        kind, message = UndefinedError, f"Kubernetes does not know {resource}: `{operation}`"
+        remedy = "install the CustomResourceDefinition (`secretbinding crd` prints it)"
     elif status == 409:
         kind, message, remedy = Conflict, f"somebody else changed the object first: `{operation}`", ""
     elif status in (408, 410, 429) or status >= 500:
@@ -66,6 +75,16 @@ def _answered(error: httpx2.HTTPStatusError, verb: str, resource: str, operation
         kind, message, remedy = Rejected, f"Kubernetes refused `{operation}`{said}", ""
     failure = kind(message, system=_SYSTEM, operation=operation, status=status, remedy=remedy)
     return AttemptError(failure, _seconds(error.response.headers.get("Retry-After")))
+
+
+def _names_a_thing(error: httpx2.HTTPStatusError) -> bool:
+    """Whether a 404 is about one object; a path that is not served, or a proxy's 404, proves nothing about objects."""
+    try:
+        body = error.response.json()
+    except ValueError:
+        return False
+    details = body.get("details") if isinstance(body, dict) else None
+    return isinstance(details, dict) and bool(details.get("name"))
 
 
 def _said(error: httpx2.HTTPStatusError) -> str:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
-from secretbinding.errors import ServiceError
+import structlog
+
+from secretbinding.errors import NotFound, Rejected, ServiceError
 from secretbinding.job.inject import to_register
 from secretbinding.plan import (
     Action,
@@ -16,6 +18,8 @@ from secretbinding.plan import (
     WriteRole,
 )
 from secretbinding.ports import Json, Nomad, Vault
+
+_log = structlog.get_logger(__name__)
 
 
 class Applier:
@@ -47,13 +51,21 @@ class Applier:
             case DeleteRole(name=name):
                 self._vault.delete_jwt_role(self._jwt_mount, name)
             case TagVersion(version=version, name=name, description=description):
-                self._nomad.tag_version(namespace, job_id, version, name, description)
+                self._tag(namespace, job_id, version, name, description)
             case UntagVersion(name=name):
                 self._nomad.untag_version(namespace, job_id, name)
             case RegisterJob(job=job, before=before, modify_index=modify_index):
                 self._nomad.register(
                     to_register(job), modify_index=modify_index, submission=self._submission(namespace, job_id, before)
                 )
+
+    def _tag(self, namespace: str, job_id: str, version: int, name: str, description: str) -> None:
+        """Nomad cannot address the tags of a job whose ID holds a slash, and knows none before 1.9: then the failure is
+        remembered only as long as Nomad keeps the deployment (an hour)."""
+        try:
+            self._nomad.tag_version(namespace, job_id, version, name, description)
+        except (Rejected, NotFound) as error:
+            _log.warning("failed version cannot be tagged", namespace=namespace, job=job_id, error=str(error))
 
     def _submission(self, namespace: str, job_id: str, before: Json) -> Json | None:
         """The source that the user's version was registered from, carried along so that Nomad's UI still shows it."""

@@ -1,11 +1,11 @@
 """Put our part into a job, and take it out again: pure functions of a job in the shape of Nomad's API."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from secretbinding.job.constraints import own_counts, required_signals, without_growth, without_implied
+from secretbinding.job.constraints import Keeps, own_keeps, required_signals, without_growth, without_implied
 from secretbinding.job.marks import Mark, read_mark, render_block
 from secretbinding.naming import Owner, name_prefix, stable_digest
 from secretbinding.ports import Json
@@ -38,30 +38,38 @@ class TaskPart:
 
 @dataclass(frozen=True, slots=True)
 class Stripped:
-    """A job without our part. `job` is the user's; `keeps` remembers, for each group that was ours, how many of the
-    constraints that the server adds are the user's own."""
+    """A job without our part. `job` is the user's; `keeps` remembers, for each group that was ours, which of the
+    constraints that look like the server's are the user's own."""
 
     job: Json
-    keeps: Mapping[str, tuple[int, int]]
+    keeps: Mapping[str, Keeps]
 
 
 def strip(job: Json, instance: str) -> Stripped:
-    """The job as it would be without this instance. A job without our part comes back equal.
+    """The job as it would be without this instance, ready to be registered.
 
     Only what carries our mark is taken: marked templates; the Vault block whose role is ours; the identity that a
-    mark says we added; constraints that Nomad's server added because of these.
+    mark says we added; constraints that Nomad's server added because of these, and the one copy that it appends to each
+    group with an identity when the job is registered.
     """
     user = deepcopy(job)
-    keeps: dict[str, tuple[int, int]] = {}
+    keeps: dict[str, Keeps] = {}
     for group in user.get("TaskGroups") or []:
         signals = required_signals(group)
-        marks = [mark for task in group.get("Tasks") or [] for mark in _strip_task(task, instance)]
-        if not marks:
-            group["Constraints"] = _same_emptiness(group.get("Constraints"), without_growth(group))
-            continue
-        keeps[group["Name"]] = marks[0].keeps
-        constraints = without_implied(group, marks[0].keeps, signals)
-        group["Constraints"] = constraints or None
+        marks: list[Mark] = []
+        ours = False
+        for task in group.get("Tasks") or []:
+            found, had_vault = _strip_task(task, instance)
+            marks.extend(found)
+            ours = ours or had_vault or bool(found)
+        if ours:
+            kept = _least(marks)
+            keeps[group["Name"]] = kept
+            constraints = without_implied(group, kept, signals)
+        else:
+            constraints = without_growth(group)
+        if constraints != (group.get("Constraints") or []):
+            group["Constraints"] = constraints or None
     return Stripped(user, keeps)
 
 
@@ -73,58 +81,55 @@ def inject(stripped: Stripped, parts: Mapping[tuple[str, str], TaskPart], instan
     job = deepcopy(stripped.job)
     for group in job.get("TaskGroups") or []:
         name = group["Name"]
-        wanted = [task for task in group.get("Tasks") or [] if (name, task["Name"]) in parts]
+        wanted = [(task, parts[name, task["Name"]]) for task in group.get("Tasks") or [] if (name, task["Name"]) in parts]
         if not wanted:
             continue
-        keeps = stripped.keeps.get(name) or own_counts(group)
-        for task in wanted:
-            _inject_task(task, parts[name, task["Name"]], keeps)
+        signals = required_signals(group).union(*(_signals_of(part) for _, part in wanted))
+        keeps = own_keeps(group, signals)
+        before = stripped.keeps.get(name)
+        if before is not None:
+            keeps = replace(keeps, vault=min(keeps.vault, before.vault), nomad=min(keeps.nomad, before.nomad))
+        for task, part in wanted:
+            _inject_task(task, part, keeps)
     return job
 
 
 def keep_rendered(wanted: Json, current: Json, instance: str) -> Json:
-    """`wanted` with each template of ours that `current` holds with the same meaning, unaltered, in place of the newly
-    rendered one: a release that would write it differently changes nothing until there is a real change."""
-    rendered: dict[tuple[str, str, Owner, str], Json] = {}
-    blocks: dict[tuple[str, str], Json] = {}
-    for group, task in _tasks(current):
-        if is_our_vault(task.get("Vault"), instance):
-            blocks[group["Name"], task["Name"]] = task["Vault"]
-        for template in task.get("Templates") or []:
-            found = read_mark(template)
-            if found is not None and found[1] and found[0].owner.instance == instance:
-                rendered[group["Name"], task["Name"], found[0].owner, found[0].slot] = template
+    """`wanted` with what `current` holds with the same meaning, unaltered, in place of what was newly made: a release
+    that would write it differently, or in another order, changes nothing until there is a real change."""
+    before = {(group["Name"], task["Name"]): task for group, task in _tasks(current)}
     result = deepcopy(wanted)
     for group, task in _tasks(result):
-        block = blocks.get((group["Name"], task["Name"]))
-        # An older Nomad does not keep every key; what it does not know cannot differ.
-        if block is not None and task.get("Vault") and all(block.get(k, v) == v for k, v in task["Vault"].items()):
-            task["Vault"] = block
-        templates = task.get("Templates") or []
-        for position, template in enumerate(templates):
-            found = read_mark(template)
-            if found is None:
-                continue
-            old = rendered.get((group["Name"], task["Name"], found[0].owner, found[0].slot))
-            old_found = read_mark(old) if old is not None else None
-            if old is None or old_found is None:
-                continue
-            same = (old_found[0].want, old_found[0].adds, old_found[0].keeps) == (
-                found[0].want, found[0].adds, found[0].keeps,
-            )  # fmt: skip
-            if same and old.get("Once", template["Once"]) == template["Once"]:
-                templates[position] = old
+        old = before.get((group["Name"], task["Name"]))
+        if old is None:
+            continue
+        if is_our_vault(task.get("Vault"), instance) and _says(old.get("Vault"), task["Vault"]):
+            task["Vault"] = old["Vault"]
+        if task.get("Identities"):
+            task["Identities"] = _kept_list(
+                task["Identities"],
+                old.get("Identities") or [],
+                lambda new, there: new.get("Name") == there.get("Name") and _says(there, new),
+            )
+        if task.get("Templates"):
+            task["Templates"] = _kept_list(task["Templates"], old.get("Templates") or [], _same_template)
     return result
 
 
 def same_job(left: Json, right: Json) -> bool:
     """True when registering one over the other would change nothing that we or the user can have meant."""
-    return _normal(left, with_counts=True) == _normal(right, with_counts=True)
+    return _normal(left) == _normal(right)
 
 
 def user_state(job: Json, instance: str) -> str:
-    """A digest of the user's own part of a job, counts left out: a failed state is held only for this."""
-    return stable_digest(_normal(strip(job, instance).job, with_counts=False))
+    """A digest of the user's own part of a job, counts left out: a failed state is held only for this.
+
+    Zero and false count as not given, so that a newer Nomad's further fields make no difference.
+    """
+    state: Json = _pruned(_normal(strip(job, instance).job), (None, [], {}, "", False, 0))
+    for group in state.get("TaskGroups") or []:
+        group.pop("Count", None)
+    return stable_digest(state)
 
 
 def to_register(job: Json) -> Json:
@@ -155,7 +160,8 @@ def is_our_vault(vault: Mapping[str, Any] | None, instance: str) -> bool:
     return bool(vault) and str((vault or {}).get("Role") or "").startswith(name_prefix(instance))
 
 
-def _strip_task(task: Json, instance: str) -> list[Mark]:
+def _strip_task(task: Json, instance: str) -> tuple[list[Mark], bool]:
+    """Take our part out of a task: its marks, and whether the Vault block was ours."""
     marks: list[Mark] = []
     kept: list[Json] = []
     for template in task.get("Templates") or []:
@@ -164,29 +170,98 @@ def _strip_task(task: Json, instance: str) -> list[Mark]:
             marks.append(found[0])
         else:
             kept.append(template)
-    if is_our_vault(task.get("Vault"), instance):
+    had_vault = is_our_vault(task.get("Vault"), instance)
+    if had_vault:
         task["Vault"] = None
-    if not marks:
-        return []
-    task["Templates"] = kept or None
+    if marks:
+        task["Templates"] = kept or None
     if any("identity" in mark.adds for mark in marks):
         identities = [item for item in task.get("Identities") or [] if item.get("Name") != IDENTITY]
         task["Identities"] = identities or None
-    return marks
+    return marks, had_vault
 
 
-def _inject_task(task: Json, part: TaskPart, keeps: tuple[int, int]) -> None:
+def _inject_task(task: Json, part: TaskPart, keeps: Keeps) -> None:
     has_identity = any(item.get("Name") == IDENTITY for item in task.get("Identities") or [])
     adds = () if has_identity else ("identity",)
-    # Sorted by owner (stable within one), so that freezing a binding does not change the order.
     ours = [
-        render_block(template, owner, adds, keeps) if isinstance(template, TemplateBlock) else template
-        for owner, template in sorted(part.templates, key=lambda item: item[0])
+        (owner, *_slotted(render_block(item, owner, adds, keeps) if isinstance(item, TemplateBlock) else item))
+        for owner, item in part.templates
     ]
-    task["Templates"] = [*(task.get("Templates") or []), *ours]
-    task["Vault"] = vault_block(part)
+    # Sorted, so that freezing a binding or writing its secrets in another order changes nothing.
+    ours.sort(key=lambda row: row[:2])
+    task["Templates"] = [*(task.get("Templates") or []), *(template for _, _, template in ours)]
     if not has_identity:
         task["Identities"] = [*(task.get("Identities") or []), _identity()]
+    # A Vault block that is still there is the user's own, put in beside templates of a binding that is held.
+    if not task.get("Vault"):
+        task["Vault"] = vault_block(part)
+
+
+def _slotted(template: Json) -> tuple[str, Json]:
+    found = read_mark(template)
+    return (found[0].slot if found is not None else ""), template
+
+
+def _signals_of(part: TaskPart) -> frozenset[str]:
+    """The signals that our templates send."""
+    signals: set[str] = set()
+    for _, item in part.templates:
+        if isinstance(item, TemplateBlock):
+            mode, signal = item.change.mode, item.change.signal
+        else:
+            mode, signal = str(item.get("ChangeMode") or ""), str(item.get("ChangeSignal") or "")
+        if mode == "signal":
+            signals.add(signal)
+    return frozenset(signals)
+
+
+def _least(marks: Iterable[Mark]) -> Keeps:
+    """What all marks of a group say the user has; a constraint on signals when any of them says so, since each names the
+    value that it is about."""
+    keeps = [mark.keeps for mark in marks]
+    return Keeps(
+        vault=min((keep.vault for keep in keeps), default=0),
+        nomad=min((keep.nomad for keep in keeps), default=0),
+        signals=next((keep.signals for keep in keeps if keep.signals), ""),
+    )
+
+
+def _same_template(new: Json, there: Json) -> bool:
+    """True when a template of ours is in the job already, unaltered and with the same meaning."""
+    found, old = read_mark(new), read_mark(there)
+    if found is None or old is None or not old[1]:
+        return new == there
+    mark, before = found[0], old[0]
+    same = (mark.owner, mark.slot, mark.want, mark.adds, mark.keeps) == (
+        before.owner, before.slot, before.want, before.adds, before.keeps,
+    )  # fmt: skip
+    # Nomad before 1.10.2 does not keep `Once`.
+    return same and there.get("Once", new.get("Once")) == new.get("Once")
+
+
+def _kept_list(wanted: list[Json], current: list[Json], same: Callable[[Json, Json], bool]) -> list[Json]:
+    """`wanted` with each item that `current` has in the same sense taken from there; in `current`'s order when both are
+    the same but for that."""
+    left = list(range(len(current)))
+    taken: list[int | None] = []
+    for item in wanted:
+        position = next((position for position in left if same(item, current[position])), None)
+        if position is not None:
+            left.remove(position)
+        taken.append(position)
+    if not left and None not in taken:
+        return list(current)
+    return [
+        item if position is None else current[position] for item, position in zip(wanted, taken, strict=True)
+    ]
+
+
+def _says(current: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
+    """True when a block has every value that we set. A key that an older Nomad does not keep cannot differ."""
+    if not current:
+        return False
+    return all(_pruned(current.get(name, value)) == _pruned(value) for name, value in wanted.items())
 
 
 def _identity() -> Json:
@@ -204,32 +279,30 @@ def _identity() -> Json:
     }
 
 
-def _normal(job: Json, *, with_counts: bool) -> Json:
-    """A form in which what Nomad fills in, or writes in two ways, does not count: no nulls, no empty lists, no
-    bookkeeping; our own templates by their mark."""
+def _normal(job: Json) -> Json:
+    """A form in which what Nomad writes in two ways does not count (null, nothing, an empty list or map), nor its
+    bookkeeping, nor the constraints that its server adds."""
     normal: Json = _pruned({name: value for name, value in job.items() if name not in _VOLATILE})
     for group in normal.get("TaskGroups") or []:
-        if not with_counts:
-            group.pop("Count", None)
         # The server adds its constraints again on registration: sent and answered job may differ in them.
-        group["Constraints"] = sorted(
-            (stable_digest(item) for item in without_implied({**group, "Tasks": []}, (0, 0), required_signals(group)))
-        )
+        constraints = without_implied({**group, "Tasks": []}, Keeps(), required_signals(group))
+        group["Constraints"] = sorted(stable_digest(item) for item in constraints)
     return normal
 
 
-def _pruned(value: Any) -> Any:
+def _pruned(value: Any, empty: tuple[Any, ...] = (None, [], {})) -> Any:
     if isinstance(value, dict):
-        items = ((name, _pruned(item)) for name, item in value.items())
-        return {name: item for name, item in items if item not in (None, [], {}, "", False, 0)}
+        items = ((name, _pruned(item, empty)) for name, item in value.items())
+        return {name: item for name, item in items if not _among(item, empty)}
     if isinstance(value, list):
-        return [_pruned(item) for item in value]
+        return [_pruned(item, empty) for item in value]
     return value
+
+
+def _among(item: Any, empty: tuple[Any, ...]) -> bool:
+    """Like `in`, but 0 is not False."""
+    return any(type(item) is type(other) and item == other for other in empty)
 
 
 def _tasks(job: Json) -> Sequence[tuple[Json, Json]]:
     return [(group, task) for group in job.get("TaskGroups") or [] for task in group.get("Tasks") or []]
-
-
-def _same_emptiness(before: Any, after: list[Json]) -> Any:
-    return before if not after and not before else (after or None)

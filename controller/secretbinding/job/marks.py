@@ -1,9 +1,11 @@
 """Our mark inside a template's text, and what a job says of itself through its marks."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from secretbinding.job.constraints import Keeps
 from secretbinding.kinds.base import Pin
 from secretbinding.models.key import BindingKey
 from secretbinding.naming import Owner, mark_json, owner_fields, owner_of, read_mark_json, stable_digest
@@ -11,6 +13,7 @@ from secretbinding.ports import Json
 from secretbinding.render.template import TemplateBlock
 
 _NANOSECONDS = 1_000_000_000
+_HEAD = re.compile(r"([!-~]{1,8}?)/\* secretbinding ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Mark:
         of: digest of which secret it reads (`render.template.secret_identity`).
         pin: the version it reads, None when it reads none.
         adds: what else we put into the task: `identity`.
-        keeps: how many of the constraints that Nomad's server would add the group had of its own.
+        keeps: what the group had of its own that looks like what Nomad's server adds.
     """
 
     owner: Owner
@@ -35,7 +38,7 @@ class Mark:
     of: str = ""
     pin: Pin | None = None
     adds: tuple[str, ...] = ()
-    keeps: tuple[int, int] = (0, 0)
+    keeps: Keeps = Keeps()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Placed:
         return self.mark.owner.key
 
 
-def render_block(block: TemplateBlock, owner: Owner, adds: tuple[str, ...], keeps: tuple[int, int]) -> Json:
+def render_block(block: TemplateBlock, owner: Owner, adds: tuple[str, ...], keeps: Keeps) -> Json:
     """The template in the shape of Nomad's API (`Templates[]`), mark included."""
     left, right = block.delimiters
     template: Json = {
@@ -87,8 +90,8 @@ def render_block(block: TemplateBlock, owner: Owner, adds: tuple[str, ...], keep
         fields["pin"] = [block.pin.version, block.pin.created]
     if adds:
         fields["adds"] = list(adds)
-    if any(keeps):
-        fields["keeps"] = list(keeps)
+    if keeps != Keeps():
+        fields["keeps"] = [keeps.vault, keeps.nomad, keeps.signals]
     template["EmbeddedTmpl"] = f"{left}/* secretbinding {mark_json(fields)} */{right}{block.body}"
     return template
 
@@ -136,14 +139,19 @@ def part_state(job: Json | None, instance: str) -> str:
 
 
 def _opening(template: Mapping[str, Any], text: str) -> tuple[dict[str, Any], str] | None:
+    """The mark's fields and what follows the mark. The left delimiter is read from the text, so that a block whose
+    delimiters somebody changed is still known as ours (and as altered)."""
+    found = _HEAD.match(text)
+    if found is None:
+        return None
+    json_text, closing, rest = text[found.end() :].partition(" */")
+    fields = read_mark_json(json_text) if closing else None
+    if fields is None:
+        return None
     left = template.get("LeftDelim") or "{{"
     right = template.get("RightDelim") or "}}"
-    head = f"{left}/* secretbinding "
-    if not text.startswith(head):
-        return None
-    json_text, closing, body = text[len(head) :].partition(f" */{right}")
-    fields = read_mark_json(json_text) if closing else None
-    return (fields, body) if fields is not None else None
+    same = found[1] == left and rest.startswith(right)
+    return fields, rest[len(right) :] if same else f"{left}{rest}"
 
 
 def _body_digest(template: Mapping[str, Any]) -> str:
@@ -181,11 +189,11 @@ def _pin(value: Any) -> Pin | None:
     return None
 
 
-def _keeps(value: Any) -> tuple[int, int]:
-    items = _list(value)
-    if len(items) == 2 and all(isinstance(item, int) and item >= 0 for item in items):
-        return items[0], items[1]
-    return (0, 0)
+def _keeps(value: Any) -> Keeps:
+    match _list(value):
+        case [int(vault), int(nomad), str(signals)] if vault >= 0 and nomad >= 0:
+            return Keeps(vault, nomad, signals)
+    return Keeps()
 
 
 def _list(value: Any) -> list[Any]:

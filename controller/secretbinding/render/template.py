@@ -1,5 +1,6 @@
 """The template blocks that we put into a task, as values: text, destination, and how a change is met."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,11 +8,16 @@ from typing import Any
 from secretbinding.kinds.base import Pin, Reading
 from secretbinding.models.binding import FileTarget, SecretEntry
 from secretbinding.models.key import BindingKey
+from secretbinding.models.template_syntax import check
+from secretbinding.models.templates import TemplateSyntaxError
 from secretbinding.naming import stable_digest
 from secretbinding.render.text import go_string, is_identifier
 
 ENV_FOLDER = "secrets/nomad-vault"
 _DEFAULT_SPLAY_SECONDS = 5.0
+# No name of a secret begins with an underscore.
+_WORKLOAD_ENV = "_workload"
+_PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +36,11 @@ class TemplateBlock:
 
     Attributes:
         slot: what it is for, unique within a binding's share of a task: `workload-env`, `env:<secret>`,
-            `file:<secret>:<number>`.
+            `file:<secret>:<destination>`.
         body: the text without the mark.
-        of: digest of the secret's identity (kind, mount, path); a pin speaks of this secret only.
+        of: digest of the secret's identity (kind, mount, path), "" when it reads none; a pin speaks of this secret only.
         pin: the version that it reads, when it reads one.
+        reads: what it reads and writes, as JSON values: part of the meaning.
     """
 
     slot: str
@@ -50,9 +57,14 @@ class TemplateBlock:
     pin: Pin | None = None
     reads: tuple[Any, ...] = ()
 
+    @property
+    def path(self) -> str:
+        """The argument of `secret` in the text."""
+        return str(self.reads[0]) if self.of else ""
+
     def meaning(self) -> dict[str, Any]:
         """What the template is meant to do, whatever text a release of ours renders for it: the part of the
-        comparison that decides whether a job has to change. Filled by the functions below."""
+        comparison that decides whether a job has to change."""
         return {
             "slot": self.slot,
             "destination": self.destination,
@@ -68,7 +80,7 @@ class TemplateBlock:
 def env_destination(key: BindingKey, name: str) -> str:
     """Where the variables of one secret are rendered: below `secrets/`, which is in memory and which Nomad's file
     API does not serve. Source, tenant and name are path segments, so that no two bindings meet."""
-    return f"{ENV_FOLDER}/{key.source}/{key.tenant}/{key.name}/{name}.env"
+    return f"{ENV_FOLDER}/{_segment(key.source)}/{_segment(key.tenant)}/{_segment(key.name)}/{name}.env"
 
 
 def secret_identity(entry: SecretEntry) -> str:
@@ -84,7 +96,7 @@ def workload_env_block(key: BindingKey, variables: Mapping[str, str]) -> Templat
     return TemplateBlock(
         slot="workload-env",
         body="\n" + "\n".join(lines) + "\n",
-        destination=env_destination(key, "workload-env"),
+        destination=env_destination(key, _WORKLOAD_ENV),
         env=True,
         once=True,
         change=Change(),
@@ -114,9 +126,25 @@ def secret_blocks(
                 reads=(reading.path, reading.data, [list(item) for item in sorted(entry.env.items())]),
             )
         )
-    for number, target in enumerate(entry.files):
-        blocks.append(_file_block(entry, number, target, reading, pin, change))
+    blocks.extend(_file_block(entry, target, reading, pin, change) for target in entry.files)
     return tuple(blocks)
+
+
+def unsound(block: TemplateBlock) -> str:
+    """Why Nomad would not read the text as it is meant, `""` when it would: a template of the user's that only parses
+    by itself, or delimiters that occur in what is put around it."""
+    left, right = block.delimiters
+    try:
+        actions = check(f"{left}/* mark */{right}{block.body}", left, right)
+    except TemplateSyntaxError as error:
+        return f"the template at {block.destination} cannot stand inside `with secret`: {error.message}"
+    if block.env or not block.of:
+        return ""
+    opening = actions[1] if len(actions) > 1 else None
+    read = [word.text for word in opening.words] if opening is not None else []
+    if read != ["with", "secret", go_string(block.path)] or actions[-1].keyword != "end":
+        return f"the delimiters {left} and {right} of {block.destination} occur in the text around the template"
+    return ""
 
 
 def _env_body(reading: Reading, variables: Mapping[str, str]) -> str:
@@ -136,7 +164,7 @@ def _env_line(reading: Reading, name: str, source: str) -> str:
     guard = (
         f"{{{{ if not (sprig_hasKey {reading.data} {literal}) }}}}{{{{ sprig_fail {_missing(source)} }}}}{{{{ end }}}}"
     )
-    return f"{guard}{name}={{{{ index {reading.data} {literal} | toJSON }}}}"
+    return f"{name}={guard}{{{{ index {reading.data} {literal} | toJSON }}}}"
 
 
 def _missing(source: str) -> str:
@@ -144,14 +172,14 @@ def _missing(source: str) -> str:
 
 
 def _file_block(
-    entry: SecretEntry, number: int, target: FileTarget, reading: Reading, pin: Pin | None, change: Change
+    entry: SecretEntry, target: FileTarget, reading: Reading, pin: Pin | None, change: Change
 ) -> TemplateBlock:
     left = target.left_delimiter or "{{"
     right = target.right_delimiter or "}}"
     text = target.template if target.template is not None else _format_text(target, reading, left, right)
     return TemplateBlock(
-        slot=f"file:{entry.name}:{number}",
-        body=f"{left} with secret {go_string(reading.path)} {right}{text}{left} end {right}",
+        slot=f"file:{entry.name}:{target.destination}",
+        body=f"{left} with secret {go_string(reading.path)} {right}{_closed(text, left, right)}{left} end {right}",
         destination=target.destination,
         env=False,
         once=not reading.polls,
@@ -164,6 +192,22 @@ def _file_block(
         pin=pin,
         reads=(reading.path, target.template, target.format),
     )
+
+
+def _closed(text: str, left: str, right: str) -> str:
+    """The text such that a delimiter can follow. Where its last characters and the delimiter would be read as a
+    delimiter that begins earlier (`{` and `{{`), they are written as an action."""
+    for length in range(len(left) - 1, 0, -1):
+        tail = text[-length:]
+        if len(tail) == length and (tail + left).startswith(left) and not text.endswith(right):
+            return f"{_closed(text[:-length], left, right)}{left} {go_string(tail)} {right}"
+    return text
+
+
+def _segment(part: str) -> str:
+    """A part of a key as one segment of a path: as it is when it is plain, else a digest of it (which begins with a
+    character that no plain one begins with)."""
+    return part if _PLAIN_SEGMENT.match(part) else f"_{stable_digest(part)}"
 
 
 def _format_text(target: FileTarget, reading: Reading, left: str, right: str) -> str:

@@ -11,12 +11,13 @@ import structlog
 
 from secretbinding.errors import Denied, ManifestError, Problem, SecretBindingError
 from secretbinding.models.key import BindingKey
-from secretbinding.models.loading import identify_text, parse_manifests
+from secretbinding.models.loading import identify, parse_manifests
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.ports import Nomad, Variable, VariableMeta
 from secretbinding.sources.base import Sink, SourceItem
 from secretbinding.status.transitions import Transition
+from secretbinding.strictyaml import load
 
 _log = structlog.get_logger(__name__)
 
@@ -191,9 +192,8 @@ def read_binding(key: BindingKey, variable: Variable) -> SourceItem:
         binding = bindings[0]
         _check_identity(key, binding.metadata.name, binding.metadata.namespace, place)
     except ManifestError as error:
-        job = identify_text(text)
         return SourceItem(
-            key, None, key.tenant, problems=error.problems, job=job or "", generation=variable.modify_index
+            key, None, key.tenant, problems=error.problems, job=_named_job(text), generation=variable.modify_index
         )
     named = binding.spec.workload.namespace
     if named not in (None, key.tenant):
@@ -235,6 +235,15 @@ def read_status(variable: Variable) -> SecretBindingStatus:
         return SecretBindingStatus.read(json.loads(variable.items.get("status", "")))
     except ValueError:
         return SecretBindingStatus()
+
+
+def _named_job(text: str) -> str:
+    """The job that a manifest which does not validate names, as far as that can be read."""
+    try:
+        documents = load(text)
+    except ManifestError:
+        return ""
+    return (identify(documents[0].value).job or "") if len(documents) == 1 else ""
 
 
 def _check_identity(key: BindingKey, name: str, namespace: str | None, place: str) -> None:

@@ -173,7 +173,7 @@ def subject_hash(der: bytes) -> str:
     return f"{int.from_bytes(digest[:4], 'little'):08x}"
 
 
-def _canonical_rdn(attribute: x509.NameAttribute) -> bytes:
+def _canonical_rdn(attribute: x509.NameAttribute[str | bytes]) -> bytes:
     oid = _oid(attribute.oid.dotted_string)
     text = " ".join(str(attribute.value).lower().split()).encode()
     return _tlv(0x31, _tlv(0x30, _tlv(0x06, oid) + _tlv(0x0C, text)))

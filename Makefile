@@ -1,0 +1,56 @@
+# Everything the project needs is installed into .venv by the targets themselves.
+PYTHON := $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(if $(shell command -v $(name) 2>/dev/null),$(name))))
+BIN := .venv/bin
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-e2e lint types imports unit crd format lock clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+.venv/.ready: pyproject.toml tests/requirements.txt
+	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is older" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into .venv ..."
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: .venv/.ready ## A secret reaches a Nomad job, rotates, rolls, and rolls back; on real servers
+	@$(BIN)/secretbinding demo
+
+test: lint types imports unit ## All checks and all tests
+
+lint: .venv/.ready ## Style and formatting
+	@$(BIN)/ruff check controller tests
+	@$(BIN)/ruff format --check controller tests
+
+types: .venv/.ready ## Types
+	@$(BIN)/mypy
+
+imports: .venv/.ready ## Which module may import which
+	@$(BIN)/lint-imports
+
+unit: .venv/.ready ## All tests; those that need a binary that is not there say so and skip
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+test-e2e: .venv/.ready ## Only the tests against a real Nomad and a real Kubernetes API server
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "real_nomad or real_kubernetes"
+
+crd: .venv/.ready ## Generate crds/ from the model
+	@$(BIN)/python -m secretbinding.models.crd crds
+
+format: .venv/.ready ## Format the code
+	@$(BIN)/ruff check --fix controller tests
+	@$(BIN)/ruff format controller tests
+
+lock: .venv/.ready ## Pin all dependencies anew, with hashes and without any index address
+	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --no-header -o deploy/requirements.txt pyproject.toml
+	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --no-header --extra dev --extra devstack -o tests/requirements.txt pyproject.toml
+
+clean: ## Remove what the targets made
+	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,168 @@
+"""The servers of the demo, and what can be seen on them from outside."""
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import SecretStr
+
+from secretbinding.app import Clients, Controller
+from secretbinding.devstack.api import Api
+from secretbinding.devstack.nomad_agent import NomadAgent, find_nomad
+from secretbinding.devstack.openbao import OpenBao
+from secretbinding.devstack.simulator import Simulator
+from secretbinding.models.status import SecretBindingStatus
+from secretbinding.settings import ControllerSettings, NomadSettings, Settings, VaultSettings
+from secretbinding.sources.nomad import BINDINGS, MANIFEST_ITEM, STATUS, NomadSource, read_status
+
+JOB = "myapp"
+NAMESPACE = "default"
+_SEEN = "web/local/seen"
+
+
+class DemoError(RuntimeError):
+    """Something did not happen that should have."""
+
+
+class NomadServer(Protocol):
+    """A real agent or the simulator."""
+
+    kind: str
+    address: str
+    api: Api
+
+    def stop(self) -> None:
+        """Stop it and every task of it."""
+
+
+class Stage:
+    """OpenBao, Nomad or the simulator, and the controller on top, all on loopback and all gone afterwards."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="secretbinding-demo-"))
+        self.openbao = OpenBao(self.folder / "openbao")
+        self.nomad: NomadServer | None = None
+        self.controller: Controller | None = None
+        self.settings: Settings | None = None
+        self.clients: Clients | None = None
+
+    def start_openbao(self) -> None:
+        """Start OpenBao in dev mode."""
+        self.openbao.start()
+
+    def start_nomad(self) -> None:
+        """Start a real Nomad agent when there is one on PATH, else the simulator; join it to OpenBao."""
+        if find_nomad() is not None:
+            self.nomad = NomadAgent(self.folder / "nomad", vault_address=self.openbao.address).start()
+        else:
+            self.nomad = Simulator(self.folder / "simulator", vault_address=self.openbao.address).start()
+        self.openbao.enable_jwt(self.nomad.address)
+
+    def start_controller(self) -> None:
+        """Start the controller with the nomad source, polling Vault every half second."""
+        settings = Settings()
+        settings.vault = VaultSettings(address=self.openbao.address, token=SecretStr(self.openbao.root_token))
+        settings.nomad = NomadSettings(address=self.api.address)
+        settings.controller = ControllerSettings(poll_seconds=0.5, progress_seconds=0.5)
+        self.settings = settings
+        self.clients = Clients(settings)
+        self.controller = Controller(settings, self.clients, [NomadSource(self.clients.nomad, (NAMESPACE,))])
+        self.controller.start()
+
+    def stop(self) -> None:
+        """Stop everything that was started, and remove its files."""
+        if self.controller is not None:
+            self.controller.stop()
+        if self.clients is not None:
+            self.clients.close()
+        if self.nomad is not None:
+            self.nomad.stop()
+        self.openbao.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def api(self) -> Api:
+        """Nomad's API."""
+        if self.nomad is None:
+            raise DemoError("Nomad is not started")
+        return self.nomad.api
+
+    def register(self, hcl: str) -> None:
+        """Register a job file, its text included, as `nomad job run` does."""
+        job = self.api.put("/v1/jobs/parse", {"JobHCL": hcl, "Canonicalize": True}).expect().json()
+        body = {"Job": job, "Submission": {"Source": hcl, "Format": "hcl2"}}
+        self.api.put("/v1/jobs", body).expect()
+
+    def job(self) -> dict[str, Any]:
+        """The job as Nomad has it."""
+        found: dict[str, Any] = self.api.get(f"/v1/job/{JOB}", namespace=NAMESPACE).expect().json()
+        return found
+
+    def put_binding(self, manifest: str) -> None:
+        """Declare the binding: a Nomad variable that holds the manifest."""
+        path = f"{BINDINGS}{JOB}"
+        body = {"Namespace": NAMESPACE, "Path": path, "Items": {MANIFEST_ITEM: manifest}}
+        self.api.put(f"/v1/var/{path}", body, namespace=NAMESPACE).expect()
+
+    def delete_binding(self) -> None:
+        """Delete the variable."""
+        self.api.delete(f"/v1/var/{BINDINGS}{JOB}", namespace=NAMESPACE).expect(200, 204)
+
+    def status(self) -> SecretBindingStatus | None:
+        """The status as the controller wrote it; None when there is none."""
+        if self.clients is None:
+            return None
+        variable = self.clients.nomad.read_variable(NAMESPACE, f"{STATUS}{JOB}")
+        return read_status(variable) if variable is not None else None
+
+    def seen(self) -> dict[str, str]:
+        """What the task of each running allocation sees, by allocation ID: its own report of DB_USER and DB_PASS."""
+        found: dict[str, str] = {}
+        for allocation in self.api.get(f"/v1/job/{JOB}/allocations", namespace=NAMESPACE).expect().json():
+            if allocation["ClientStatus"] != "running":
+                continue
+            answer = self.api.get(f"/v1/client/fs/cat/{allocation['ID']}", path=_SEEN, namespace=NAMESPACE)
+            if answer.status == 200:
+                found[allocation["ID"]] = answer.text.strip()
+        return found
+
+    def deployment(self) -> Mapping[str, Any]:
+        """The newest deployment of the job; empty when there is none."""
+        listed = self.api.get(f"/v1/job/{JOB}/deployments", namespace=NAMESPACE).expect().json() or []
+        newest: Mapping[str, Any] = max(listed, key=lambda item: int(item["CreateIndex"]), default={})
+        return newest
+
+
+@contextmanager
+def watch_serving(stage: Stage, value: str) -> Iterator[Callable[[], int]]:
+    """Count, for as long as the block runs, how many allocations see `value` at the least; gives a function that tells."""
+    fewest: list[int] = []
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            fewest.append(sum(1 for text in stage.seen().values() if text == value))
+            stop.wait(0.1)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield lambda: min(fewest, default=0)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def wait_for(what: str, condition: Callable[[], bool], *, timeout_seconds: float) -> float:
+    """Wait until the condition holds; returns the seconds it took. Raises `DemoError` when it does not in time."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > timeout_seconds:
+            raise DemoError(f"waited {timeout_seconds:.0f} s in vain until {what}")
+        time.sleep(0.05)
+    return time.monotonic() - started
