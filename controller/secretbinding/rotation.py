@@ -24,6 +24,8 @@ class SecretDecision:
         newest: the newest version's number, 0 when unknown.
         fault: why the secret cannot be used at all: nothing may be injected for it.
         hold: why a newer version is not rolled while `serving` goes on.
+        unreadable: `serving` cannot be read any more, or nobody knows: what runs goes on, but a task that starts anew
+            would not get it, so that nothing may be registered that starts its group anew.
     """
 
     name: str
@@ -32,6 +34,7 @@ class SecretDecision:
     newest: int = 0
     fault: Fault | None = None
     hold: Fault | None = None
+    unreadable: bool = False
 
 
 def decide_version(
@@ -43,31 +46,50 @@ def decide_version(
     `Manual`; `requested` is true when somebody asked for a roll since the last one.
 
     A newer version is taken only when it can be read and has every field that the binding uses; until then what runs
-    is held. Without anything that runs, the same finding is a fault.
+    is held. Without anything that runs, or when what runs lacks a field that the binding uses now, the same finding is a
+    fault.
     """
     if state.fault is not None:
-        return _held_or_fault(entry.name, serving, state.current, state.fault)
+        return _held_or_fault(entry, serving, state, state.fault)
     if not state.pinnable:
         return SecretDecision(entry.name)
     frozen = entry.kv.version if entry.kv is not None else None
     wanted = frozen if frozen is not None else state.current
     finding = _unusable(entry, state, wanted)
     if finding is not None:
-        return _held_or_fault(entry.name, serving, state.current, finding)
+        return _held_or_fault(entry, serving, state, finding)
     pin = Pin(wanted, state.versions[wanted].created)
-    if strategy == "Native":
+    if strategy == "Native" and frozen is None:
         return SecretDecision(entry.name, newest=state.current)
     if strategy == "Manual" and frozen is None and serving not in (None, pin) and not requested:
         message = f"version {pin.version} of {entry.name} waits for `rotate`"
         hold = Fault(Reason.MANUAL_ROTATION_PENDING, message)
-        return SecretDecision(entry.name, pin=serving, serving=serving, newest=state.current, hold=hold)
+        return SecretDecision(
+            entry.name,
+            pin=serving,
+            serving=serving,
+            newest=state.current,
+            hold=hold,
+            unreadable=serving is not None and not _readable(state, serving),
+        )
     return SecretDecision(entry.name, pin=pin, serving=serving, newest=state.current)
 
 
-def _held_or_fault(name: str, serving: Pin | None, newest: int, finding: Fault) -> SecretDecision:
+def _held_or_fault(entry: SecretEntry, serving: Pin | None, state: SecretState, finding: Fault) -> SecretDecision:
     if serving is None:
-        return SecretDecision(name, newest=newest, fault=finding)
-    return SecretDecision(name, pin=serving, serving=serving, newest=newest, hold=finding)
+        return SecretDecision(entry.name, newest=state.current, fault=finding)
+    unreadable = not _readable(state, serving)
+    if not unreadable and _unusable(entry, state, serving.version) is not None:
+        return SecretDecision(entry.name, serving=serving, newest=state.current, fault=finding)
+    return SecretDecision(
+        entry.name, pin=serving, serving=serving, newest=state.current, hold=finding, unreadable=unreadable
+    )
+
+
+def _readable(state: SecretState, pin: Pin) -> bool:
+    """True when a task that starts now is known to get this very version."""
+    version = state.versions.get(pin.version)
+    return state.fault is None and version is not None and version.created == pin.created and version.readable
 
 
 def _unusable(entry: SecretEntry, state: SecretState, number: int) -> Fault | None:
@@ -172,6 +194,11 @@ def good_version(versions: Sequence[Json], failures: Sequence[FailedState], inst
     bad = {failure.part for failure in failures}
     newest_first = sorted(versions, key=lambda job: int(job.get("Version") or 0), reverse=True)
     return next((job for job in newest_first if part_state(job, instance) not in bad), None)
+
+
+def was_stable(versions: Sequence[Json], part: str, instance: str) -> bool:
+    """True when a version with this state of our part has once come through its deployment."""
+    return any(job.get("Stable") and part_state(job, instance) == part for job in versions)
 
 
 def nanoseconds_to_time(value: int) -> datetime:

@@ -153,7 +153,7 @@ def _decoded(data: bytes | str, file: str, limits: Limits) -> str:
 
 def _with_whole_characters(text: str) -> str:
     """JSON writes characters beyond U+FFFF as two escapes, which YAML does not know: here they become the character."""
-    if text.lstrip()[:1] not in ("{", "[") or not _ESCAPED_PAIR.search(text):
+    if text.lstrip()[:1] not in ("{", "[", '"') or not _ESCAPED_PAIR.search(text):
         return text
     try:
         json.loads(text)

@@ -1,9 +1,10 @@
 """What each binding wants of the job: tasks, versions, and who keeps a place that two of them want."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
+from secretbinding.desired.once import Mixture
 from secretbinding.desired.values import BindingInput, BindingResult, Observed
 from secretbinding.job.marks import Placed
 from secretbinding.job.targets import (
@@ -11,23 +12,33 @@ from secretbinding.job.targets import (
     destinations_of,
     find_task,
     named_tasks,
+    normal_path,
     select_tasks,
     task_fault,
+    variables_in,
     variables_of,
 )
 from secretbinding.kinds import KINDS
 from secretbinding.kinds.base import Fault, Pin, SecretState
-from secretbinding.models.reasons import Reason
 from secretbinding.models.binding import AuthMethod, Delivery, FileFormat, SecretBinding, SecretEntry
 from secretbinding.models.key import BindingKey
+from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name
 from secretbinding.ports import Json
-from secretbinding.render.template import Change, TemplateBlock, secret_blocks, secret_identity, workload_env_block
+from secretbinding.render.template import (
+    Change,
+    TemplateBlock,
+    secret_blocks,
+    secret_identity,
+    unsound,
+    workload_env_block,
+)
 from secretbinding.rotation import SecretDecision, decide_version
 
-_VARIABLE = re.compile(r"^(?:\{\{[^\n]*\}\})?([A-Za-z_][A-Za-z0-9_]*)=", re.MULTILINE)
 _FORMATS = (None, FileFormat.JSON, FileFormat.DOTENV)
 _RESTART = Change(mode="restart")
+# How far apart the clocks of Vault and of who asks for a roll may be.
+_CLOCK_SKEW = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +66,36 @@ def judge(
 ) -> dict[BindingKey, Judged]:
     """Judge every binding that is neither frozen nor going.
 
-    Those that are in the job already come first, then by key: so that of two that want one place the one that has it
-    keeps it, whatever order they were declared in.
+    Of two that want one place the one that has it keeps it; else the first by key, whatever order they were declared in.
+    A binding that is refused keeps what it has in the job, and so its places: whether it is refused can depend on the
+    others, so all are judged again until no further one is.
     """
-    present = {item.key for item in placed}
-    claims = _Claims()
-    bindings = list(bindings)
+    bindings = sorted(bindings, key=lambda item: item.key)
+    active = {
+        item.key: item.binding
+        for item in bindings
+        if not item.deleting and item.frozen is None and item.binding is not None
+    }
     leaving = {item.key for item in bindings if item.deleting}
-    active = {item.key for item in bindings if not item.deleting and item.frozen is None and item.binding is not None}
-    for item in placed:
-        if item.key not in active and item.key not in leaving:
-            claims.take_placed(item)
-    judged: dict[BindingKey, Judged] = {}
-    for candidate in sorted(bindings, key=lambda item: (item.key not in present, item.key)):
-        if candidate.key in active and candidate.binding is not None:
-            judged[candidate.key] = _judge_one(
-                candidate, candidate.binding, observed, user_job, placed, claims, instance
-            )
-    return judged
+    staying = [item for item in placed if item.key not in leaving]
+    present = {item.key for item in staying}
+    stuck: set[BindingKey] = set()
+    while True:
+        claims = _Claims(user_job)
+        for item in staying:
+            if item.key not in active or item.key in stuck:
+                claims.take_placed(item)
+            else:
+                claims.reserve(item, active[item.key])
+        judged = {
+            item.key: _judge_one(item, active[item.key], observed, user_job, placed, claims, instance)
+            for item in sorted(bindings, key=lambda item: (item.key not in present, item.key))
+            if item.key in active
+        }
+        refused = {key for key, found in judged.items() if found.share is None and key in present}
+        if refused <= stuck:
+            return judged
+        stuck |= refused
 
 
 def serving_pins(placed: Iterable[Placed], key: BindingKey) -> Mapping[str, tuple[Pin, str]]:
@@ -119,12 +142,20 @@ def _judge_one(
             conflict = _conflict(user_job, ref, binding, instance) or claims.refuses(ref, item.key, binding)
             if conflict is not None:
                 return refuse(conflict)
-        for ref in tasks:
-            claims.take(ref, item.key, binding)
     broken = next((decision.fault for decision in decisions if decision.fault is not None), None)
     if broken is not None:
         return refuse(broken)
-    return Judged(result, _share(item, binding, tasks, observed, decisions))
+    share = _share(item, binding, tasks, observed, decisions)
+    wrong = next((message for block in share.blocks if (message := unsound(block))), "")
+    if wrong:
+        return refuse(Fault(Reason.INVALID_MANIFEST, wrong))
+    for ref in tasks:
+        mixed = claims.mixes(ref, share.blocks)
+        if mixed is not None:
+            return refuse(mixed)
+    for ref in tasks:
+        claims.take(ref, item.key, binding, share.blocks)
+    return Judged(result, share)
 
 
 def _unsupported(binding: SecretBinding) -> Fault | None:
@@ -160,17 +191,29 @@ def _decide(
         pin, of = serving.get(entry.name, (None, ""))
         if of != secret_identity(entry):
             pin = None
-        requested = item.rotate_requested_at is not None and _unanswered(item, observed)
         decisions.append(
-            decide_version(entry, state, pin, strategy=binding.spec.rotation.strategy.value, requested=requested)
+            decide_version(
+                entry,
+                state,
+                pin,
+                strategy=binding.spec.rotation.strategy.value,
+                requested=_requested(item.rotate_requested_at, state),
+            )
         )
     return tuple(decisions)
 
 
-def _unanswered(item: BindingInput, observed: Observed) -> bool:
-    """True when the request is younger than the job's last registration, which would have answered it."""
-    submitted = int((observed.job or {}).get("SubmitTime") or 0) / 1_000_000_000
-    return item.rotate_requested_at is not None and item.rotate_requested_at.timestamp() > submitted
+def _requested(at: datetime | None, state: SecretState) -> bool:
+    """True when somebody asked for a roll since the newest version is there: a request is for what there was to roll
+    when it was made, not for whatever comes later."""
+    newest = state.versions.get(state.current)
+    if at is None or newest is None:
+        return False
+    try:
+        created = datetime.fromisoformat(newest.created[:19]).replace(tzinfo=UTC)
+    except ValueError:
+        return True
+    return created <= at + _CLOCK_SKEW
 
 
 def _state(observed: Observed, key: BindingKey, entry: SecretEntry) -> SecretState:
@@ -232,25 +275,39 @@ def _conflict(user_job: Json, ref: TaskRef, binding: SecretBinding, instance: st
 
 
 class _Claims:
-    """Which binding has which file and which variable of which task."""
+    """Which binding has which file and which variable of which task, and what templates stand there anyway."""
 
-    def __init__(self) -> None:
+    def __init__(self, user_job: Json | None) -> None:
         self._files: dict[tuple[TaskRef, str], BindingKey] = {}
         self._variables: dict[tuple[TaskRef, str], BindingKey] = {}
+        self._user_job = user_job
+        self._mixtures: dict[TaskRef, Mixture] = {}
 
     def take_placed(self, item: Placed) -> None:
         """The places of a template that stays as it is."""
         ref = TaskRef(item.group, item.task)
-        self._files.setdefault((ref, str(item.template.get("DestPath"))), item.key)
-        if item.template.get("Envvars"):
-            for variable in _VARIABLE.findall(str(item.template.get("EmbeddedTmpl") or "")):
-                self._variables.setdefault((ref, variable), item.key)
+        self._files.setdefault((ref, normal_path(str(item.template.get("DestPath")))), item.key)
+        for variable in variables_in(item.template):
+            self._variables.setdefault((ref, variable), item.key)
+        self._mixture(ref).add(item.template)
 
-    def take(self, ref: TaskRef, key: BindingKey, binding: SecretBinding) -> None:
+    def reserve(self, item: Placed, binding: SecretBinding) -> None:
+        """The places of a template whose binding still wants them."""
+        ref = TaskRef(item.group, item.task)
+        if self._user_job is None or ref not in select_tasks(self._user_job, binding.spec.workload.groups)[0]:
+            return
+        destination = normal_path(str(item.template.get("DestPath")))
+        if destination in destinations_of(binding):
+            self._files.setdefault((ref, destination), item.key)
+        for variable in set(variables_in(item.template)).intersection(variables_of(binding)):
+            self._variables.setdefault((ref, variable), item.key)
+
+    def take(self, ref: TaskRef, key: BindingKey, binding: SecretBinding, blocks: Iterable[TemplateBlock]) -> None:
         for destination in destinations_of(binding):
             self._files[ref, destination] = key
         for variable in variables_of(binding):
             self._variables[ref, variable] = key
+        self._mixture(ref).add_ours(blocks)
 
     def refuses(self, ref: TaskRef, key: BindingKey, binding: SecretBinding) -> Fault | None:
         for destination in destinations_of(binding):
@@ -264,3 +321,19 @@ class _Claims:
                 message = f"task {ref.group}/{ref.task}: variable {variable} is set by {holder} already"
                 return Fault(Reason.DUPLICATE_TARGET, message)
         return None
+
+    def mixes(self, ref: TaskRef, blocks: Iterable[TemplateBlock]) -> Fault | None:
+        if not self._mixture(ref).clashes(blocks):
+            return None
+        message = (
+            f"task {ref.group}/{ref.task} has a template with once = true, and one that is rendered again and again "
+            "would stand beside it: Nomad loses environment variables then; take `once` out of the job's own template, "
+            "or give this secret to another task"
+        )
+        return Fault(Reason.TEMPLATE_CONFLICT, message)
+
+    def _mixture(self, ref: TaskRef) -> Mixture:
+        if ref not in self._mixtures:
+            task = find_task(self._user_job, ref) if self._user_job is not None else None
+            self._mixtures[ref] = Mixture((task or {}).get("Templates") or ())
+        return self._mixtures[ref]

@@ -51,8 +51,8 @@ class Observed:
     Attributes:
         region: the region's real name, "" when unknown.
         job: as `GET /v1/job/<id>` gave it, None when there is none.
-        job_fault: set when the job could not be read; then nothing is concluded about it.
-        versions, deployments, allocations: as Nomad gave them; versions are empty when they were not read.
+        versions, deployments, allocations: as Nomad gave them; versions are empty when they were not read. For a
+            periodic or parameterized job the allocations are those of its children.
         policies: by name; None for one that is not there.
         roles: by name; None for one that is not there.
         secrets: by binding and secret name.
@@ -95,8 +95,8 @@ class Desired:
         roles: bodies by name.
         results: by binding.
         held: the failed state that is wanted but not tried again; None when there is none.
-        clean: every share in the job is what its binding asks for, so that surplus rights may go.
-        owned: policies and roles that may be deleted once nothing needs them.
+        clean: False when something in the job is left as it is though its bindings ask for another thing, so that
+            surplus rights stay.
     """
 
     job: Json | None

@@ -98,8 +98,6 @@ class Engine:
         changed = entry is None or not _only_status_differs(entry.item, item)
         for workload in self.store.upsert(item):
             self.queue.add(workload, Priority.CHANGE if changed else Priority.RESYNC)
-        if self.store.get(item.key) is not None and item.binding is None and not item.job:
-            self._report_unplaced(item)
 
     def vanished(self, key: BindingKey) -> None:
         entry = self.store.get(key)
@@ -133,6 +131,8 @@ class Engine:
     def reconcile(self, workload: WorkloadKey) -> Pass | None:
         """One pass over a workload: prepare, run, report, and say when to look again. None when nothing names it."""
         entries = self.store.of_workload(workload)
+        if not workload.job:
+            return self._reconcile_unplaced(workload, entries)
         if not (self._prepare(entries) and self._release_retained(entries)):
             self._again(workload, None)
             return None
@@ -202,7 +202,7 @@ class Engine:
         for key in owners:
             entry = self.store.get(key)
             if entry is not None:
-                if entry.workload is not None and entry.workload != workload:
+                if entry.workload != workload:
                     strays.add(key)
             elif self._proven_absent(key):
                 strays.add(key)
@@ -322,13 +322,14 @@ class Engine:
                     )
                     self.queue.add(workload, Priority.RESYNC)
 
-    def _report_unplaced(self, item: SourceItem) -> None:
-        """A manifest too broken to name its job still gets a status."""
-        entry = self.store.get(item.key)
-        if entry is None:
-            return
-        found = Pass(self._settings.instance, Observed(WorkloadKey("", "", "", "")))
-        self._write(entry, compute_status(entry.input, found, entry.status, self._now()))
+    def _reconcile_unplaced(self, workload: WorkloadKey, entries: Sequence[Entry]) -> Pass:
+        """Manifests too broken to name their job: each gets a status, and one that is going is let go."""
+        found = Pass(self._settings.instance, Observed(workload))
+        for entry in entries:
+            if entry.item.deleting:
+                self._let_go(entry.item.key)
+        self._report(entries, found)
+        return found
 
     def _thread(self, target: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)

@@ -19,11 +19,11 @@ DEFAULT_CONNECTION = "default"
 class Entry:
     """A binding in the store: as the source gave it, the workload it names, and the status last reported.
 
-    `vanished` is true for one whose source proved it gone; `policy_only` for one that only its policy in Vault tells of.
+    `prepared` is true once its source has prepared it (finalizer).
     """
 
     item: SourceItem
-    workload: WorkloadKey | None
+    workload: WorkloadKey
     status: SecretBindingStatus
     prepared: bool = False
 
@@ -57,7 +57,7 @@ class Store:
         workload = workload_of(item)
         with self._lock:
             old = self._entries.get(item.key)
-            touched = {key for key in (old.workload if old else None, workload) if key is not None}
+            touched = {old.workload, workload} if old is not None else {workload}
             if old is not None and _same(old.item, item) and old.workload == workload:
                 return set()
             status = old.status if old is not None else item.status
@@ -68,7 +68,7 @@ class Store:
         """Forget a binding."""
         with self._lock:
             entry = self._entries.pop(key, None)
-            if entry is None or entry.workload is None:
+            if entry is None:
                 return set()
             keys = self._workloads.get(entry.workload, set())
             keys.discard(key)
@@ -128,20 +128,19 @@ class Store:
     def _put(self, entry: Entry) -> None:
         key = entry.item.key
         old = self._entries.get(key)
-        if old is not None and old.workload is not None and old.workload != entry.workload:
+        if old is not None and old.workload != entry.workload:
             keys = self._workloads.get(old.workload, set())
             keys.discard(key)
             if not keys:
                 self._workloads.pop(old.workload, None)
         self._entries[key] = entry
-        if entry.workload is not None:
-            self._workloads.setdefault(entry.workload, set()).add(key)
+        self._workloads.setdefault(entry.workload, set()).add(key)
 
 
-def workload_of(item: SourceItem) -> WorkloadKey | None:
-    """The workload that a binding names; None when its manifest is too broken to tell."""
+def workload_of(item: SourceItem) -> WorkloadKey:
+    """The workload that a binding names; one with an empty job when its manifest is too broken to tell."""
     if item.binding is None:
-        return WorkloadKey(DEFAULT_CONNECTION, "", item.nomad_namespace, item.job) if item.job else None
+        return WorkloadKey(DEFAULT_CONNECTION, "", item.nomad_namespace, item.job)
     spec = item.binding.spec
     return WorkloadKey(
         connection=spec.connection or DEFAULT_CONNECTION,

@@ -1,15 +1,21 @@
 """Which tasks of a job a binding means, and what stands in its way there."""
 
+import posixpath
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from secretbinding.job.inject import is_our_vault
 from secretbinding.kinds.base import Fault
-from secretbinding.models.reasons import Reason
 from secretbinding.models.binding import GroupSelector, SecretBinding
+from secretbinding.models.reasons import Reason
+from secretbinding.models.templates import TemplateSyntaxError, scan
 from secretbinding.ports import Json
 
 REGISTERED_TYPES = ("service", "system")
+# A line that sets a variable, as Nomad reads the file of an env template.
+_VARIABLE = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=", re.MULTILINE)
+_DIRECTORIES = {"${NOMAD_SECRETS_DIR}": "secrets", "${NOMAD_TASK_DIR}": "local", "${NOMAD_ALLOC_DIR}": "../alloc"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,16 +88,18 @@ def task_fault(task: Json, ref: TaskRef, binding: SecretBinding, instance: str) 
         role = vault.get("Role") or "default"
         message = f"{place} has a vault block of its own (role {role}); take it out of the job, or `adopt` it"
         return Fault(Reason.VAULT_BLOCK_CONFLICT, message)
-    own_paths = {_normal_path(str(template.get("DestPath") or "")) for template in task.get("Templates") or []}
+    own_paths = {normal_path(str(template.get("DestPath") or "")) for template in task.get("Templates") or []}
     for entry in binding.spec.secrets:
         for target in entry.files or ():
-            if _normal_path(target.destination) in own_paths:
+            if normal_path(target.destination) in own_paths:
                 message = f"{place} has a template of its own at {target.destination}; choose another destination"
                 return Fault(Reason.TEMPLATE_CONFLICT, message)
     own_variables: Mapping[str, str] = task.get("Env") or {}
+    rendered = {name for template in task.get("Templates") or [] for name in variables_in(template)}
     for variable in variables_of(binding):
-        if variable in own_variables:
-            message = f"{place} sets {variable} in its own env block; take it out there, or name it otherwise here"
+        if variable in own_variables or variable in rendered:
+            where = "env block" if variable in own_variables else "env template"
+            message = f"{place} sets {variable} in its own {where}; take it out there, or name it otherwise here"
             return Fault(Reason.ENV_CONFLICT, message)
     return None
 
@@ -102,9 +110,27 @@ def variables_of(binding: SecretBinding) -> tuple[str, ...]:
     return (*secrets, *binding.spec.workload.env)
 
 
+def variables_in(template: Json) -> tuple[str, ...]:
+    """The variables that an env template sets, as far as its text shows: names that an action writes are not known."""
+    text = template.get("EmbeddedTmpl")
+    if not template.get("Envvars") or not isinstance(text, str):
+        return ()
+    left, right = template.get("LeftDelim") or "{{", template.get("RightDelim") or "}}"
+    plain, at = "", 0
+    try:
+        for action in scan(text, left, right):
+            # What an action prints is some character of no name; what only steers prints nothing.
+            shown = "" if action.comment is not None or action.keyword else "\0"
+            plain += text[at : action.offset] + shown
+            at = action.end
+    except TemplateSyntaxError:
+        plain, at = "", 0
+    return tuple(_VARIABLE.findall(plain + text[at:]))
+
+
 def destinations_of(binding: SecretBinding) -> tuple[str, ...]:
     """Every file that a binding renders, in the form in which two spellings of one place are equal."""
-    return tuple(_normal_path(target.destination) for entry in binding.spec.secrets for target in entry.files or ())
+    return tuple(normal_path(target.destination) for entry in binding.spec.secrets for target in entry.files or ())
 
 
 def _main_tasks(group: Json) -> list[str]:
@@ -117,6 +143,9 @@ def _missing(what: str, name: str, job: Json, known: object) -> str:
     return f"job {job.get('ID')} has no {what}{glue}{name} (it has: {names or 'none'}); mend spec.workload.groups"
 
 
-def _normal_path(path: str) -> str:
-    parts = [part for part in path.replace("${NOMAD_SECRETS_DIR}", "secrets").split("/") if part not in ("", ".")]
-    return "/".join(parts)
+def normal_path(path: str) -> str:
+    """A template's destination in the form in which two spellings of one place are equal."""
+    for variable, folder in _DIRECTORIES.items():
+        path = path.replace(variable, folder)
+    normal = posixpath.normpath(path.lstrip("/") or ".")
+    return "" if normal == "." else normal

@@ -34,7 +34,10 @@ class KvKind:
         for number in sorted(wanted):
             version = metadata.versions.get(number)
             if version is not None and version.readable:
-                found = vault.kv_fields(kv.mount, kv.path, number)
+                try:
+                    found = vault.kv_fields(kv.mount, kv.path, number)
+                except Denied as error:
+                    return SecretState(engine="v2", pinnable=True, fault=Fault(Reason.PERMISSION_DENIED, str(error)))
                 if found is not None:
                     fields[number] = found
         return SecretState(

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from secretbinding.kinds.base import Right
 from secretbinding.models.key import WorkloadKey
 from secretbinding.naming import Owner, mark_json, owner_fields, owner_of, read_mark_json, stable_digest
-from secretbinding.render.text import hcl_path
+from secretbinding.render.text import hcl_path, is_plain_path
 
 _HEADER = "# secretbinding "
+_CAPABILITY = re.compile(r"(?:create|delete|list|patch|read|update)\Z")
 _BLOCK = re.compile(r'^path "([^"\n]+)" \{\n  capabilities = \[([^\]\n]*)\]\n\}\n', re.MULTILINE)
 
 
@@ -57,7 +58,8 @@ def policy_text(document: PolicyDocument) -> str:
 def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
     """The document that a policy text was made from, and whether its body is still as we wrote it.
 
-    None when it does not carry our mark: then it is not ours to touch.
+    None when it does not carry our mark: then it is not ours to touch. Of an altered body only what we could have
+    written counts.
     """
     head, _, body = text.partition("\n")
     if not head.startswith(_HEADER):
@@ -66,7 +68,8 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
     owner = owner_of(fields) if fields is not None else None
     if fields is None or owner is None:
         return None
-    rights = join_rights(Right(path, _unquoted(capabilities)) for path, capabilities in _BLOCK.findall(body))
+    found = [Right(path, _unquoted(capabilities)) for path, capabilities in _BLOCK.findall(body)]
+    rights = join_rights(right for right in found if _plain(right))
     roles = fields.get("roles")
     document = PolicyDocument(
         owner=owner,
@@ -81,6 +84,10 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
         retain=fields.get("retain") is True,
     )
     return document, fields.get("body") == stable_digest(body)
+
+
+def _plain(right: Right) -> bool:
+    return is_plain_path(right.path) and all(_CAPABILITY.match(capability) for capability in right.capabilities)
 
 
 def _text(fields: Mapping[str, object], name: str) -> str:

@@ -37,11 +37,12 @@ class TokenLimits:
     max_ttl: int = 0
 
 
-def join_limits(auths: Iterable[Auth]) -> TokenLimits:
+def join_limits(auths: Iterable[Auth], current: TokenLimits | None = None) -> TokenLimits:
     """The limits of a task that several bindings share: the shortest of each that was asked for.
 
     A task has one token. When one binding asks for a period and another for a TTL, the shorter of both becomes the
-    period, because a maximum TTL would end the task of the binding that did not ask for it.
+    period, because a maximum TTL would end the task of the binding that did not ask for it. `current` are the limits
+    that the role has now, given when a binding has a part in them that is to stay as it is.
     """
     periods: list[int] = []
     ttls: list[int] = []
@@ -54,6 +55,10 @@ def join_limits(auths: Iterable[Auth]) -> TokenLimits:
         if auth.token_ttl is None and auth.token_max_ttl is None:
             period = auth.token_period
             periods.append(int(period.seconds) if period is not None else DEFAULT_PERIOD_SECONDS)
+    if current is not None:
+        periods.extend([current.period] if current.period else [])
+        ttls.extend([current.ttl] if current.ttl else [])
+        maximums.extend([current.max_ttl] if current.max_ttl else [])
     if periods or not (ttls or maximums):
         return TokenLimits(period=min([*periods, *ttls], default=DEFAULT_PERIOD_SECONDS))
     return TokenLimits(period=0, ttl=min(ttls, default=0), max_ttl=min(maximums, default=0))
@@ -92,6 +97,14 @@ def role_body(binding: RoleBinding, policies: Iterable[str], limits: TokenLimits
 def same_role(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """True when the server's role has every value that we set; what else it holds is the server's own."""
     return all(_plain(name, current.get(name)) == _plain(name, value) for name, value in wanted.items())
+
+
+def role_limits(body: Mapping[str, Any] | None) -> TokenLimits | None:
+    """The limits that a role has, None when there is no role."""
+    if body is None:
+        return None
+    period, ttl, max_ttl = (body.get(name) for name in ("token_period", "token_ttl", "token_max_ttl"))
+    return TokenLimits(*(value if isinstance(value, int) else 0 for value in (period, ttl, max_ttl)))
 
 
 def role_policies(body: Mapping[str, Any] | None) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from secretbinding.kinds.base import Pin, Reading
 from secretbinding.models.binding import FileTarget, SecretEntry
 from secretbinding.models.key import BindingKey
 from secretbinding.models.template_syntax import check
-from secretbinding.models.templates import TemplateSyntaxError
+from secretbinding.models.templates import TemplateSyntaxError, scan
 from secretbinding.naming import stable_digest
 from secretbinding.render.text import go_string, is_identifier
 
@@ -197,10 +197,13 @@ def _file_block(
 def _closed(text: str, left: str, right: str) -> str:
     """The text such that a delimiter can follow. Where its last characters and the delimiter would be read as a
     delimiter that begins earlier (`{` and `{{`), they are written as an action."""
-    for length in range(len(left) - 1, 0, -1):
-        tail = text[-length:]
-        if len(tail) == length and (tail + left).startswith(left) and not text.endswith(right):
-            return f"{_closed(text[:-length], left, right)}{left} {go_string(tail)} {right}"
+    try:
+        literal = text[max((action.end for action in scan(text, left, right)), default=0) :]
+    except TemplateSyntaxError:
+        return text
+    for length in range(min(len(left) - 1, len(literal)), 0, -1):
+        if (literal[-length:] + left).startswith(left):
+            return f"{text[:-length]}{left} {go_string(literal[-length:])} {right}"
     return text
 
 

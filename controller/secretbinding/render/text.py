@@ -11,9 +11,14 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 def hcl_path(path: str) -> str:
     """A Vault path as an HCL string. Raises `ValueError` for a character that could mean anything else."""
-    if not path or _UNSAFE_IN_PATH.search(path):
+    if not is_plain_path(path):
         raise ValueError(f"not a plain Vault path: {path!r}")
     return f'"{path}"'
+
+
+def is_plain_path(path: str) -> bool:
+    """True for a Vault path in which no character has a meaning of its own in a policy."""
+    return bool(path) and _UNSAFE_IN_PATH.search(path) is None
 
 
 def go_string(text: str) -> str:

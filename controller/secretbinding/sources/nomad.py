@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -61,8 +62,8 @@ class NomadSource:
 
     def start(self, sink: Sink) -> None:
         for namespace in self._namespaces:
-            self._watch(namespace, BINDINGS, lambda rows, place=namespace: self._take_bindings(place, rows, sink))
-            self._watch(namespace, REQUESTS, lambda rows: self._take_requests(rows, sink))
+            self._watch(namespace, BINDINGS, partial(self._take_bindings, namespace, sink))
+            self._watch(namespace, REQUESTS, partial(self._take_requests, sink))
 
     def stop(self) -> None:
         self._stopping.set()
@@ -116,7 +117,7 @@ class NomadSource:
                 pause = min(_RETRY_MAX_SECONDS, 2.0 ** min(failures, 6))
                 self._stopping.wait(pause * random.uniform(0.5, 1.0))
 
-    def _take_bindings(self, namespace: str, rows: Sequence[VariableMeta], sink: Sink) -> None:
+    def _take_bindings(self, namespace: str, sink: Sink, rows: Sequence[VariableMeta]) -> None:
         seen: set[BindingKey] = set()
         for row in rows:
             key = _key(row, BINDINGS)
@@ -154,7 +155,7 @@ class NomadSource:
                 self._known.pop(key, None)
             sink.vanished(key)
 
-    def _take_requests(self, rows: Sequence[VariableMeta], sink: Sink) -> None:
+    def _take_requests(self, sink: Sink, rows: Sequence[VariableMeta]) -> None:
         for row in rows:
             key = _key(row, REQUESTS)
             if self._requests.get(key, (0, ""))[0] == row.modify_index:

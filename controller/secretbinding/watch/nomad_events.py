@@ -61,7 +61,7 @@ class NomadEventWatcher:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._namespaces_seconds):
-            for namespace in {workload.namespace for workload in self._workloads(None)}:
+            for namespace in {workload.namespace for workload in self._workloads(None) if workload.job}:
                 if namespace not in self._streams:
                     thread = threading.Thread(
                         target=self._listen, args=(namespace,), name=f"nomad-events-{namespace}", daemon=True

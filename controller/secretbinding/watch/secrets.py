@@ -92,7 +92,7 @@ def watched(entries: Iterable[Entry]) -> dict[WatchedSecret, set[WorkloadKey]]:
     users: dict[WatchedSecret, set[WorkloadKey]] = {}
     for entry in entries:
         item = entry.item
-        if item.binding is None or item.deleting or item.binding.spec.suspend or entry.workload is None:
+        if item.binding is None or item.deleting or item.binding.spec.suspend:
             continue
         for secret in item.binding.spec.secrets:
             if secret.kv is not None and secret.kv.engine != "v1":

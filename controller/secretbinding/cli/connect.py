@@ -1,0 +1,64 @@
+"""Connections for commands that talk to the servers. What is heavy to import is imported only here."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from secretbinding import logs
+from secretbinding.models.key import WorkloadKey
+from secretbinding.plan import Action
+from secretbinding.settings import Settings
+from secretbinding.sources.base import SourceItem
+
+if TYPE_CHECKING:
+    from secretbinding.adapters.kubernetes import KubernetesClient
+    from secretbinding.app import Clients
+    from secretbinding.engine.oneshot import OneShot
+
+OnAction = Callable[[WorkloadKey, Action], None]
+
+
+def read_settings(*, quiet: bool = True) -> Settings:
+    """The settings, with logging set up from them. A `quiet` command logs warnings only, unless a level is asked for."""
+    settings = Settings()
+    own = settings.controller
+    chosen = "log_level" in own.model_fields_set
+    logs.configure("WARNING" if quiet and not chosen else own.log_level, own.log_format)
+    return settings
+
+
+@contextmanager
+def clients(settings: Settings) -> "Iterator[Clients]":
+    """Connections to Vault and Nomad, closed at the end. Raises `errors.UsageError` for settings that cannot work."""
+    from secretbinding.app import Clients
+
+    made = Clients(settings)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextmanager
+def one_shot(
+    items: Iterable[SourceItem], on_action: OnAction = lambda workload, action: None
+) -> "Iterator[OneShot]":
+    """A fixed set of bindings, with connections to work on them."""
+    from secretbinding.app import make_reconciler
+    from secretbinding.engine.oneshot import OneShot
+
+    settings = read_settings()
+    with clients(settings) as connected:
+        yield OneShot(make_reconciler(settings, connected, on_action), items)
+
+
+@contextmanager
+def kubernetes() -> "Iterator[KubernetesClient]":
+    """A connection to the API server that `KUBECONFIG`, `~/.kube/config` or the own pod names."""
+    from secretbinding.adapters.kubernetes import KubernetesClient
+
+    client = KubernetesClient(kubernetes_connection())
+    try:
+        yield client
+    finally:
+        client.close()

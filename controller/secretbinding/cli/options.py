@@ -1,0 +1,81 @@
+"""Options that several commands share."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import durationpy
+import typer
+
+
+class SourceName(StrEnum):
+    """Where a binding is kept."""
+
+    FILES = "files"
+    NOMAD = "nomad"
+    KUBERNETES = "kubernetes"
+
+
+class Output(StrEnum):
+    """How a list is printed."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+
+
+def duration(text: str) -> float:
+    """Seconds from a Go duration such as `90s`, `5m` or `1h30m`."""
+    try:
+        seconds = float(durationpy.from_str(text).total_seconds())
+    except (durationpy.DurationError, ValueError):
+        raise typer.BadParameter(f"{text!r} is no duration; write 90s, 5m or 1h30m") from None
+    if seconds < 0:
+        raise typer.BadParameter("a duration is not negative")
+    return seconds
+
+
+def _one_namespace(text: str) -> str:
+    if text == "*":
+        raise typer.BadParameter("`*` is no single namespace")
+    return text
+
+
+Files = Annotated[
+    list[str],
+    typer.Option(
+        "--filename",
+        "-f",
+        metavar="FILE|DIR|-",
+        help="Manifest file, directory (every *.yaml, *.yml and *.json below it, but names that begin with a dot), "
+        "or - for standard input. May be repeated.",
+    ),
+]
+
+SomeFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filename",
+        "-f",
+        metavar="FILE|DIR|-",
+        help="Manifest file, directory or - for standard input, with --source files. May be repeated.",
+    ),
+]
+
+Namespace = Annotated[
+    str,
+    typer.Option(
+        "--namespace",
+        "-n",
+        envvar="NOMAD_NAMESPACE",
+        callback=_one_namespace,
+        help="Nomad namespace of jobs whose manifest names none.",
+    ),
+]
+
+Timeout = Annotated[
+    float,
+    typer.Option("--timeout", parser=duration, metavar="DURATION", help="How long to wait, as 90s, 5m or 1h30m."),
+]
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, as `plan` does.")]

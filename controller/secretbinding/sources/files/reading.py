@@ -1,0 +1,189 @@
+"""Manifest files: which ones a path means, and the bindings in them with their places."""
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from secretbinding.errors import ManifestError, Problem
+from secretbinding.models.binding import KIND, SecretBinding
+from secretbinding.models.key import BindingKey
+from secretbinding.models.loading import parse_manifests
+from secretbinding.sources.base import SourceItem
+from secretbinding.strictyaml import Document, Path, field_name, load as load_yaml
+
+NAME = "files"
+STDIN = "-"
+SUFFIXES = (".yaml", ".yml", ".json")
+DEFAULT_TENANT = "default"
+ROTATE_ANNOTATION = "nomad-vault.io/rotate-requested-at"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One binding of a file, and where it stands there.
+
+    `prefix` leads from the document to the manifest: empty, or `("items", n)` inside a list.
+    """
+
+    item: SourceItem
+    binding: SecretBinding
+    file: str
+    document: Document
+    prefix: Path
+
+    def problem(self, path: Path, message: str, remedy: str = "") -> Problem:
+        """A problem at a field of this manifest, with file, line and column."""
+        line, column = self.document.place(self.prefix + path)
+        return Problem(message, remedy, field_name(path), self.file, line, column)
+
+
+def load(
+    paths: Iterable[str],
+    *,
+    nomad_namespace: str = "default",
+    source: str = NAME,
+    stdin: Callable[[], bytes] = lambda: sys.stdin.buffer.read(),
+) -> list[Loaded]:
+    """The bindings of files, directories (see `files_below`) and `-`, each once.
+
+    `nomad_namespace` is the Nomad namespace of jobs whose manifest names none. `source` says as whose bindings they
+    are keyed (`files`, `nomad` or `kubernetes`), and which limits apply. Raises `ManifestError` with the problems of
+    all files: what cannot be read, what does not validate, and a binding that two files hold.
+    """
+    problems: list[Problem] = []
+    found: list[Loaded] = []
+    for name in _expanded(paths, problems):
+        try:
+            data = stdin() if name == STDIN else _read(name)
+            file = "stdin" if name == STDIN else name
+            found += bindings_of(data, file, nomad_namespace=nomad_namespace, source=source)
+        except ManifestError as error:
+            problems += error.problems
+        except OSError as error:
+            problems.append(unreadable(name, error))
+    for first, second in duplicates(found):
+        problems.append(second.problem(("metadata", "name"), *twice(first)))
+    if problems:
+        raise ManifestError(problems)
+    return found
+
+
+def bindings_of(data: bytes, file: str, *, nomad_namespace: str, source: str = NAME) -> list[Loaded]:
+    """The bindings of one file's text. Raises `ManifestError` with all its problems."""
+    bindings = parse_manifests(data, file=file, source=source)
+    places = list(_manifests(load_yaml(data, file=file)))
+    return [
+        Loaded(_item(binding, source, nomad_namespace), binding, file, document, prefix)
+        for binding, (document, prefix) in zip(bindings, places, strict=True)
+    ]
+
+
+def duplicates(found: Iterable[Loaded]) -> Iterator[tuple[Loaded, Loaded]]:
+    """Pairs of bindings with the same key: the first one, and one that repeats it."""
+    first: dict[BindingKey, Loaded] = {}
+    for loaded in found:
+        earlier = first.setdefault(loaded.item.key, loaded)
+        if earlier is not loaded:
+            yield earlier, loaded
+
+
+def twice(first: Loaded) -> tuple[str, str]:
+    """Message and remedy for a binding that repeats `first`."""
+    key = first.item.key
+    line, _ = first.document.place((*first.prefix, "metadata", "name"))
+    return f"binding {key.tenant}/{key.name} is given twice, first in {first.file}:{line}", "remove one of the two"
+
+
+def unreadable(name: str, error: OSError) -> Problem:
+    """The problem of a file or directory that cannot be read."""
+    reason = (error.strerror or type(error).__name__).lower()
+    return Problem(f"cannot be read: {reason}", "check the path and its permissions", file=name)
+
+
+Signature = tuple[int, int, int]
+
+
+def files_below(directory: str) -> dict[str, Signature]:
+    """All manifest files (`*.yaml`, `*.yml`, `*.json`) below a directory, subdirectories included, in order, each with
+    its modification time (ns), size and inode.
+
+    Names that begin with a dot are left out (`.git`, and the directories behind a mounted ConfigMap); symbolic links are
+    followed, and a directory that is reached in two ways counts once. Raises `OSError` when any part cannot be listed.
+    """
+    files: dict[str, Signature] = {}
+    seen: set[tuple[int, int]] = set()
+
+    def walk(place: str) -> None:
+        there = os.stat(place)
+        if (there.st_dev, there.st_ino) in seen:
+            return
+        seen.add((there.st_dev, there.st_ino))
+        for name in sorted(os.listdir(place)):
+            if name.startswith("."):
+                continue
+            path = os.path.join(place, name)
+            info = os.stat(path)
+            if stat.S_ISDIR(info.st_mode):
+                walk(path)
+            elif name.endswith(SUFFIXES) and (info.st_dev, info.st_ino) not in seen:
+                seen.add((info.st_dev, info.st_ino))
+                files[path] = signature(info)
+
+    walk(directory)
+    return files
+
+
+def signature(info: os.stat_result) -> Signature:
+    """What changes when a file is written or replaced."""
+    return info.st_mtime_ns, info.st_size, info.st_ino
+
+
+def _expanded(paths: Iterable[str], problems: list[Problem]) -> Iterator[str]:
+    """The files that the paths mean, each once."""
+    names: dict[str, None] = {}
+    for path in paths:
+        if path == STDIN or not os.path.isdir(path):
+            names[path] = None
+            continue
+        try:
+            below = files_below(path)
+        except OSError as error:
+            problems.append(unreadable(error.filename or path, error))
+            continue
+        if not below:
+            problems.append(Problem("no *.yaml, *.yml or *.json in this directory", "check the path", file=path))
+        names.update(dict.fromkeys(below))
+    yield from names
+
+
+def _read(name: str) -> bytes:
+    with open(name, "rb") as file:
+        return file.read()
+
+
+def _manifests(documents: Iterable[Document]) -> Iterator[tuple[Document, Path]]:
+    """Where each manifest of a stream stands, lists opened, in the order of `parse_manifests`."""
+    for document in documents:
+        value = document.value
+        if isinstance(value, Mapping) and value.get("kind") in ("List", f"{KIND}List"):
+            for index in range(len(value.get("items") or ())):
+                yield document, ("items", index)
+        else:
+            yield document, ()
+
+
+def _item(binding: SecretBinding, source: str, nomad_namespace: str) -> SourceItem:
+    metadata, workload = binding.metadata, binding.spec.workload
+    tenant = metadata.namespace or DEFAULT_TENANT
+    if source == "nomad":
+        # There the tenant is the Nomad namespace that the variable is kept in, which is the job's as well.
+        tenant = metadata.namespace or workload.namespace or nomad_namespace
+        nomad_namespace = tenant
+    return SourceItem(
+        BindingKey(source, tenant, metadata.name),
+        binding,
+        nomad_namespace,
+        rotate_requested_at=metadata.annotations.get(ROTATE_ANNOTATION, ""),
+    )

@@ -1,0 +1,30 @@
+# What the controller may do in Vault or OpenBao, for instance "default" and the auth mount "jwt-nomad".
+# Another instance or mount: replace "nsb.default." and "jwt-nomad". No path here gives a secret's value.
+
+# The ACL policies of this instance; their names all begin with its prefix.
+path "sys/policies/acl/nsb.default.*" {
+  capabilities = ["create", "read", "update", "delete"]
+}
+
+# Names of all policies: to find those whose binding is gone.
+path "sys/policies/acl" {
+  capabilities = ["list"]
+}
+
+# The login roles of this instance.
+path "auth/jwt-nomad/role/nsb.default.*" {
+  capabilities = ["create", "read", "update", "delete"]
+}
+
+# Whether a KV mount has version 1 or 2. Leave it out when every binding says `engine`.
+path "sys/internal/ui/mounts/*" {
+  capabilities = ["read"]
+}
+
+# For each KV v2 mount that bindings may use: versions and field names, never values.
+path "secret/metadata/*" {
+  capabilities = ["read"]
+}
+path "secret/subkeys/*" {
+  capabilities = ["read"]
+}
