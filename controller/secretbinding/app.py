@@ -1,7 +1,7 @@
 """Wiring: settings become connections, connections and sources become a running controller."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -16,6 +16,7 @@ from secretbinding.plan import Action
 from secretbinding.plan_text import describe
 from secretbinding.settings import NomadSettings, Settings, VaultSettings
 from secretbinding.sources.base import Source
+from secretbinding.status import Pass
 from secretbinding.watch.nomad_events import NomadEventWatcher
 from secretbinding.watch.secrets import SecretWatcher
 
@@ -37,15 +38,22 @@ class Clients:
 
 
 class Controller:
-    """The whole of `secretbinding run`: engine, watchers and sources."""
+    """The whole of `secretbinding run`: engine, watchers and sources. `on_pass` is told of each pass and its seconds."""
 
-    def __init__(self, settings: Settings, clients: Clients, sources: Sequence[Source]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clients: Clients,
+        sources: Sequence[Source],
+        on_pass: Callable[[WorkloadKey, Pass, float], None] = lambda workload, found, seconds: None,
+    ) -> None:
         own = settings.controller
         pace = Pace(resync_seconds=own.resync_seconds, progress_seconds=own.progress_seconds)
         self.engine = Engine(
             make_reconciler(settings, clients),
             clients.vault,
             EngineSettings(instance=own.instance, workers=own.workers, pace=pace),
+            on_pass=on_pass,
         )
         for source in sources:
             self.engine.add_source(source)
@@ -72,8 +80,14 @@ class Controller:
         self.engine.stop()
 
 
-def make_reconciler(settings: Settings, clients: Clients) -> Reconciler:
-    """The reconciler for these connections; every write is one line in the log."""
+def _log_action(workload: WorkloadKey, action: Action) -> None:
+    _log.info(describe(action), workload=str(workload))
+
+
+def make_reconciler(
+    settings: Settings, clients: Clients, on_action: Callable[[WorkloadKey, Action], None] = _log_action
+) -> Reconciler:
+    """The reconciler for these connections; `on_action` is told of every write, the log is by default."""
     return Reconciler(
         clients.vault,
         clients.nomad,
@@ -81,7 +95,7 @@ def make_reconciler(settings: Settings, clients: Clients) -> Reconciler:
         jwt_mount=settings.controller.jwt_mount,
         clock=time.monotonic,
         purge_grace_seconds=settings.controller.purge_grace_seconds,
-        on_action=_log_action,
+        on_action=on_action,
     )
 
 
@@ -118,7 +132,3 @@ def nomad_connection(settings: NomadSettings, workers: int) -> NomadConnection:
         pool_size=workers + 2,
         long_pool_size=64,
     )
-
-
-def _log_action(workload: WorkloadKey, action: Action) -> None:
-    _log.info(describe(action), workload=str(workload))

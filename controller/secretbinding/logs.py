@@ -9,7 +9,10 @@ import structlog
 from structlog.typing import Processor
 
 # At DEBUG and INFO these write whole bodies, headers and patches, which may hold secrets.
-QUIET = ("urllib3", "requests", "hvac", "nomad", "kopf", "lightkube", "httpx", "httpx2", "httpcore", "asyncio", "stamina")
+QUIET = (
+    *("urllib3", "requests", "httpx", "httpx2", "httpcore", "asyncio"),
+    *("hvac", "nomad", "kopf", "lightkube", "stamina"),
+)
 
 
 def configure(level: str = "INFO", form: str = "text", stream: TextIO | None = None) -> None:

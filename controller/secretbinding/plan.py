@@ -107,7 +107,8 @@ def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingIn
     waiting = "the job is being registered" if register is not None else _unsettled(observed, desired)
     narrow = not waiting
     deleting = {item.key for item in bindings if item.deleting}
-    known = {policy_name(Owner(instance, item.key)) for item in bindings}
+    sound = [item.key for item in bindings if item.deleting or _is_sound(desired, item.key)]
+    known = {policy_name(Owner(instance, key)) for key in sound}
 
     widening: list[Action] = []
     narrowing: list[Action] = []
@@ -159,10 +160,18 @@ def _register(observed: Observed, desired: Desired) -> RegisterJob | None:
     return RegisterJob(desired.job, job, int(job.get("JobModifyIndex") or 0))
 
 
+def _is_sound(desired: Desired, key: BindingKey) -> bool:
+    """True for a binding whose wish is known and can be met. What any other one has stays, also in its roles."""
+    result = desired.results.get(key)
+    return result is not None and result.fault is None
+
+
 def _unsettled(observed: Observed, desired: Desired) -> str:
     """Why surplus rights must stay, `""` when they may go."""
     if desired.held is not None:
         return "a failed state is held"
+    if not desired.clean:
+        return "a group of the job is left as it is for now"
     job = observed.job
     if job is None:
         return "tasks of the purged job may still be running" if observed.purged_at_risk else ""
@@ -172,9 +181,16 @@ def _unsettled(observed: Observed, desired: Desired) -> str:
     deployment = deployment_of(observed)
     if deployment is not None and deployment.get("Status") != "successful":
         return f"deployment {str(deployment.get('ID'))[:8]} is {deployment.get('Status')}"
-    version = job.get("Version")
-    older = [item for item in live if item.get("JobVersion") != version]
+    older = [item for item in live if _is_older(item, job)]
     return f"{len(older)} allocation(s) of older versions may still be running" if older else ""
+
+
+def _is_older(allocation: Json, job: Json) -> bool:
+    """True for an allocation that was made for an older version of the job. Children of a periodic or parameterized job
+    count their own versions; what they are made from is what the parent said then."""
+    if job.get("Periodic") or job.get("ParameterizedJob"):
+        return int(allocation.get("CreateTime") or 0) <= int(job.get("SubmitTime") or 0)
+    return bool(allocation.get("JobVersion") != job.get("Version"))
 
 
 def _policy(
@@ -182,11 +198,12 @@ def _policy(
 ) -> tuple[WritePolicy | None, bool]:
     """The write that a policy needs, and whether it keeps more than is wanted."""
     current = observed.policies.get(name)
-    if current is None or current.document is None:
+    if current is None:
         return WritePolicy(name, policy_text(document), None), False
-    result = desired.results.get(document.owner.key)
+    if current.document is None or current.document.owner != document.owner:
+        return None, False
     elsewhere = {role for role in current.document.roles if _belongs_elsewhere(observed, role)}
-    exact = narrow and not elsewhere and (result is None or result.fault is None)
+    exact = narrow and not elsewhere and _is_sound(desired, document.owner.key)
     target = document
     if not exact:
         rights = join_rights(document.rights, current.document.rights)
@@ -206,7 +223,7 @@ def _role(
 ) -> tuple[WriteRole | None, bool]:
     """The write that a role needs, and whether it keeps more than is wanted.
 
-    Policies of bindings that this process does not see stay in any case.
+    Policies of bindings that this process does not see, or whose wish cannot be met, stay in any case.
     """
     wanted = set(body["token_policies"])
     prefix = name.rsplit(".", 2)[0] + "."
@@ -230,13 +247,13 @@ def _removals(
     for item in bindings:
         name = policy_name(Owner(instance, item.key))
         current = observed.policies.get(name)
-        if current is None or current.document is None or current.document.owner.key != item.key:
+        if current is None or current.document is None or current.document.owner != Owner(instance, item.key):
             continue
         if item.deleting:
             stale.update(current.document.roles)
             if not item.moved:
                 policies.append(DeletePolicy(name, current.text))
-        elif item.key in desired.results and name in desired.policies:
+        elif _is_sound(desired, item.key) and name in desired.policies:
             stale.update(current.document.roles)
     roles: list[Action] = []
     for name in sorted(stale - set(desired.roles)):
@@ -270,6 +287,8 @@ def _settable(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tags(observed: Observed, desired: Desired, instance: str) -> list[Action]:
     failures = failed_states(observed.versions, observed.deployments, instance)
+    # A version has one tag; somebody else's stays (and keeps the version as well).
+    taken = {int(job.get("Version") or 0) for job in observed.versions if job.get("VersionTag")}
     actions: list[Action] = [
         TagVersion(
             failure.version,
@@ -277,7 +296,7 @@ def _tags(observed: Observed, desired: Desired, instance: str) -> list[Action]:
             f"secretbinding: this state of the secrets failed {mark_json({'part': failure.part})}",
         )
         for failure in failures
-        if not failure.tagged
+        if not failure.tagged and failure.version not in taken
     ]
     deployment = deployment_of(observed)
     settled = deployment is not None and deployment.get("Status") == "successful"

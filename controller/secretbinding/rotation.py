@@ -8,8 +8,8 @@ from typing import Any
 from secretbinding.job.inject import user_state
 from secretbinding.job.marks import part_state
 from secretbinding.kinds.base import Fault, Pin, SecretState
-from secretbinding.models.reasons import Reason
 from secretbinding.models.binding import SecretEntry
+from secretbinding.models.reasons import Reason
 from secretbinding.naming import name_prefix
 from secretbinding.ports import Json
 
@@ -46,8 +46,8 @@ def decide_version(
     `Manual`; `requested` is true when somebody asked for a roll since the last one.
 
     A newer version is taken only when it can be read and has every field that the binding uses; until then what runs
-    is held. Without anything that runs, or when what runs lacks a field that the binding uses now, the same finding is a
-    fault.
+    is held. Without anything that runs, or when what runs lacks a field that the binding uses now, the same finding is
+    a fault.
     """
     if state.fault is not None:
         return _held_or_fault(entry, serving, state, state.fault)

@@ -61,6 +61,7 @@ class ControllerSettings(BaseSettings):
         jwt_mount: the auth mount that Nomad's clients log in to (`jwt_auth_backend_path` of their `vault` block).
         workers: how many jobs are worked on at once.
         poll_seconds: how often each distinct secret is looked at.
+        files_seconds: how often the files of `--source files=PATH` are looked at.
         resync_seconds: how often each job is compared with what it should be, changes or not.
         progress_seconds: how often a job with a running deployment is looked at when no event comes.
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
@@ -76,6 +77,7 @@ class ControllerSettings(BaseSettings):
     jwt_mount: str = "jwt-nomad"
     workers: Annotated[int, Field(ge=1, le=256)] = 8
     poll_seconds: Annotated[float, Field(gt=0)] = 30.0
+    files_seconds: Annotated[float, Field(gt=0)] = 2.0
     resync_seconds: Annotated[float, Field(gt=0)] = 300.0
     progress_seconds: Annotated[float, Field(gt=0)] = 5.0
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0

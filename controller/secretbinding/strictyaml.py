@@ -114,6 +114,27 @@ def load(data: bytes | str, *, file: str = "", limits: Limits = DEFAULT_LIMITS) 
     return tuple(document for document in reader.documents if document.value is not None)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what either version of YAML would read as something else than a text; writes no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    plain = _kind(text) == "str" and "\n" not in text
+    style = None if plain else "|" if "\n" in text and text.isascii() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def dump(value: Any) -> str:
+    """A plain value as YAML in block style, keys in order. `load` gives it back, and so does any YAML 1.1 reader."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=120, default_flow_style=False)
+
+
 class _StopError(Exception):
     """Reading on makes no sense: a limit was passed."""
 

@@ -1,7 +1,7 @@
 """Good and bad manifests, judged alike by the model, the CRD's rules, and a real API server.
 
-A bad manifest begins with three comment lines: `field` and `message` of the one problem that the model finds, and what the
-`server` does with it: `rejects`, `accepts` (only the model sees the fault), or `not asked` (a fault of the text, or a
+A bad manifest begins with three comment lines: `field` and `message` of the one problem that the model finds, and what
+the server does with it: `rejects`, `accepts` (only the model sees the fault), or `not asked` (a fault of the text, or a
 stream of several documents). A comment `# <-` marks the line that the problem names.
 """
 

@@ -40,13 +40,13 @@ def test_a_bad_manifest_is_judged_as_its_head_says(manifest: Bad) -> None:
     assert bool(JUDGE.faults(obj)) == (manifest.server == "rejects")
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(manifests())
 def test_a_legal_manifest_is_accepted_whatever_it_holds(manifest: Json) -> None:
     assert JUDGE.faults(manifest) == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(manifests(), st.data())
 def test_what_the_crd_refuses_the_model_refuses_and_what_the_model_refuses_the_crd_does(
     manifest: Json, data: st.DataObject

@@ -1,1 +1,1 @@
-"""Servers and builders that tests share."""
+"""What tests of several kinds share."""

@@ -144,6 +144,17 @@ class KubernetesClient:
 
         return self._call("patch", f"{PLURAL}/status", namespace, name, replaced)
 
+    def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> Json:
+        """Set annotations of the SecretBinding, leaving its others. Gives the object as it is then."""
+
+        def patched(client: Client) -> Json:
+            patch = {"metadata": {"annotations": dict(annotations)}}
+            return _lean(
+                client.patch(_SecretBinding, name, patch, namespace=namespace, patch_type=PatchType.MERGE)
+            )
+
+        return self._call("patch", PLURAL, namespace, name, patched)
+
     def add_finalizer(self, namespace: str, name: str, finalizer: str, observed: Observed | None = None) -> Json | None:
         """Add the finalizer. Starts from `observed` when it is given, and reads the object when that is out of date.
 

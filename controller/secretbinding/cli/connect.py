@@ -1,5 +1,6 @@
 """Connections for commands that talk to the servers. What is heavy to import is imported only here."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,15 +12,17 @@ from secretbinding.settings import Settings
 from secretbinding.sources.base import SourceItem
 
 if TYPE_CHECKING:
-    from secretbinding.adapters.kubernetes import KubernetesClient
+    from secretbinding.adapters.kubernetes import KubernetesClient, KubernetesConnection
     from secretbinding.app import Clients
     from secretbinding.engine.oneshot import OneShot
+    from secretbinding.sources.kubernetes.source import KubernetesSource
 
 OnAction = Callable[[WorkloadKey, Action], None]
 
 
 def read_settings(*, quiet: bool = True) -> Settings:
-    """The settings, with logging set up from them. A `quiet` command logs warnings only, unless a level is asked for."""
+    """The settings, with logging set up from them. A `quiet` command logs warnings only,
+    unless a level is asked for."""
     settings = Settings()
     own = settings.controller
     chosen = "log_level" in own.model_fields_set
@@ -40,9 +43,7 @@ def clients(settings: Settings) -> "Iterator[Clients]":
 
 
 @contextmanager
-def one_shot(
-    items: Iterable[SourceItem], on_action: OnAction = lambda workload, action: None
-) -> "Iterator[OneShot]":
+def one_shot(items: Iterable[SourceItem], on_action: OnAction = lambda workload, action: None) -> "Iterator[OneShot]":
     """A fixed set of bindings, with connections to work on them."""
     from secretbinding.app import make_reconciler
     from secretbinding.engine.oneshot import OneShot
@@ -62,3 +63,21 @@ def kubernetes() -> "Iterator[KubernetesClient]":
         yield client
     finally:
         client.close()
+
+
+def kubernetes_connection() -> "KubernetesConnection":
+    """`KUBECONFIG`, else the own pod's service account, else `~/.kube/config`."""
+    from secretbinding.adapters.kubernetes import KubernetesConnection
+
+    chosen = os.environ.get("KUBECONFIG", "")
+    if not chosen and not os.environ.get("KUBERNETES_SERVICE_HOST"):
+        chosen = os.path.expanduser("~/.kube/config")
+    return KubernetesConnection(kubeconfig=chosen)
+
+
+def kubernetes_source(nomad_namespace: str) -> "KubernetesSource":
+    """The source of custom resources in all Kubernetes namespaces that the credentials may see."""
+    from secretbinding.adapters.kubernetes import KubernetesClient
+    from secretbinding.sources.kubernetes.source import KubernetesSource
+
+    return KubernetesSource(KubernetesClient(kubernetes_connection()), nomad_namespace=nomad_namespace)

@@ -69,8 +69,8 @@ def report(failure: SecretBindingError) -> None:
 
 
 def report_unexpected(failure: Exception) -> None:
-    """A fault of our own: where it is, without its text, which may hold anything. With `SECRETBINDING_DEBUG=1` the whole
-    traceback, in which tokens are blotted out."""
+    """A fault of our own: where it is, without its text, which may hold anything. With `SECRETBINDING_DEBUG=1` the
+    whole traceback, in which tokens are blotted out."""
     if os.environ.get(DEBUG):
         stderr().print(Text(_blotted("".join(traceback.format_exception(failure)))))
     frames = traceback.extract_tb(failure.__traceback__)

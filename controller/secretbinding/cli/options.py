@@ -6,6 +6,8 @@ from typing import Annotated
 import durationpy
 import typer
 
+from secretbinding.errors import UsageError
+
 
 class SourceName(StrEnum):
     """Where a binding is kept."""
@@ -73,9 +75,40 @@ Namespace = Annotated[
     ),
 ]
 
+Kept = Annotated[
+    SourceName | None,
+    typer.Option(
+        "--source",
+        envvar="SECRETBINDING_SOURCE",
+        help="Where the bindings are kept; files when -f is given.",
+        show_default=False,
+    ),
+]
+
+Place = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace",
+        "-n",
+        help="Nomad or Kubernetes namespace of the bindings; with files, Nomad namespace of jobs whose manifest names "
+        "none. NOMAD_NAMESPACE or the kubeconfig's when left out.",
+        show_default=False,
+    ),
+]
+
 Timeout = Annotated[
     float,
     typer.Option("--timeout", parser=duration, metavar="DURATION", help="How long to wait, as 90s, 5m or 1h30m."),
 ]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, as `plan` does.")]
+
+
+def where(kept: SourceName | None, filename: list[str] | None) -> SourceName:
+    """The source that a command means. Raises `UsageError` when that cannot be told."""
+    source = kept or (SourceName.FILES if filename else None)
+    if source is None:
+        raise UsageError("it is not said where the bindings are", remedy="give -f, or --source nomad or kubernetes")
+    if (source is SourceName.FILES) != bool(filename):
+        raise UsageError("-f goes with --source files, and only with it", remedy="give both or neither")
+    return source

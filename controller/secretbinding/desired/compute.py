@@ -4,21 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from secretbinding.desired.shares import Judged, Share, judge
+from secretbinding.desired.once import Mixture
+from secretbinding.desired.shares import Judged, Share, judge, secret_of
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
-from secretbinding.job.inject import Stripped, TaskPart, inject, is_our_vault, keep_rendered, strip, user_state
+from secretbinding.job.inject import Stripped, TaskPart, inject, keep_rendered, strip, user_state
 from secretbinding.job.marks import Placed, part_state, placed_marks
-from secretbinding.job.targets import TaskRef, find_task, job_fault, select_tasks
+from secretbinding.job.targets import TaskRef, find_task, job_fault
 from secretbinding.kinds import KINDS
-from secretbinding.kinds.base import Right
-from secretbinding.models.binding import DeletionPolicy, SecretBinding
+from secretbinding.kinds.base import Fault, Right
+from secretbinding.models.binding import DeletionPolicy
 from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name, role_name
 from secretbinding.ports import Json
 from secretbinding.render.policy import PolicyDocument, join_rights
-from secretbinding.render.role import RoleBinding, join_limits, role_body
-from secretbinding.render.template import TemplateBlock
-from secretbinding.rotation import FailedState, failed_states, good_version, held_failure
+from secretbinding.render.role import RoleBinding, join_limits, role_body, role_limits
+from secretbinding.rotation import FailedState, failed_states, good_version, held_failure, was_stable
 
 
 def desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> Desired:
@@ -35,34 +36,104 @@ def desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) 
     shares = [item.share for item in judged.values() if item.share is not None]
     leaving = {item.key for item in bindings if item.deleting}
     kept = [item for item in placed if item.key not in leaving and item.key not in {share.key for share in shares}]
-    scopes = _Scopes(observed.workload, instance, judged, bindings, job)
-    parts = _parts(shares, kept, scopes, job, instance)
-    roles, role_owners = _roles(observed, parts, shares, kept, scopes, bindings, instance)
+    scopes = _Scopes(observed.workload, instance, shares, job)
+    parts = _parts(shares, kept, scopes, stripped.job if stripped else None, job, instance)
+    roles, role_owners = _roles(observed, parts, shares, scopes, instance)
     policies = _policies(observed, judged, bindings, role_owners, instance)
     results = {key: _with_roles(item.result, role_owners) for key, item in judged.items()}
-    if job is None or stripped is None or job_fault(job) is not None:
+    if job is None or stripped is None or job_fault(job) is not None or _rests(job, placed, leaving):
         return Desired(None, policies, roles, results)
+    unreadable = _unreadable_groups(placed, judged)
     candidate = keep_rendered(inject(stripped, parts, instance), job, instance)
+    candidate = _with_groups_of(job, candidate, unreadable)
+    results = _waiting(results, shares, unreadable, {item.key for item in placed})
+    clean = not unreadable
     failures = failed_states(observed.versions, observed.deployments, instance)
     requested = max((item.rotate_requested_at for item in bindings if item.rotate_requested_at), default=None)
     user = user_state(job, instance)
     held = held_failure(failures, part_state(candidate, instance), user, requested)
     if held is None:
-        return Desired(candidate, policies, roles, results)
-    return Desired(_go_back(observed, stripped, failures, user, instance), policies, roles, results, held=held)
+        return Desired(candidate, policies, roles, results, clean=clean)
+    back = _go_back(observed, stripped, failures, user, instance)
+    return Desired(back, policies, roles, results, held=held, clean=clean)
+
+
+def _rests(job: Json, placed: Sequence[Placed], leaving: set[BindingKey]) -> bool:
+    """True for a stopped job, which gets its secrets when somebody starts it again; only what is to go is taken out of
+    it (Nomad leaves a job stopped that is registered with `Stop`)."""
+    return bool(job.get("Stop")) and not any(item.key in leaving for item in placed)
+
+
+def _unreadable_groups(placed: Sequence[Placed], judged: Mapping[BindingKey, Judged]) -> dict[str, BindingKey]:
+    """Groups with a task that reads a version which a new allocation could not read: starting the group anew, for
+    whatever reason, would stop its tasks for good."""
+    unreadable = {
+        (key, decision.name)
+        for key, found in judged.items()
+        for decision in found.result.secrets
+        if decision.unreadable
+    }
+    groups: dict[str, BindingKey] = {}
+    for item in placed:
+        if (item.key, secret_of(item.mark)) in unreadable:
+            groups.setdefault(item.group, item.key)
+    return groups
+
+
+def _with_groups_of(job: Json, candidate: Json, names: Mapping[str, BindingKey]) -> Json:
+    """The candidate with the named groups as the job has them, but for the constraints that the server adds."""
+    if not names:
+        return candidate
+    there = {group["Name"]: group for group in job.get("TaskGroups") or []}
+    groups = [
+        {**there[group["Name"]], "Constraints": group.get("Constraints")} if group["Name"] in names else group
+        for group in candidate["TaskGroups"]
+    ]
+    return {**candidate, "TaskGroups": groups}
+
+
+def _waiting(
+    results: Mapping[BindingKey, BindingResult],
+    shares: Sequence[Share],
+    groups: Mapping[str, BindingKey],
+    present: set[BindingKey],
+) -> dict[BindingKey, BindingResult]:
+    """The results, with what waits because a group must not be started anew now."""
+    waiting = dict(results)
+    for share in shares:
+        group = min((ref.group for ref in share.tasks if ref.group in groups), default=None)
+        if group is None:
+            continue
+        fault = Fault(
+            Reason.NEW_VERSION_HELD,
+            f"group {group} is not started anew while a task of it reads a version that can no longer be read "
+            f"({groups[group]})",
+        )
+        result = results[share.key]
+        secrets = tuple(
+            replace(item, pin=item.serving, hold=fault)
+            if item.hold is None and item.serving not in (None, item.pin)
+            else item
+            for item in result.secrets
+        )
+        waiting[share.key] = replace(result, secrets=secrets, fault=None if share.key in present else fault)
+    return waiting
 
 
 def _go_back(
     observed: Observed, stripped: Stripped, failures: Sequence[FailedState], user: str, instance: str
 ) -> Json | None:
     """What to have while the wanted state is held: what is there, unless that is a failed state itself (Nomad did not
-    revert); then our own part of the newest version that did not fail, in the job as its user has it now."""
+    revert); then our own part of the newest version that did not fail, in the job as its user has it now.
+
+    A state that has worked before stays: it is not what is wrong now, and without it the job would have less.
+    """
     job = observed.job
     if job is None:
         return None
     current = part_state(job, instance)
     failed_here = any((failure.part, failure.user) == (current, user) for failure in failures)
-    if not failed_here or _rolling(observed.deployments):
+    if not failed_here or _rolling(observed.deployments) or was_stable(observed.versions, current, instance):
         return job
     good = good_version(observed.versions, failures, instance)
     if good is None:
@@ -97,74 +168,81 @@ class _Scopes:
     can be rendered first. A task that any binding names has a role of its own.
     """
 
-    def __init__(
-        self,
-        workload: WorkloadKey,
-        instance: str,
-        judged: Mapping[BindingKey, Judged],
-        bindings: Sequence[BindingInput],
-        job: Json | None,
-    ) -> None:
+    def __init__(self, workload: WorkloadKey, instance: str, shares: Sequence[Share], job: Json | None) -> None:
         self._workload = workload
         self._instance = instance
         self._job = job
         self.job_role = role_name(instance, workload, None, None)
-        self.whole_job = {
-            item.key
-            for item in bindings
-            if not item.deleting and item.binding is not None and item.binding.spec.workload.groups is None
-        }
+        self.whole_job = {share.key for share in shares if share.binding.spec.workload.groups is None}
 
-    def role(self, ref: TaskRef, owners: set[BindingKey], unseen: set[BindingKey]) -> str:
-        """The role of a task with templates of `owners`; of the `unseen` among them the binding is not known: then the
-        task keeps what it has."""
-        own_role = role_name(self._instance, self._workload, ref.group, ref.task)
-        if unseen:
-            task = find_task(self._job, ref) if self._job is not None else None
-            current = ((task or {}).get("Vault") or {}).get("Role")
-            if current in (own_role, self.job_role):
-                return str(current)
-        return self.job_role if owners - unseen and owners - unseen <= self.whole_job else own_role
+    def own_role(self, ref: TaskRef) -> str:
+        """The role of this one task."""
+        return role_name(self._instance, self._workload, ref.group, ref.task)
+
+    def role(self, ref: TaskRef, active: set[BindingKey], kept: set[BindingKey]) -> str:
+        """The role of a task with templates of `active` bindings, and of `kept` ones that stay as they are: a task with
+        such keeps its role, unless it is the job's and would get the rights of a binding that names tasks."""
+        whole = active <= self.whole_job
+        if not kept:
+            return self.job_role if whole else self.own_role(ref)
+        task = find_task(self._job, ref) if self._job is not None else None
+        current = str(((task or {}).get("Vault") or {}).get("Role") or "")
+        return self.job_role if whole and current == self.job_role else self.own_role(ref)
 
 
 def _parts(
-    shares: Sequence[Share], kept: Sequence[Placed], scopes: _Scopes, job: Json | None, instance: str
+    shares: Sequence[Share],
+    kept: Sequence[Placed],
+    scopes: _Scopes,
+    user_job: Json | None,
+    job: Json | None,
+    instance: str,
 ) -> dict[tuple[str, str], TaskPart]:
-    templates: dict[TaskRef, list[tuple[Owner, TemplateBlock | Json]]] = {}
-    polls: set[TaskRef] = set()
-    leased: set[TaskRef] = set()
+    active: dict[TaskRef, list[Share]] = {}
     for share in shares:
-        owner = Owner(instance, share.key)
         for ref in share.tasks:
-            templates.setdefault(ref, []).extend((owner, block) for block in share.blocks)
-            if share.polls:
-                polls.add(ref)
-            if share.leased:
-                leased.add(ref)
+            active.setdefault(ref, []).append(share)
+    staying: dict[TaskRef, list[Placed]] = {}
     for item in kept:
-        ref = TaskRef(item.group, item.task)
-        templates.setdefault(ref, []).append((item.mark.owner, item.template))
-        if not item.template.get("Once"):
-            polls.add(ref)
-            vault = ((find_task(job, ref) if job is not None else None) or {}).get("Vault") or {}
-            if vault.get("ChangeMode") == "restart":
-                leased.add(ref)
-    seen = {share.key for share in shares}
+        staying.setdefault(TaskRef(item.group, item.task), []).append(item)
     parts: dict[tuple[str, str], TaskPart] = {}
-    for ref, items in templates.items():
-        owners = {owner.key for owner, _ in items}
-        role = scopes.role(ref, owners, owners - seen - scopes.whole_job)
-        parts[ref.group, ref.task] = TaskPart(role, tuple(items), polls=ref in polls, leased=ref in leased)
+    for ref in sorted({*active, *staying}):
+        task = (find_task(user_job, ref) if user_job is not None else None) or {}
+        part = _task_part(
+            task.get("Templates") or [],
+            active.get(ref, []),
+            staying.get(ref, []),
+            _kept_part((find_task(job, ref) if job is not None else None) or {}),
+            instance,
+        )
+        owners = {share.key for share in active.get(ref, [])}
+        role = scopes.role(ref, owners, {item.key for item in staying.get(ref, [])})
+        parts[ref.group, ref.task] = replace(part, role=role)
     return parts
+
+
+def _task_part(
+    own: Sequence[Json], shares: Sequence[Share], kept: Sequence[Placed], current: TaskPart, instance: str
+) -> TaskPart:
+    """The part of one task, its role left out. What is kept keeps the Vault block's ways (`current`) as well."""
+    mixture = Mixture([*own, *(item.template for item in kept)])
+    for share in shares:
+        mixture.add_ours(share.blocks)
+    blocks = [(Owner(instance, share.key), mixture.settled(block)) for share in shares for block in share.blocks]
+    return TaskPart(
+        role="",
+        templates=(*blocks, *((item.mark.owner, item.template) for item in kept)),
+        polls=any(block.of and not block.once for _, block in blocks) or (bool(kept) and current.polls),
+        leased=any(share.leased for share in shares) or (bool(kept) and current.leased),
+        vault_namespace=current.vault_namespace if kept else "",
+    )
 
 
 def _roles(
     observed: Observed,
     parts: Mapping[tuple[str, str], TaskPart],
     shares: Sequence[Share],
-    kept: Sequence[Placed],
     scopes: _Scopes,
-    bindings: Sequence[BindingInput],
     instance: str,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, set[BindingKey]]]:
     """Role bodies by name, and the bindings that each role serves."""
@@ -175,14 +253,14 @@ def _roles(
         owners.setdefault(part.role, set()).update(owner.key for owner, _ in part.templates)
         single = RoleBinding(observed.workload, group, task, observed.region)
         scope[part.role] = whole if part.role == scopes.job_role else single
-    if observed.job is None or job_fault(observed.job) is not None:
-        _expected_roles(observed, shares, scopes, instance, owners, scope)
-    by_key: dict[BindingKey, SecretBinding] = {item.key: item.binding for item in bindings if item.binding is not None}
+    if observed.job is None:
+        _expected_roles(observed, shares, scopes, owners, scope)
+    active = {share.key: share.binding for share in shares}
     bodies: dict[str, dict[str, Any]] = {}
-    for name, keys in owners.items():
-        if name not in scope or not name:
-            continue
-        limits = join_limits(by_key[key].spec.auth for key in sorted(keys) if key in by_key)
+    for name, keys in sorted(owners.items()):
+        # A binding that stays as it is has a part in the limits that are there.
+        current = role_limits(observed.roles.get(name)) if keys - set(active) else None
+        limits = join_limits([active[key].spec.auth for key in sorted(keys) if key in active], current)
         bodies[name] = role_body(scope[name], [policy_name(Owner(instance, key)) for key in keys], limits)
     return bodies, owners
 
@@ -191,24 +269,21 @@ def _expected_roles(
     observed: Observed,
     shares: Sequence[Share],
     scopes: _Scopes,
-    instance: str,
     owners: dict[str, set[BindingKey]],
     scope: dict[str, RoleBinding],
 ) -> None:
-    """Roles for a job that is not there yet, or that somebody else registers: ready before its first allocation asks."""
+    """Roles for a job that is not there yet: ready before its first allocation asks."""
     named: dict[TaskRef, set[BindingKey]] = {}
-    whole: set[BindingKey] = set()
     for share in shares:
-        if share.binding.spec.workload.groups is None:
-            whole.add(share.key)
-        for ref in share.tasks if share.binding.spec.workload.groups is not None else ():
-            named.setdefault(ref, set()).add(share.key)
-    if whole:
-        owners.setdefault(scopes.job_role, set()).update(whole)
+        if share.key not in scopes.whole_job:
+            for ref in share.tasks:
+                named.setdefault(ref, set()).add(share.key)
+    if scopes.whole_job:
+        owners.setdefault(scopes.job_role, set()).update(scopes.whole_job)
         scope[scopes.job_role] = RoleBinding(observed.workload)
     for ref, keys in named.items():
-        name = role_name(instance, observed.workload, ref.group, ref.task)
-        owners.setdefault(name, set()).update(keys | whole)
+        name = scopes.own_role(ref)
+        owners.setdefault(name, set()).update(keys | scopes.whole_job)
         scope[name] = RoleBinding(observed.workload, ref.group, ref.task, observed.region)
 
 

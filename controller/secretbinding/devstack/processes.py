@@ -78,7 +78,7 @@ def spawn(
             _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
 
     return _SPAWNER.start(
-        lambda: subprocess.Popen(  # noqa: PLW1509 - only a preloaded C function is called in the child
+        lambda: subprocess.Popen(
             list(argv),
             env=None if env is None else dict(env),
             cwd=cwd,
@@ -131,11 +131,13 @@ class ManagedProcess:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
+        keep_stdout: bool = True,
     ) -> None:
         self.name = name
         self.log_path = log_path
         with log_path.open("ab") as log:
-            self._popen = spawn(argv, env=env, cwd=cwd, stdout=log.fileno(), death_signal=death_signal)
+            stdout = log.fileno() if keep_stdout else subprocess.DEVNULL
+            self._popen = spawn(argv, env=env, cwd=cwd, stdout=stdout, stderr=log.fileno(), death_signal=death_signal)
 
     @property
     def pid(self) -> int:
@@ -157,9 +159,7 @@ class ManagedProcess:
         try:
             wait_until(condition, timeout_seconds=timeout_seconds)
         except TimeoutError:
-            raise ProcessError(
-                f"{self.name} was not ready after {timeout_seconds:g} s; see {self.log_path}"
-            ) from None
+            raise ProcessError(f"{self.name} was not ready after {timeout_seconds:g} s; see {self.log_path}") from None
 
     def kill(self) -> None:
         """SIGKILL to the whole process group, and reap it."""

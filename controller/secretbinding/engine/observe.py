@@ -29,22 +29,26 @@ class Observer:
     def observe(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Observed:
         """The workload as it is, without the job's history. Raises `errors.ServiceError` subclasses."""
         job = self._nomad.job(workload.namespace, workload.job)
-        region = str((job or {}).get("Region") or "") or self._nomad.region()
-        policies = self._policies(bindings)
-        observed = Observed(
-            workload=workload,
-            region=region,
-            job=job,
-            policies=policies,
-            roles=self._roles(workload, bindings, job, policies),
-            secrets=self._secrets(bindings, job),
-        )
+        observed = self.with_job(workload, bindings, job)
         if job is None:
             return observed
         return replace(
             observed,
             deployments=self._nomad.deployments(workload.namespace, workload.job),
             allocations=self._nomad.allocations(workload.namespace, workload.job),
+        )
+
+    def with_job(self, workload: WorkloadKey, bindings: Sequence[BindingInput], job: Json | None) -> Observed:
+        """What Vault has for a job, wherever the job came from; its deployments and allocations are not looked at."""
+        region = str((job or {}).get("Region") or "") or self._nomad.region()
+        policies = self._policies(bindings)
+        return Observed(
+            workload=workload,
+            region=region,
+            job=job,
+            policies=policies,
+            roles=self._roles(workload, bindings, job, policies),
+            secrets=self._secrets(bindings, job),
         )
 
     def with_history(self, observed: Observed) -> Observed:

@@ -50,15 +50,27 @@ class OneShot:
         """The workloads that the bindings name."""
         return self._store.workloads()
 
+    @property
+    def instance(self) -> str:
+        """The controller instance whose marks are read and written."""
+        return self._reconciler.instance
+
+    def inputs(self, workload: WorkloadKey) -> list[BindingInput]:
+        """The bindings of a workload as the decisions take them."""
+        return inputs_of(self._store.of_workload(workload))
+
     def preview(self) -> Mapping[WorkloadKey, Preview]:
         """What a first pass would do, by workload. Raises `errors.ServiceError` subclasses."""
-        return {key: self._reconciler.preview(key, self._inputs(key)) for key in self._store.workloads()}
+        return {key: self._reconciler.preview(key, self.inputs(key)) for key in self._store.workloads()}
 
     def status_now(self) -> Mapping[BindingKey, SecretBindingStatus]:
         """The status of each binding as things are, without a write. Raises `errors.ServiceError` subclasses."""
+        return self.judge(self.preview())
+
+    def judge(self, previews: Mapping[WorkloadKey, Preview]) -> Mapping[BindingKey, SecretBindingStatus]:
+        """The status of each binding as the previews of its workload tell it."""
         found: dict[BindingKey, SecretBindingStatus] = {}
-        for workload in self._store.workloads():
-            preview = self._reconciler.preview(workload, self._inputs(workload))
+        for workload, preview in previews.items():
             looked = Pass(self._reconciler.instance, preview.observed, preview.desired, preview.plan)
             for entry in self._store.of_workload(workload):
                 found[entry.item.key] = compute_status(entry.input, looked, entry.status, datetime.now(UTC))
@@ -105,14 +117,12 @@ class OneShot:
         request = entry.item.rotate_requested_at
         status = compute_status(entry.input, found, entry.status, datetime.now(UTC), request=request)
         outcome.done = finished
-        outcome.gone = found.plan is not None and found.error is None and entry.item.key in found.plan.gone
+        plan = found.plan if finished else None
+        outcome.gone = plan is not None and entry.item.key in plan.gone and not plan.waiting
         if status != entry.status:
             self._store.set_status(entry.item.key, status)
             on_change(entry.item.key, status)
         outcome.status = status
-
-    def _inputs(self, workload: WorkloadKey) -> list[BindingInput]:
-        return inputs_of(self._store.of_workload(workload))
 
 
 def _finished(found: Pass, entries: Sequence[Entry], *, wait: bool) -> bool:
@@ -128,7 +138,9 @@ def _finished(found: Pass, entries: Sequence[Entry], *, wait: bool) -> bool:
         return True
     deleting = {entry.item.key for entry in entries if entry.item.deleting}
     if deleting:
-        return deleting <= found.plan.gone or found.desired.held is not None
+        # Of a job that is not registered by us the rights stay until it has ended: that is not the end of it either.
+        removed = deleting <= found.plan.gone and not (wait and found.plan.waiting)
+        return removed or found.desired.held is not None
     if not wait:
         return True
     if found.registered or is_active(deployment_of(found.observed)):

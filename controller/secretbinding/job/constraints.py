@@ -1,8 +1,8 @@
 """Constraints that Nomad's server adds to a group on registration, told apart from the user's own.
 
 Rules from Nomad's job hooks: a group with a Vault block gets `${attr.vault.version}` unless it has a constraint of
-that attribute; a group whose tasks need signals gets `${attr.os.signals}` unless the very same is there; a group with an
-identity gets `${attr.nomad.version}` appended on *every* registration.
+that attribute; a group whose tasks need signals gets `${attr.os.signals}` unless the very same is there; a group with
+an identity gets `${attr.nomad.version}` appended on *every* registration.
 """
 
 from collections.abc import Iterable, Mapping
@@ -71,8 +71,8 @@ def without_implied(group: Json, keeps: Keeps, injected_signals: frozenset[str])
 
 
 def without_growth(group: Json) -> list[Json]:
-    """The constraints to send for a group that is not ours: less the one copy that the server appends each time, so that
-    the group has as many after the registration as before."""
+    """The constraints to send for a group that is not ours: less the one copy that the server appends each time, so
+    that the group has as many after the registration as before."""
     constraints: list[Json] = list(group.get("Constraints") or [])
     if has_identity(group):
         for position in range(len(constraints) - 1, -1, -1):

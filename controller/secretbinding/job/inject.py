@@ -81,7 +81,8 @@ def inject(stripped: Stripped, parts: Mapping[tuple[str, str], TaskPart], instan
     job = deepcopy(stripped.job)
     for group in job.get("TaskGroups") or []:
         name = group["Name"]
-        wanted = [(task, parts[name, task["Name"]]) for task in group.get("Tasks") or [] if (name, task["Name"]) in parts]
+        tasks = [(task, parts.get((name, task["Name"]))) for task in group.get("Tasks") or []]
+        wanted = [(task, part) for task, part in tasks if part is not None]
         if not wanted:
             continue
         signals = required_signals(group).union(*(_signals_of(part) for _, part in wanted))
@@ -217,8 +218,8 @@ def _signals_of(part: TaskPart) -> frozenset[str]:
 
 
 def _least(marks: Iterable[Mark]) -> Keeps:
-    """What all marks of a group say the user has; a constraint on signals when any of them says so, since each names the
-    value that it is about."""
+    """What all marks of a group say the user has; a constraint on signals when any of them says so, since each names
+    the value that it is about."""
     keeps = [mark.keeps for mark in marks]
     return Keeps(
         vault=min((keep.vault for keep in keeps), default=0),
@@ -252,9 +253,7 @@ def _kept_list(wanted: list[Json], current: list[Json], same: Callable[[Json, Js
         taken.append(position)
     if not left and None not in taken:
         return list(current)
-    return [
-        item if position is None else current[position] for item, position in zip(wanted, taken, strict=True)
-    ]
+    return [item if position is None else current[position] for item, position in zip(wanted, taken, strict=True)]
 
 
 def _says(current: Mapping[str, Any] | None, wanted: Mapping[str, Any]) -> bool:
@@ -279,10 +278,16 @@ def _identity() -> Json:
     }
 
 
+def without_volatile(job: Json) -> Json:
+    """A job without bookkeeping, and without what Nomad writes in two ways (null, nothing, an empty list or map)."""
+    plain: Json = _pruned({name: value for name, value in job.items() if name not in _VOLATILE})
+    return plain
+
+
 def _normal(job: Json) -> Json:
     """A form in which what Nomad writes in two ways does not count (null, nothing, an empty list or map), nor its
     bookkeeping, nor the constraints that its server adds."""
-    normal: Json = _pruned({name: value for name, value in job.items() if name not in _VOLATILE})
+    normal = without_volatile(job)
     for group in normal.get("TaskGroups") or []:
         # The server adds its constraints again on registration: sent and answered job may differ in them.
         constraints = without_implied({**group, "Tasks": []}, Keeps(), required_signals(group))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from secretbinding.job.constraints import Keeps
@@ -38,7 +38,7 @@ class Mark:
     of: str = ""
     pin: Pin | None = None
     adds: tuple[str, ...] = ()
-    keeps: Keeps = Keeps()
+    keeps: Keeps = field(default_factory=Keeps)
 
 
 @dataclass(frozen=True, slots=True)

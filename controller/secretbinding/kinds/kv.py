@@ -5,8 +5,8 @@ from typing import Any
 
 from secretbinding.errors import Denied
 from secretbinding.kinds.base import Fault, Pin, Reading, Right, SecretState
-from secretbinding.models.reasons import Reason
 from secretbinding.models.binding import Kv, SecretEntry
+from secretbinding.models.reasons import Reason
 from secretbinding.ports import Vault
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationInfo, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
@@ -12,6 +12,8 @@ from pydantic_core import CoreSchema, PydanticCustomError
 Path = tuple[str | int, ...]
 RULE_ERROR = "rule"
 TEXT_ERROR = "text"
+# As validation context: the rules between fields are checked elsewhere.
+RULES_CHECKED = {"rules": "checked"}
 VALIDATIONS = "x-kubernetes-validations"
 
 
@@ -80,8 +82,8 @@ class Model(BaseModel):
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     @model_validator(mode="after")
-    def _keep_rules(self) -> Self:
-        if self.rules:
+    def _keep_rules(self, info: ValidationInfo) -> Self:
+        if self.rules and info.context != RULES_CHECKED:
             faults = [fault for rule in self.rules for fault in rule.faults(self.to_json())]
             if faults:
                 told = "; ".join(fault.message for fault in faults)

@@ -4,12 +4,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from secretbinding.models.base import VALIDATIONS
 from secretbinding.models.binding import GROUP, KIND, VERSION, SecretBinding
 from secretbinding.models.status import SecretBindingStatus, initial_status
 from secretbinding.models.types import DNS_LABEL
+from secretbinding.strictyaml import dump
 
 PLURAL = "secretbindings"
 FILE_NAME = f"{GROUP}_{PLURAL}.yaml"
@@ -70,7 +69,7 @@ def crd() -> dict[str, Any]:
 def crd_yaml() -> str:
     """The CRD as text, as it is kept in `crds/`."""
     head = "# Generated from the models (`secretbinding crd`): edit those, not this file.\n"
-    return head + yaml.safe_dump(crd(), sort_keys=False, width=120, default_flow_style=False)
+    return head + dump(crd())
 
 
 def object_schema() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from secretbinding.models.base import RULE_ERROR, TEXT_ERROR, Fault, Model, Path
+from secretbinding.models.base import TEXT_ERROR, Fault, Model, Path
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.text import quoted
 
@@ -28,12 +28,12 @@ _WANTED = {
 
 
 def explain(error: ValidationError, plain: Mapping[Path, str]) -> Iterator[tuple[Path, str, str]]:
-    """(path, message, remedy) of each of pydantic's errors, except rules between fields (see `rule_faults`).
+    """(path, message, remedy) of each of pydantic's errors; rules between fields are `rule_faults`' part.
 
     `plain` has the source text of unquoted values that are no texts, by path.
     """
     for details in error.errors(include_url=False):
-        if details["type"] != RULE_ERROR and not _miscounted(details):
+        if not _miscounted(details):
             path = tuple(part for part in details["loc"] if part != _KEY_MARK)
             message, remedy = _words(details, path, plain)
             yield path, message, remedy

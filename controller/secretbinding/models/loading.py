@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from secretbinding.errors import ManifestError, Problem
-from secretbinding.models.base import Path
+from secretbinding.models.base import RULES_CHECKED, Path
 from secretbinding.models.binding import API_VERSION, KIND, SecretBinding
 from secretbinding.models.explain import explain, nearest, rule_faults
 from secretbinding.models.text import quoted
@@ -99,7 +99,7 @@ def parse_object(obj: Mapping[str, Any], *, source: str) -> SecretBinding:
     in them."""
     kind = {"apiVersion": API_VERSION, "kind": KIND}
     found, faults = _examine({**kind, **obj} if isinstance(obj, Mapping) else obj, {}, strict=False)
-    if found is None or faults:
+    if found is None:
         raise ManifestError([Problem(message, remedy, field_name(path), source) for path, message, remedy in faults])
     return found
 
@@ -164,12 +164,12 @@ def _examine(obj: Any, plain: Mapping[Path, str], *, strict: bool) -> tuple[Secr
     faults += [(path, fault.message, fault.remedy) for path, fault in rule_faults(SecretBinding, body)]
     try:
         text = json.dumps(body, allow_nan=False)
-        binding = SecretBinding.model_validate_json(text, by_alias=True, by_name=False)
+        binding = SecretBinding.model_validate_json(text, by_alias=True, by_name=False, context=RULES_CHECKED)
     except ValidationError as error:
         return None, faults + list(explain(error, plain))
     except ValueError:
         return None, [*faults, ((), "the object holds a number that JSON cannot carry", "remove it")]
-    return binding, faults
+    return (None if faults else binding), faults
 
 
 def _wrong_type(obj: Mapping[str, Any]) -> Iterator[_Fault]:

@@ -38,7 +38,7 @@ class TemplateBlock:
         slot: what it is for, unique within a binding's share of a task: `workload-env`, `env:<secret>`,
             `file:<secret>:<destination>`.
         body: the text without the mark.
-        of: digest of the secret's identity (kind, mount, path), "" when it reads none; a pin speaks of this secret only.
+        of: digest of the secret's identity (kind, mount, path), "" when it reads none; a pin is of this secret only.
         pin: the version that it reads, when it reads one.
         reads: what it reads and writes, as JSON values: part of the meaning.
     """

@@ -56,9 +56,12 @@ def manifests(draw: st.DrawFn) -> Json:
         if files:
             entry["files"] = [{"destination": f"secrets/{index}/{at}", **file} for at, file in enumerate(files)]
         secrets.append(entry | draw(_optional(changeMode=st.sampled_from(["Restart", "Noop"]), splay=DURATIONS)))
-    workload = {"job": draw(PATHS), "env": dict.fromkeys(variables[len(kinds) :], draw(st.text(max_size=5)) + "v")}
+    workload: Json = {
+        "job": draw(PATHS),
+        "env": dict.fromkeys(variables[len(kinds) :], draw(st.text(max_size=5)) + "v"),
+    }
     workload["env"] = {name: value.replace("\0", "") for name, value in workload["env"].items()}
-    spec = {"workload": workload | draw(_optional(namespace=LABELS, region=LABELS)), "secrets": secrets}
+    spec: Json = {"workload": workload | draw(_optional(namespace=LABELS, region=LABELS)), "secrets": secrets}
     spec |= draw(
         _optional(
             connection=LABELS,

@@ -1,5 +1,7 @@
 """The model as code uses it: construction, kinds, durations, identities."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -19,8 +21,8 @@ from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.types import Duration
 
 
-def an_entry(name: str = "one", **changes: object) -> SecretEntry:
-    values = {"name": name, "kv": Kv(mount="secret", path="app"), "env": {name.upper(): "a"}} | changes
+def an_entry(name: str = "one", **changes: Any) -> SecretEntry:
+    values: dict[str, Any] = {"name": name, "kv": Kv(mount="secret", path="app"), "env": {name.upper(): "a"}} | changes
     return SecretEntry.model_validate(values)
 
 
@@ -38,7 +40,8 @@ def a_binding(*entries: SecretEntry) -> SecretBinding:
     ],
 )
 def test_an_entry_knows_its_kind(kind: str, value: object) -> None:
-    entry = an_entry(**{"kv": None, kind: value})
+    changes: dict[str, Any] = {"kv": None, kind: value}
+    entry = an_entry(**changes)
     assert (entry.kind_name, entry.source) == (kind, value)
 
 
@@ -50,8 +53,9 @@ def test_a_binding_built_in_code_obeys_the_rules_between_fields_too() -> None:
 
 
 def test_a_binding_cannot_be_changed() -> None:
+    spec: Any = a_binding(an_entry()).spec
     with pytest.raises(ValidationError):
-        a_binding(an_entry()).spec.suspend = True
+        spec.suspend = True
 
 
 def test_snake_case_is_for_code_and_camel_case_for_manifests() -> None:

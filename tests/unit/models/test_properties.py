@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import re2
-import yaml
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,6 +24,7 @@ from secretbinding.models.types import (
     Mount,
     VaultPath,
 )
+from secretbinding.strictyaml import dump
 from tests.unit.models.manifests import DESTINATIONS, DURATIONS, ENV_NAMES, PATHS, Json, manifests
 
 # Mostly what breaks out of something, so that few letters are needed to find a hole.
@@ -118,10 +118,11 @@ def test_a_duration_is_the_sum_of_its_parts(parts: list[tuple[int, str]]) -> Non
     assert duration.seconds == pytest.approx(sum(number * unit[name] for number, name in parts))
 
 
+@settings(deadline=None)
 @given(manifests())
 def test_a_legal_manifest_is_accepted_and_comes_back_from_its_own_text_unchanged(manifest: Json) -> None:
     (binding,) = parse_manifests(json.dumps(manifest))
-    text = yaml.safe_dump(binding.to_manifest(), sort_keys=False)
+    text = dump(binding.to_manifest())
     assert parse_manifests(text) == [binding]
     assert parse_object(binding.to_manifest(), source="kubernetes") == binding
 
@@ -149,6 +150,7 @@ def with_changed(manifest: Json, path: tuple[Any, ...], value: Any) -> Json:
     return changed
 
 
+@settings(deadline=None)
 @given(manifests(), st.data())
 def test_whatever_stands_where_it_does_not_belong_gives_problems_in_words_and_never_another_failure(
     manifest: Json, data: st.DataObject

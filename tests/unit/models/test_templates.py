@@ -25,9 +25,9 @@ GOOD = [
     "{{ printf \"%d %c\\n\" 0x1F 'x' }}{{ `raw }} {{` }}{{ 1_000 }}{{ 1.5e3 }}{{ -1 }}{{ 1+2i }}{{ '\\'' }}",
     "{{/* a comment }} with {{ braces */}}",
     "{{- /* trimmed */ -}}",
-    "{{ /*not*/ }}".replace("/*not*/", "true"),
+    "{{ true }}",
     '{{ print\n  "over"\n  "lines"\n}}',
-    "{{ nil | print }}".replace("nil | print", "print nil"),
+    "{{ print nil }}",
     'Grüße {{ "世界 😀 \\u00e9 \\x41 \\101" }}',
     "{{ größe .Ünïcode }}",
 ]
@@ -71,11 +71,9 @@ BAD = {
     '{{ "a""b" }}': "cannot stand here",
     "{{ .A | 1 }}": "`1` is no function",
     "{{ | .A }}": "`|` cannot stand here",
-    "{{ nil }}": "",
     "{{ $a, $b := .A }}": "too many variables",
     "{{ # }}": "`#` has no meaning",
 }
-BAD.pop("{{ nil }}")
 
 ANYTHING = st.text(st.sampled_from("{}-/*\"'`\\|().$:=, \n\t0a1Fx_é#")) | st.text()
 DELIMITERS = st.sampled_from([("{{", "}}"), ("[[", "]]"), ("<%", "%>")])

@@ -131,6 +131,11 @@ class Stage:
                 found[allocation["ID"]] = answer.text.strip()
         return found
 
+    def deployment_states(self) -> set[str]:
+        """The states that the job's deployments came to."""
+        listed = self.api.get(f"/v1/job/{JOB}/deployments", namespace=NAMESPACE).expect().json() or []
+        return {str(item["Status"]) for item in listed}
+
     def deployment(self) -> Mapping[str, Any]:
         """The newest deployment of the job; empty when there is none."""
         listed = self.api.get(f"/v1/job/{JOB}/deployments", namespace=NAMESPACE).expect().json() or []

@@ -9,12 +9,10 @@ from secretbinding.devstack.simulator.hcl import Body, HclError, parse_hcl
 from secretbinding.devstack.simulator.state import new_id
 
 _READ = frozenset(("list-jobs", "parse-job", "read-job", "read-job-scaling"))
-_WRITE = _READ | {
-    "submit-job", "register-job", "dispatch-job", "read-logs", "read-fs", "alloc-lifecycle", "scale-job"
-}
+_WRITE = _READ | {"submit-job", "register-job", "dispatch-job", "read-logs", "read-fs", "alloc-lifecycle", "scale-job"}
 
 
-class BadPolicy(ValueError):
+class PolicyError(ValueError):
     """The rules of a policy cannot be read."""
 
 
@@ -106,11 +104,11 @@ class Acl:
             return Rights(policies=[self._policies[name] for name in names if name in self._policies])
 
     def put_policy(self, name: str, rules: str) -> None:
-        """Store a policy written in HCL. Raises `BadPolicy`."""
+        """Store a policy written in HCL. Raises `PolicyError`."""
         try:
             body = parse_hcl(rules)
         except HclError as error:
-            raise BadPolicy(str(error)) from None
+            raise PolicyError(str(error)) from None
         with self._lock:
             self._policies[name] = body
 

@@ -123,8 +123,26 @@ _PERIODIC: Json = {
     "TimeZone": "UTC",
 }
 _DURATIONS = frozenset(
-    "Stagger MinHealthyTime HealthyDeadline ProgressDeadline Delay Interval MaxDelay Splay VaultGrace TTL KillTimeout "
-    "ShutdownDelay MaxRunDuration StopAfterClientDisconnect MaxClientDisconnect Min Max Timeout".split()
+    [
+        "Stagger",
+        "MinHealthyTime",
+        "HealthyDeadline",
+        "ProgressDeadline",
+        "Delay",
+        "Interval",
+        "MaxDelay",
+        "Splay",
+        "VaultGrace",
+        "TTL",
+        "KillTimeout",
+        "ShutdownDelay",
+        "MaxRunDuration",
+        "StopAfterClientDisconnect",
+        "MaxClientDisconnect",
+        "Min",
+        "Max",
+        "Timeout",
+    ]
 )
 _JOB_NULLS = "Affinities Constraints Meta Multiregion Spreads UI VersionTag"
 _GROUP_NULLS = (
@@ -137,16 +155,16 @@ _TASK_NULLS = (
 )
 
 
-class BadJob(ValueError):
+class JobDecodeError(ValueError):
     """A request body that Nomad could not even decode (HTTP 400)."""
 
 
 def canonical_job(sent: Mapping[str, Any]) -> Json:
-    """The stored form of a job. Unknown fields are dropped; null and missing are the same. Raises `BadJob`."""
+    """The stored form of a job. Unknown fields are dropped; null and missing are the same. Raises `JobDecodeError`."""
     try:
         return _job(sent)
     except (TypeError, AttributeError, KeyError, ValueError) as error:
-        raise BadJob(str(error)) from error
+        raise JobDecodeError(str(error)) from error
 
 
 def _given(sent: Mapping[str, Any] | None, defaults: Mapping[str, Any]) -> Json:
@@ -214,7 +232,7 @@ def _job(sent: Mapping[str, Any]) -> Json:
         "Type": kind,
         "Update": {
             **{name: type(value)() for name, value in UPDATE_DEFAULT.items()},
-            **({"MaxParallel": update["MaxParallel"], "Stagger": update["Stagger"]} if _parallel(update) else {}),
+            **_kept_for_the_job(update),
         },
         "VaultNamespace": sent.get("VaultNamespace") or "",
         "Version": int(sent.get("Version") or 0),
@@ -230,8 +248,11 @@ def _job(sent: Mapping[str, Any]) -> Json:
     return job
 
 
-def _parallel(update: Json | None) -> bool:
-    return update is not None and update["MaxParallel"] > 0
+def _kept_for_the_job(update: Json | None) -> Json:
+    """Of the job's own update block two fields stay at the job; the rest goes into the groups."""
+    if update is None or update["MaxParallel"] <= 0:
+        return {}
+    return {"MaxParallel": update["MaxParallel"], "Stagger": update["Stagger"]}
 
 
 def _group(sent: Mapping[str, Any], job: Mapping[str, Any], kind: str, update: Json | None) -> Json:

@@ -63,8 +63,9 @@ def destructive(old: Json, new: Json, group_name: str) -> bool:
 
 
 def _in_datacenter(job: Json) -> bool:
-    return any(name in ("*", "dc1") or name.rstrip("*") and "dc1".startswith(name.rstrip("*"))
-               for name in job["Datacenters"])
+    return any(
+        name in ("*", "dc1") or (name.rstrip("*") and "dc1".startswith(name.rstrip("*"))) for name in job["Datacenters"]
+    )
 
 
 def _task_destructive(old: Json, new: Json) -> bool:

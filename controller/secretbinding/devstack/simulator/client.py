@@ -90,8 +90,15 @@ class AllocRunner:
         self._health: _Health | None = None
         self.tasks = [
             TaskRunner(
-                row, self._group, task, self._root, vault=client.vault, identities=client.identities,
-                timers=client.timers, poll_seconds=client.poll_seconds, changed=self._changed,
+                row,
+                self._group,
+                task,
+                self._root,
+                vault=client.vault,
+                identities=client.identities,
+                timers=client.timers,
+                poll_seconds=client.poll_seconds,
+                changed=self._changed,
             )
             for task in self._group["Tasks"]
         ]
@@ -105,7 +112,7 @@ class AllocRunner:
     def _begin(self) -> None:
         for task in self.tasks:
             task.received()
-        self._advance()
+        self._changed()
 
     def stop(self) -> None:
         self._stopping = True
@@ -158,19 +165,15 @@ class AllocRunner:
             row["TaskStates"] = {task.name: dict(task.state) for task in self.tasks}
             was_over = is_client_terminal(row)
             status, description = client_status([task.state for task in self.tasks])
-            over = all(task.state["State"] == "dead" for task in self.tasks)
-            if not over and status in ("failed", "complete"):
-                status, description = "running", "Tasks are running"
             if status != row["ClientStatus"]:
                 row["ClientStatus"], row["ClientDescription"] = status, description
             row["ModifyIndex"], row["ModifyTime"] = index, now_nanos()
             publish_allocation(self._client.state, row, index, "AllocationUpdated")
             key = (row["Namespace"], row["JobID"])
-            if over and not was_over:
+            if is_client_terminal(row) and not was_over:
                 row["_finished_at"] = now_nanos()
-                if status == "failed" and row["DesiredStatus"] == "run":
-                    self._client.scheduler.evaluate(key, "alloc-failure", index)
-                elif row["DesiredStatus"] == "run" and row["Job"]["Type"] == "service":
+                ended_by_itself = row["DesiredStatus"] == "run"
+                if ended_by_itself and (status == "failed" or row["Job"]["Type"] == "service"):
                     self._client.scheduler.evaluate(key, "alloc-failure", index)
             self._client.state.refresh_status(key, index)
             health = self._health
@@ -203,7 +206,7 @@ class AllocRunner:
                 if idle(task):
                     task.state["State"] = "dead"
                 elif task.state["State"] != "dead":
-                    text = f"Task's sibling \"{failed.name}\" failed"
+                    text = f'Task\'s sibling "{failed.name}" failed'
                     end.append((task, event("Sibling Task Failed", text, FailedSibling=failed.name)))
             return [], end
         prestart = [task for task in self.tasks if task.hook == "prestart"]

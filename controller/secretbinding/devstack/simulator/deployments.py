@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
     """A request about a deployment that its state does not allow; the text is the answer's body."""
 
 
@@ -50,8 +50,10 @@ class Deployments:
             waiting = [one for one in deployment["TaskGroups"].values() if _needs_promotion(one)]
             text = "Deployment is running"
             if waiting:
-                text += " pending automatic promotion" if all(one["AutoPromote"] for one in waiting) else (
-                    " but requires manual promotion"
+                text += (
+                    " pending automatic promotion"
+                    if all(one["AutoPromote"] for one in waiting)
+                    else (" but requires manual promotion")
                 )
             deployment["StatusDescription"] = text
         return deployment
@@ -100,8 +102,13 @@ class Deployments:
         deployment["ModifyIndex"] = index
         deployment["ModifyTime"] = now_nanos()
         self._state.publish(
-            index, "Deployment", kind, deployment["ID"], deployment["Namespace"],
-            {"Deployment": public(deployment)}, [deployment["JobID"]],
+            index,
+            "Deployment",
+            kind,
+            deployment["ID"],
+            deployment["Namespace"],
+            {"Deployment": public(deployment)},
+            [deployment["JobID"]],
         )
         self._arm(deployment)
 
@@ -112,6 +119,11 @@ class Deployments:
         if status == "successful" and key in self._state.jobs:
             self._state.replace_version(key, deployment["JobVersion"], {"Stable": True, "ModifyIndex": index})
         self.changed(deployment, index, "DeploymentStatusUpdate")
+
+    def forget(self, deployment: Json) -> None:
+        """The deployment is deleted: nothing is due any more."""
+        deployment.update(Status="cancelled", StatusDescription="Cancelled because job is stopped")
+        self._arm(deployment)
 
     # -- health ----------------------------------------------------------------------------------------------------
 
@@ -172,11 +184,15 @@ class Deployments:
     # -- deadlines -------------------------------------------------------------------------------------------------
 
     def _arm(self, deployment: Json) -> None:
-        waiting = [] if deployment["Status"] not in ACTIVE else [
-            one["_require"]
-            for one in deployment["TaskGroups"].values()
-            if one.get("_require") and not self._group_done(deployment, one)
-        ]
+        waiting = (
+            []
+            if deployment["Status"] not in ACTIVE
+            else [
+                one["_require"]
+                for one in deployment["TaskGroups"].values()
+                if one.get("_require") and not self._group_done(deployment, one)
+            ]
+        )
         planned = self._deadlines.get(deployment["ID"])
         due = min(waiting, default=0)
         if planned is not None and planned[0] == due:
@@ -190,7 +206,7 @@ class Deployments:
 
     def _group_done(self, deployment: Mapping[str, Any], group: Mapping[str, Any]) -> bool:
         if _needs_promotion(group):
-            return self._healthy_canaries(group) >= group["DesiredCanaries"]
+            return self._healthy_canaries(group) >= int(group["DesiredCanaries"])
         return bool(group["HealthyAllocs"] >= group["DesiredTotal"])
 
     def _deadline(self, deployment: Json) -> None:
@@ -215,33 +231,32 @@ class Deployments:
             elif spec_changed(job, target):
                 description += f" - rolling back to job version {target['Version']}"
             else:
+                version = target["Version"]
                 description += (
-                    f" - not rolling back to stable job version {target['Version']} as current job has same specification"
+                    f" - not rolling back to stable job version {version} as current job has same specification"
                 )
                 target = None
         self.finish(deployment, "failed", description, index)
         if target is not None:
             submission = self._state.submissions.get((*key, target["Version"]))
             self._state.put_job(copy.deepcopy(target), index, submission)
-            self._state.publish(
-                index, "Job", "DeploymentStatusUpdate", key[1], key[0], {"Job": self._state.jobs[key]}
-            )
+            self._state.publish(index, "Job", "DeploymentStatusUpdate", key[1], key[0], {"Job": self._state.jobs[key]})
         self._scheduler.evaluate(key, "deployment-watcher", index, DeploymentID=deployment["ID"])
         return target["Version"] if target is not None else None
 
     # -- requests --------------------------------------------------------------------------------------------------
 
     def promote(self, deployment: Json) -> tuple[int, Json]:
-        """Promote all canaries. Raises `Refused` when it is over or not all are healthy."""
+        """Promote all canaries. Raises `RefusedError` when it is over or not all are healthy."""
         if deployment["Status"] not in ACTIVE:
-            raise Refused("can't promote terminal deployment")
+            raise RefusedError("can't promote terminal deployment")
         groups = [one for one in deployment["TaskGroups"].values() if _needs_promotion(one)]
         if not groups:
-            raise Refused("no canaries to promote")
+            raise RefusedError("no canaries to promote")
         for name, group in deployment["TaskGroups"].items():
             healthy = self._healthy_canaries(group)
             if _needs_promotion(group) and healthy < group["DesiredCanaries"]:
-                raise Refused(
+                raise RefusedError(
                     f'1 error occurred:\n\t* Task group "{name}" has {healthy}/{group["DesiredCanaries"]} healthy '
                     "allocations\n\n"
                 )
@@ -261,9 +276,9 @@ class Deployments:
         deployment["StatusDescription"] = "Deployment is running"
 
     def fail_by_user(self, deployment: Json) -> tuple[int, int | None]:
-        """Mark as failed on request. Raises `Refused` when it is over. Returns index and reverted version."""
+        """Mark as failed on request. Raises `RefusedError` when it is over. Returns index and reverted version."""
         if deployment["Status"] not in ACTIVE:
-            raise Refused("can't fail terminal deployment")
+            raise RefusedError("can't fail terminal deployment")
         revert = any(one["AutoRevert"] for one in deployment["TaskGroups"].values())
         with self._state.write("deployment", "evals", "jobs") as index:
             return index, self._fail(deployment, "Deployment marked as failed", revert, index)

@@ -63,9 +63,7 @@ class EventBuffer:
                 continue
             for number, events in fresh:
                 position = number
-                wanted = [
-                    one for one in events if _matches(topics, one) and allowed(one["Topic"], one["Namespace"])
-                ]
+                wanted = [one for one in events if _matches(topics, one) and allowed(one["Topic"], one["Namespace"])]
                 if wanted:
                     quiet_until = time.monotonic() + heartbeat_seconds
                     yield {"Index": number, "Events": wanted}

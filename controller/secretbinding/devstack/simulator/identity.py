@@ -52,9 +52,7 @@ class Identities:
             "nomad_job_id": job_id,
             "nomad_namespace": row["Namespace"],
             "nomad_task": task["Name"],
-            "sub": ":".join(
-                (REGION, row["Namespace"], job_id, row["TaskGroup"], task["Name"], identity["Name"])
-            ),
+            "sub": ":".join((REGION, row["Namespace"], job_id, row["TaskGroup"], task["Name"], identity["Name"])),
         }
         if audience:
             claims["aud"] = audience[0] if len(audience) == 1 else audience

@@ -31,7 +31,7 @@ class Placement:
     name: str
     group: str
     job: Row
-    previous: Row | None = None
+    previous: Json | None = None
     canary: bool = False
 
 
@@ -40,9 +40,9 @@ class Plan:
     """The outcome. Allocations are rows of the state; counts by group are what `plan` shows."""
 
     place: list[Placement] = field(default_factory=list)
-    stop: list[tuple[Row, str]] = field(default_factory=list)
-    inplace: list[Row] = field(default_factory=list)
-    followups: list[tuple[Row, int]] = field(default_factory=list)
+    stop: list[tuple[Json, str]] = field(default_factory=list)
+    inplace: list[Json] = field(default_factory=list)
+    followups: list[tuple[Json, int]] = field(default_factory=list)
     cancel_deployment: str = ""
     new_groups: dict[str, Json] = field(default_factory=dict)
     desired_canaries: dict[str, int] = field(default_factory=dict)
@@ -66,9 +66,7 @@ def current_deployment(job: Row, latest: Row | None) -> Row | None:
     return latest if same else None
 
 
-def reconcile(
-    job: Row, allocations: Iterable[Row], latest: Row | None, *, now: int, evaluation: str
-) -> Plan:
+def reconcile(job: Row, allocations: Iterable[Json], latest: Row | None, *, now: int, evaluation: str) -> Plan:
     """Compute the plan. `latest` is the job's latest deployment, `evaluation` the ID of the asking evaluation."""
     plan = Plan()
     current = current_deployment(job, latest)
@@ -76,7 +74,7 @@ def reconcile(
         plan.cancel_deployment = (
             "Cancelled because job is stopped" if job["Stop"] else "Cancelled due to newer version of job"
         )
-    by_group: dict[str, list[Row]] = {group["Name"]: [] for group in job["TaskGroups"]}
+    by_group: dict[str, list[Json]] = {group["Name"]: [] for group in job["TaskGroups"]}
     for allocation in allocations:
         by_group.setdefault(allocation["TaskGroup"], []).append(allocation)
     complete = True
@@ -96,7 +94,7 @@ class _Group:
         job: Row,
         name: str,
         group: Row | None,
-        rows: list[Row],
+        rows: list[Json],
         latest: Row | None,
         current: Row | None,
         now: int,
@@ -151,16 +149,16 @@ class _Group:
     def plan_places(self) -> bool:
         return any(one.group == self.name for one in self.plan.place)
 
-    def _stop(self, rows: list[Row], why: str) -> None:
+    def _stop(self, rows: list[Json], why: str) -> None:
         self.plan.stop += [(row, why) for row in rows]
         self.counts["Stop"] += len(rows)
         self._drop(rows)
 
-    def _drop(self, rows: list[Row]) -> None:
+    def _drop(self, rows: list[Json]) -> None:
         gone = {row["ID"] for row in rows}
         self.rows = [row for row in self.rows if row["ID"] not in gone]
 
-    def _canaries(self) -> list[Row]:
+    def _canaries(self) -> list[Json]:
         """Stop canaries of a deployment that is over; the running deployment's canaries come back."""
         over = self.latest if self.current is None or self.current["Status"] == "failed" else None
         unwanted: set[str] = set()
@@ -174,7 +172,7 @@ class _Group:
         placed = {one for state in self.current["TaskGroups"].values() for one in state["PlacedCanaries"] or ()}
         return [row for row in self.rows if row["ID"] in placed]
 
-    def _reschedulable(self) -> tuple[list[Row], list[Row], list[tuple[Row, int]]]:
+    def _reschedulable(self) -> tuple[list[Json], list[Json], list[tuple[Json, int]]]:
         """(those that hold their place, those to reschedule now, those to reschedule later with the time)."""
         untainted, again, later = [], [], []
         for row in self.rows:
@@ -202,7 +200,7 @@ class _Group:
             return None
         return next_reschedule(row, self.group["ReschedulePolicy"], self.now)
 
-    def _stop_extra(self, untainted: list[Row], canaries: list[Row], canarying: bool) -> list[Row]:
+    def _stop_extra(self, untainted: list[Json], canaries: list[Json], canarying: bool) -> list[Json]:
         assert self.group is not None
         working = [row for row in untainted if row not in canaries] if canarying else list(untainted)
         remove = len(working) - self.group["Count"]
@@ -216,7 +214,7 @@ class _Group:
         self._stop(extra, NOT_NEEDED)
         return [row for row in untainted if row not in extra]
 
-    def _updates(self, untainted: list[Row]) -> tuple[list[Row], list[Row]]:
+    def _updates(self, untainted: list[Json]) -> tuple[list[Json], list[Json]]:
         replace, inplace = [], []
         for row in sorted(untainted, key=lambda one: index_of(one["Name"])):
             if row["Job"]["JobModifyIndex"] == self.job["JobModifyIndex"]:
@@ -231,7 +229,7 @@ class _Group:
         self.counts["InPlaceUpdate"] += len(inplace)
         return replace, inplace
 
-    def _place_canaries(self, replace: list[Row], canaries: list[Row]) -> None:
+    def _place_canaries(self, replace: list[Json], canaries: list[Json]) -> None:
         assert self.group is not None
         wanted = self.group["Update"]["Canary"]
         self.plan.desired_canaries[self.name] = wanted
@@ -244,7 +242,7 @@ class _Group:
         self.counts["Canary"] += missing
         self.plan.place += [Placement(name, self.name, self.job, canary=True) for name in names[:missing]]
 
-    def _room(self, untainted: list[Row], replace: list[Row], held: bool) -> int:
+    def _room(self, untainted: list[Json], replace: list[Json], held: bool) -> int:
         """How many may be replaced now."""
         assert self.group is not None
         update = self.group["Update"]
@@ -266,7 +264,7 @@ class _Group:
     def _names(self, count: int) -> list[str]:
         return [f"{self.job['ID']}.{self.name}[{place}]" for place in range(count)]
 
-    def _placements(self, untainted: list[Row], again: list[Row], canarying: bool) -> list[Placement]:
+    def _placements(self, untainted: list[Json], again: list[Json], canarying: bool) -> list[Placement]:
         assert self.group is not None
         place = [
             Placement(
@@ -284,7 +282,7 @@ class _Group:
         return place + [Placement(name, self.name, self.job) for name in free[: max(missing, 0)]]
 
     def _apply(
-        self, place: list[Placement], again: list[Row], replace: list[Row], room: int, *, ready: bool, failed: bool
+        self, place: list[Placement], again: list[Json], replace: list[Json], room: int, *, ready: bool, failed: bool
     ) -> None:
         if not ready:
             for one in place:
@@ -310,7 +308,7 @@ class _Group:
         return str(self.current["ID"]) if self.current else ""
 
     def _deployment(
-        self, state: Row | None, total: int, replace: list[Row], inplace: list[Row], canaries: bool
+        self, state: Row | None, total: int, replace: list[Json], inplace: list[Json], canaries: bool
     ) -> None:
         """Ask for a deployment (or for this group's part of one) where the change is one that is deployed."""
         assert self.group is not None

@@ -20,7 +20,7 @@ def eligible(row: Row, policy: Row | None, now: int) -> bool:
     if policy["Attempts"] == 0 or policy["Interval"] == 0:
         return False
     recent = [one for one in past(row) if now - one["RescheduleTime"] < policy["Interval"]]
-    return len(recent) < policy["Attempts"]
+    return len(recent) < int(policy["Attempts"])
 
 
 def next_reschedule(row: Row, policy: Row | None, now: int) -> int | None:

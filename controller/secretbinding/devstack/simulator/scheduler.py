@@ -1,6 +1,5 @@
 """Evaluations: carries out what `reconcile` plans, one evaluation after another in a thread of its own."""
 
-import copy
 import queue
 import threading
 from collections.abc import Mapping
@@ -13,7 +12,6 @@ from secretbinding.devstack.simulator.state import (
     NODE_NAME,
     JobKey,
     State,
-    is_client_terminal,
     new_id,
     now_nanos,
     timestamp,
@@ -61,9 +59,7 @@ class Scheduler:
         """What registering this version would do; nothing is changed."""
         key = (job["Namespace"], job["ID"])
         with self._state.lock:
-            return reconcile(
-                job, self._rows(key), self._deployments.latest(key), now=now_nanos(), evaluation="dry-run"
-            )
+            return reconcile(job, self._rows(key), self._deployments.latest(key), now=now_nanos(), evaluation="dry-run")
 
     def _rows(self, key: JobKey) -> list[Json]:
         return [self._state.allocations[one] for one in self._state.allocations_by_job.get(key, [])]
@@ -86,17 +82,17 @@ class Scheduler:
             if job is not None and (job["Periodic"] is not None or job["ParameterizedJob"] is not None):
                 self._complete(evaluation, key, None)
                 return
-            rows = self._rows(key)
-            target = job or _purged(key, rows)
+            if job is None:
+                self._complete(evaluation, key, None)
+                return
             plan = reconcile(
-                target, rows, self._deployments.latest(key), now=now_nanos(), evaluation=evaluation["ID"]
+                job, self._rows(key), self._deployments.latest(key), now=now_nanos(), evaluation=evaluation["ID"]
             )
             with state.write("allocs", "deployment", "evals") as index:
-                self._apply(plan, key, target, evaluation, index)
+                self._apply(plan, key, job, evaluation, index)
             self._complete(evaluation, key, plan)
 
     def _apply(self, plan: Plan, key: JobKey, job: Mapping[str, Any], evaluation: Json, index: int) -> None:
-        state = self._state
         deployments = self._deployments
         latest = deployments.latest(key)
         if latest is not None and plan.cancel_deployment:
@@ -127,9 +123,7 @@ class Scheduler:
                 deployments.finish(deployment, "successful", "Deployment completed successfully", index)
             deployments.changed(deployment, index, "PlanResult")
 
-    def _place(
-        self, placement: Placement, key: JobKey, evaluation: Json, deployment: Json | None, index: int
-    ) -> Json:
+    def _place(self, placement: Placement, key: JobKey, evaluation: Json, deployment: Json | None, index: int) -> Json:
         now = now_nanos()
         previous = placement.previous
         part_of = deployment is not None and placement.group in deployment["TaskGroups"]
@@ -233,17 +227,14 @@ def publish_allocation(state: State, row: Mapping[str, Any], index: int, kind: s
     """An allocation event; like Nomad's, it comes without the job."""
     payload = {name: value for name, value in row.items() if name != "Job" and not name.startswith("_")}
     state.publish(
-        index, "Allocation", kind, row["ID"], row["Namespace"], {"Allocation": payload},
+        index,
+        "Allocation",
+        kind,
+        row["ID"],
+        row["Namespace"],
+        {"Allocation": payload},
         [row["JobID"], row["DeploymentID"]],
     )
-
-
-def _purged(key: JobKey, rows: list[Json]) -> Json:
-    """A stand-in for a job that is gone: everything of it is to be stopped."""
-    last = next((row["Job"] for row in reversed(rows)), None)
-    job: Json = copy.copy(last) if last is not None else {"Version": 0, "CreateIndex": 0, "Type": "service"}
-    job.update(Namespace=key[0], ID=key[1], TaskGroups=[], Stop=True)
-    return job
 
 
 def _resources(group: Any) -> Json:
@@ -262,6 +253,3 @@ def _resources(group: Any) -> Json:
     }
 
 
-def still_wanted(row: Mapping[str, Any]) -> bool:
-    """Whether the client should go on with this allocation."""
-    return row["DesiredStatus"] == "run" and not is_client_terminal(row)

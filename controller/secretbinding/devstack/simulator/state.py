@@ -92,25 +92,41 @@ class State:
         for index, batch in itertools.groupby(events, key=lambda one: int(one["Index"])):
             self.events.publish(index, list(batch))
 
+    def touch(self, index: int, *tables: str) -> None:
+        """Tables that the running change turned out to concern as well."""
+        for table in tables:
+            self._table_index[table] = index
+
     def table_index(self, *tables: str) -> int:
         """The index of the last change of any of the tables; at least 1, so that a waiter can begin there."""
         return max((self._table_index.get(table, 1) for table in tables), default=1)
 
     def blocking(
-        self, query: Callable[[], tuple[int, T]], *, index: int, wait_seconds: float, stopped: Callable[[], bool]
+        self,
+        query: Callable[[], tuple[int, T]],
+        *,
+        index: int,
+        wait_seconds: float,
+        stopped: Callable[[], bool],
+        watch: Callable[[T], object] | None = None,
     ) -> tuple[int, T]:
         """Run the query under the lock until its index is above `index` or the time is over.
 
-        With index 0 it answers at once, as Nomad does.
+        With index 0 it answers at once, as Nomad does. With `watch`, a query that waits is woken only when that part
+        of its result changes: the index may be a whole table's, while only some rows are watched.
         """
         deadline = time.monotonic() + min(wait_seconds or MAX_WAIT_SECONDS, MAX_WAIT_SECONDS)
         with self.lock:
-            while True:
-                current, result = query()
-                remaining = deadline - time.monotonic()
-                if index <= 0 or current > index or remaining <= 0 or stopped():
-                    return current, result
+            current, result = query()
+            if index <= 0 or current > index:
+                return current, result
+            seen = watch(result) if watch is not None else None
+            while not stopped() and (remaining := deadline - time.monotonic()) > 0:
                 self._changed.wait(remaining)
+                fresh, found = query()
+                if fresh > index and (watch is None or watch(found) != seen):
+                    return fresh, found
+            return current, result
 
     def wake(self) -> None:
         with self.lock:
@@ -226,9 +242,7 @@ class State:
         job = self.jobs[key]
         names = {"pending": "Starting", "running": "Running", "complete": "Complete", "failed": "Failed"}
         groups: Json = {
-            group["Name"]: dict.fromkeys(
-                ("Complete", "Failed", "Lost", "Queued", "Running", "Starting", "Unknown"), 0
-            )
+            group["Name"]: dict.fromkeys(("Complete", "Failed", "Lost", "Queued", "Running", "Starting", "Unknown"), 0)
             for group in job["TaskGroups"]
         }
         for one in self.allocations_by_job.get(key, []):
@@ -267,7 +281,9 @@ class State:
         self.evaluations[evaluation["ID"]] = evaluation
         self.evaluations_by_job.setdefault(key, []).append(evaluation["ID"])
         self._table_index["evals"] = index
-        self.publish(index, "Evaluation", "EvaluationUpdated", evaluation["ID"], key[0], {"Evaluation": evaluation}, [key[1]])
+        self.publish(
+            index, "Evaluation", "EvaluationUpdated", evaluation["ID"], key[0], {"Evaluation": evaluation}, [key[1]]
+        )
         return evaluation
 
 

@@ -18,8 +18,8 @@ from secretbinding.devstack.simulator.identity import Identities
 from secretbinding.devstack.simulator.state import now_nanos, timestamp
 from secretbinding.devstack.simulator.taskenv import base_env, interpolate, interpolated
 from secretbinding.devstack.simulator.taskstate import add_event, event, finished, new_state, started
-from secretbinding.devstack.simulator.templating import Host, TemplateGroup, TemplatesFailed
-from secretbinding.devstack.simulator.tasktoken import TaskToken, TokenFailed
+from secretbinding.devstack.simulator.tasktoken import TaskToken, TokenError
+from secretbinding.devstack.simulator.templating import Host, TemplateGroup, TemplatesError
 from secretbinding.devstack.simulator.timers import Timer, Timers
 from secretbinding.devstack.simulator.vault import VaultClient
 
@@ -80,8 +80,8 @@ class TaskRunner:
         return bool((self.task["Lifecycle"] or {}).get("Sidecar"))
 
     def received(self) -> None:
-        """Show the task before it may start."""
-        self._emit(event("Received", "Task received by client"))
+        """Show the task before it may start; the caller reports it."""
+        add_event(self.state, event("Received", "Task received by client"))
 
     def start(self) -> None:
         self._thread.start()
@@ -143,10 +143,7 @@ class TaskRunner:
     def _run(self) -> None:
         failed = True
         try:
-            if self._prepare():
-                failed = self._loop()
-            else:
-                failed = self._fails
+            failed = self._loop() if self._prepare() else self._fails
         finally:
             self._token.stop()
             with self._wake:
@@ -164,10 +161,10 @@ class TaskRunner:
             if not self._token.login(self._wait):
                 return False
             return self._render()
-        except TokenFailed as error:
+        except TokenError as error:
             self.kill(event("Killing", f"Vault: {error}", FailsTask=True), fails=True)
             self._emit(event("Task hook failed", f"vault: {str(error).split(': ', 1)[-1]}"))
-        except TemplatesFailed as error:
+        except TemplatesError as error:
             self.kill(event("Killing", str(error), FailsTask=True), fails=True)
         return False
 
@@ -181,7 +178,11 @@ class TaskRunner:
     def _render(self) -> bool:
         templates = self.task["Templates"] or []
         host = Host(
-            self._vault, lambda: self._token.value, self._env, self._directory, self._wait,
+            self._vault,
+            lambda: self._token.value,
+            self._env,
+            self._directory,
+            self._wait,
             lambda text: self._emit(event("Template", text)),
         )
         once = TemplateGroup([one for one in templates if one["Once"]], host)
@@ -204,7 +205,7 @@ class TaskRunner:
         while watched is not None and not self._wait(self._poll_seconds * random.uniform(0.85, 1.0)):
             try:
                 changed = watched.changed()
-            except TemplatesFailed as error:
+            except TemplatesError as error:
                 self.kill(event("Killing", str(error), FailsTask=True), fails=True)
                 return
             if changed:
@@ -275,7 +276,10 @@ class TaskRunner:
         if not found:
             raise FileNotFoundError(f"failed to launch command: exec: {command!r}: executable file not found in $PATH")
         local = self._directory / found.lstrip("/")
-        argv = [str(local) if not os.path.isabs(found) and local.exists() else found, *map(str, config.get("args") or [])]
+        argv = [
+            str(local) if not os.path.isabs(found) and local.exists() else found,
+            *map(str, config.get("args") or []),
+        ]
         logs = self._root / "alloc" / "logs"
         with contextlib.ExitStack() as stack:
             out = stack.enter_context((logs / f"{self.name}.stdout.0").open("ab"))
@@ -283,9 +287,7 @@ class TaskRunner:
             with self._wake:
                 if self._killed:
                     return None
-                self._process = spawn(
-                    argv, env=env, cwd=self._directory, stdout=out.fileno(), stderr=err.fileno()
-                )
+                self._process = spawn(argv, env=env, cwd=self._directory, stdout=out.fileno(), stderr=err.fileno())
                 started(self.state)
                 add_event(self.state, event("Started", "Task started by client"))
                 return self._process
@@ -306,7 +308,7 @@ class TaskRunner:
             reason = (
                 "Policy allows no restarts"
                 if policy["Attempts"] == 0
-                else f'Exceeded allowed attempts {policy["Attempts"]} in interval {interval} and mode is '
+                else f"Exceeded allowed attempts {policy['Attempts']} in interval {interval} and mode is "
                 f'"{policy["Mode"]}"'
             )
             if policy["Mode"] != "delay":
@@ -317,7 +319,9 @@ class TaskRunner:
             delay = policy["Interval"] / 1e9 - (now - self._restarts[0]) if self._restarts else policy["Interval"] / 1e9
         self._restarts.append(now)
         nanos = int(delay * 1e9)
-        again = event("Restarting", f"Task restarting in {format_duration(nanos)}", RestartReason=reason, StartDelay=nanos)
+        again = event(
+            "Restarting", f"Task restarting in {format_duration(nanos)}", RestartReason=reason, StartDelay=nanos
+        )
         again["Details"] = {"restart_reason": reason, "start_delay": str(nanos)}
         with self._wake:
             self._count_restart()
@@ -374,4 +378,3 @@ class TaskRunner:
 
 def _number(name: str) -> int:
     return int(getattr(signal, name, signal.SIGINT))
-

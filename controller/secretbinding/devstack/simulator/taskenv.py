@@ -46,7 +46,12 @@ def base_env(row: Mapping[str, Any], task: Mapping[str, Any], group: Mapping[str
 
 def interpolate(text: str, env: Mapping[str, str]) -> str:
     """Replace `${NAME}`, `${env["NAME"]}` and a few `${node.*}`, `${attr.*}`; others stay as they are."""
-    node = {"node.datacenter": DATACENTER, "node.region": REGION, "node.unique.name": NODE_NAME, "attr.kernel.name": "linux"}
+    node = {
+        "node.datacenter": DATACENTER,
+        "node.region": REGION,
+        "node.unique.name": NODE_NAME,
+        "attr.kernel.name": "linux",
+    }
 
     def value(match: re.Match[str]) -> str:
         name = match[1].strip()

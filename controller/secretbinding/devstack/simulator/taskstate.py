@@ -81,7 +81,5 @@ def client_status(states: list[Json]) -> tuple[str, str]:
     if any(one["State"] == "running" for one in states):
         return "running", "Tasks are running"
     if any(one["State"] == "pending" for one in states):
-        # Between two runs of a task Nomad goes on calling the allocation running.
-        again = any(one["StartedAt"] for one in states)
-        return ("running", "Tasks are running") if again else ("pending", "No tasks have started")
+        return "pending", "No tasks have started"
     return "complete", "All tasks have completed"

@@ -7,7 +7,7 @@ from typing import Any
 
 from secretbinding.devstack.simulator.identity import Identities
 from secretbinding.devstack.simulator.timers import Timer, Timers
-from secretbinding.devstack.simulator.vault import VaultClient, VaultFailure
+from secretbinding.devstack.simulator.vault import VaultClient, VaultError
 
 Row = Mapping[str, Any]
 
@@ -15,7 +15,7 @@ _BACKOFF_SECONDS = 5.0
 _BACKOFF_LIMIT_SECONDS = 180.0
 
 
-class TokenFailed(Exception):
+class TokenError(Exception):
     """Vault refused the login: the allocation fails, nothing is tried again."""
 
 
@@ -44,7 +44,7 @@ class TaskToken:
     def login(self, wait: Callable[[float], bool]) -> bool:
         """Get the first token; blocks while Vault does not answer, and where the task has no identity for Vault.
 
-        False when the task is to stop meanwhile (`wait` says so). Raises `TokenFailed`.
+        False when the task is to stop meanwhile (`wait` says so). Raises `TokenError`.
         """
         block = self._task["Vault"]
         if block is None:
@@ -56,9 +56,9 @@ class TaskToken:
                 try:
                     self._derive(block, identity)
                     return True
-                except VaultFailure as error:
+                except VaultError as error:
                     if not error.recoverable:
-                        raise TokenFailed(
+                        raise TokenError(
                             "failed to derive vault token: failed to derive Vault token for identity "
                             f"{identity['Name']}: {error}"
                         ) from None
@@ -97,7 +97,7 @@ class TaskToken:
         try:
             self._plan(self._vault.renew(self.value))
             return
-        except VaultFailure as error:
+        except VaultError as error:
             if error.recoverable:
                 self._timer = self._timers.after(
                     _BACKOFF_SECONDS, lambda: threading.Thread(target=self._renew, daemon=True).start()
@@ -108,5 +108,5 @@ class TaskToken:
             if identity is not None:
                 self._derive(self._task["Vault"], identity)
                 self._tell("new", "Vault: new Vault token acquired")
-        except VaultFailure as error:
+        except VaultError as error:
             self._tell("failed", f"failed to derive vault token: {error}")

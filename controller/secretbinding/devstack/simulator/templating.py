@@ -9,7 +9,7 @@ from typing import Any
 
 from secretbinding.devstack.simulator.envfile import EnvFileError, parse_env_file
 from secretbinding.devstack.simulator.template import Rendering, Secret, TemplateError, render
-from secretbinding.devstack.simulator.vault import VaultClient, VaultFailure
+from secretbinding.devstack.simulator.vault import VaultClient, VaultError
 
 Row = Mapping[str, Any]
 
@@ -19,7 +19,7 @@ _RETRY_LIMIT_SECONDS = 60.0
 _EVENT_AFTER_SECONDS = 3.0
 
 
-class TemplatesFailed(Exception):
+class TemplatesError(Exception):
     """Rendering cannot go on: the task is killed, without a local restart. The text is the event's message."""
 
 
@@ -58,7 +58,7 @@ class TemplateGroup:
     def first_render(self) -> bool:
         """Render all; blocks while something is missing. False when the task is to stop meanwhile.
 
-        Raises `TemplatesFailed`.
+        Raises `TemplatesError`.
         """
         if not self._templates:
             return True
@@ -74,7 +74,7 @@ class TemplateGroup:
                 continue
             attempts += 1
             if attempts > RETRY_ATTEMPTS and failure is not None:
-                raise TemplatesFailed(f"Template failed: {failure}")
+                raise TemplatesError(f"Template failed: {failure}")
             pause = min(_RETRY_FIRST_SECONDS * 2 ** (attempts - 1), _RETRY_LIMIT_SECONDS)
             if not told:
                 pause = min(pause, _EVENT_AFTER_SECONDS - waited)
@@ -88,7 +88,7 @@ class TemplateGroup:
     def changed(self) -> list[Row]:
         """Read everything again and write what is different; returns the templates that changed.
 
-        Raises `TemplatesFailed` when a secret cannot be read any more after all attempts.
+        Raises `TemplatesError` when a secret cannot be read any more after all attempts.
         """
         used = list(self._secrets)
         for path in used:
@@ -97,7 +97,7 @@ class TemplateGroup:
                 if failure is None:
                     break
                 if attempt == RETRY_ATTEMPTS:
-                    raise TemplatesFailed(f"Template failed: {failure}")
+                    raise TemplatesError(f"Template failed: {failure}")
                 if self._host.wait(min(_RETRY_FIRST_SECONDS * 2**attempt, _RETRY_LIMIT_SECONDS)):
                     return []
         before = dict(self._texts)
@@ -122,15 +122,15 @@ class TemplateGroup:
                 for template in self._templates
             ]
         except TemplateError as error:
-            raise TemplatesFailed(f"Template failed: (dynamic): {error}") from None
+            raise TemplatesError(f"Template failed: (dynamic): {error}") from None
 
     def _source(self, template: Row) -> str:
         if template["EmbeddedTmpl"]:
             return str(template["EmbeddedTmpl"])
         try:
-            return (self._host.root / template["SourcePath"]).read_text()
+            return (self._host.root / str(template["SourcePath"])).read_text()
         except OSError as error:
-            raise TemplatesFailed(f"Template failed: failed to read template: {error.strerror}") from None
+            raise TemplatesError(f"Template failed: failed to read template: {error.strerror}") from None
 
     def _fetch(self, renderings: list[Rendering]) -> str | None:
         """Read all secrets that are missing; the text of a failure, None when all are there."""
@@ -144,7 +144,7 @@ class TemplateGroup:
     def _read(self, path: str) -> str | None:
         try:
             self._secrets[path] = self._host.vault.read(path, self._host.token())
-        except VaultFailure as error:
+        except VaultError as error:
             return f"vault.read({path}): vault.read({path}): {error}"
         return None
 
@@ -167,18 +167,18 @@ class TemplateGroup:
                 try:
                     self.env |= parse_env_file(rendering.text)
                 except EnvFileError as error:
-                    raise TemplatesFailed(
+                    raise TemplatesError(
                         f"Template failed to read environment variables: error parsing env template "
                         f'"{template["DestPath"]}": {error}'
                     ) from None
 
 
 def destination(root: Path, path: str, env: Mapping[str, str]) -> Path:
-    """Where a template goes. Raises `TemplatesFailed` when it would leave the allocation's directory."""
+    """Where a template goes. Raises `TemplatesError` when it would leave the allocation's directory."""
     for name in ("NOMAD_TASK_DIR", "NOMAD_SECRETS_DIR", "NOMAD_ALLOC_DIR"):
         path = path.replace("${" + name + "}", env.get(name, ""))
     base = str(root.parent)
     full = os.path.normpath(path if path.startswith(base) else f"{root}/{path.lstrip('/')}")
     if not full.startswith(base + os.sep):
-        raise TemplatesFailed("template destination path escapes alloc directory")
+        raise TemplatesError("template destination path escapes alloc directory")
     return Path(full)

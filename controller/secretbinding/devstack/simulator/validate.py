@@ -13,7 +13,7 @@ _IDENTITY_NAME = re.compile(r"^[a-zA-Z0-9-_]{1,128}$")
 _TYPES = ("service", "batch", "system", "sysbatch")
 
 
-class InvalidJob(ValueError):
+class InvalidJobError(ValueError):
     """The job breaks a rule; the text is the answer's body."""
 
 
@@ -27,7 +27,7 @@ def listed(faults: Iterable[str]) -> str:
 
 
 def validate(job: Json, namespaces: Iterable[str]) -> None:
-    """Raise `InvalidJob` when Nomad would refuse to store this canonical job."""
+    """Raise `InvalidJobError` when Nomad would refuse to store this canonical job."""
     faults: list[str] = []
     vaults = [
         task["Vault"] for group in job["TaskGroups"] or [] for task in group["Tasks"] or [] if task["Vault"] is not None
@@ -43,7 +43,7 @@ def validate(job: Json, namespaces: Iterable[str]) -> None:
     faults += _job_faults(job)
     text = listed(faults)
     if text:
-        raise InvalidJob(text)
+        raise InvalidJobError(text)
 
 
 def _job_faults(job: Json) -> list[str]:
@@ -105,7 +105,7 @@ def _group_faults(job: Json, group: Json) -> list[str]:
             faults.append(f"Task {place} redefines '{name}' from task {seen[name]}")
         seen[name] = place
     for task in tasks:
-        inner = listed(_task_faults(task))
+        inner = listed(_task_faults(task, group))
         if inner:
             faults.append(f"Task {task['Name']} validation failed: {inner}")
     return faults
@@ -137,7 +137,7 @@ def _update_faults(update: Json) -> list[str]:
     return faults
 
 
-def _task_faults(task: Json) -> list[str]:
+def _task_faults(task: Json, group: Json) -> list[str]:
     faults = []
     name = task["Name"]
     if not name:
@@ -148,6 +148,10 @@ def _task_faults(task: Json) -> list[str]:
         faults.append("Task name cannot include slashes")
     if not task["Driver"]:
         faults.append("Missing task driver")
+    logs, disk = task["LogConfig"]["MaxFiles"] * task["LogConfig"]["MaxFileSizeMB"], group["EphemeralDisk"]["SizeMB"]
+    if disk <= logs:
+        fault = f"log storage ({logs} MB) must be less than requested disk capacity ({disk} MB)"
+        faults.append(listed([fault]))
     if task["Vault"] is not None and task["Vault"]["ChangeMode"] not in ("noop", "restart", "signal"):
         inner = listed([f'Unknown change mode "{task["Vault"]["ChangeMode"]}"'])
         faults.append(f"Vault validation failed: {inner}")

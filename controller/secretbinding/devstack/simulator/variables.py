@@ -1,6 +1,5 @@
 """Nomad variables: items under a path, check-and-set, locks."""
 
-
 import re
 import threading
 from collections.abc import Mapping
@@ -19,11 +18,11 @@ _LOCK_DELAY = 15 * SECOND
 _LOCK_MIN, _LOCK_MAX = 10 * SECOND, 24 * 3600 * SECOND
 
 
-class BadVariable(ValueError):
+class VariableError(ValueError):
     """HTTP 400, the text is the body."""
 
 
-class VariableConflict(Exception):
+class VariableConflictError(Exception):
     """HTTP 409: somebody else wrote or holds it. `value` is the variable that is there."""
 
     def __init__(self, value: Json, index: int) -> None:
@@ -33,17 +32,27 @@ class VariableConflict(Exception):
 
 
 def check_path(path: str) -> None:
-    """Raises `BadVariable`."""
+    """Raises `VariableError`."""
     if not _PATH.match(path):
-        raise BadVariable(f'invalid path "{path}"')
+        raise VariableError(f'invalid path "{path}"')
     parts = path.split("/")
-    if parts[0] == "nomad":
-        if len(parts) == 1:
-            raise BadVariable('"nomad" is a reserved top-level directory path, but you may write variables to "nomad/jobs", "nomad/job-templates", or below')
-        if parts[1] not in ("jobs", "job-templates"):
-            raise BadVariable(
-                'only paths at "nomad/jobs" or "nomad/job-templates" and below are valid paths under the top-level "nomad" directory'
-            )
+    if parts[0] != "nomad":
+        return
+    if len(parts) == 1:
+        raise VariableError(
+            '"nomad" is a reserved top-level directory path, but you may write variables to "nomad/jobs", '
+            '"nomad/job-templates", "nomad/sentinel", or below'
+        )
+    if parts[1] == "job-templates" and len(parts) != 3:
+        raise VariableError(
+            '"nomad/job-templates" is a reserved directory path, but you may write variables at the level below it, '
+            'for example, "nomad/job-templates/template-name"'
+        )
+    if parts[1] not in ("jobs", "sentinel", "job-templates"):
+        raise VariableError(
+            'only paths at "nomad/jobs" or "nomad/job-templates" and below are valid paths under the top-level "nomad" '
+            "directory"
+        )
 
 
 def metadata(variable: Mapping[str, Any], *, lock: bool) -> Json:
@@ -71,7 +80,7 @@ class Variables:
         self._lock = threading.Lock()
 
     def put(self, namespace: str, path: str, items: Any, *, cas: int | None, lock_id: str = "") -> tuple[Json, int]:
-        """Replace all items. Raises `BadVariable`, `VariableConflict`."""
+        """Replace all items. Raises `VariableError`, `VariableConflictError`."""
         items = self._checked(path, items)
         key = (namespace, path)
         with self._state.lock:
@@ -82,7 +91,7 @@ class Variables:
             return new, index
 
     def delete(self, namespace: str, path: str, *, cas: int | None) -> int:
-        """Deleting what is not there is success. Raises `VariableConflict`."""
+        """Deleting what is not there is success. Raises `VariableConflictError`."""
         key = (namespace, path)
         with self._state.lock:
             old = self._state.variables.get(key)
@@ -94,13 +103,13 @@ class Variables:
                 return index
 
     def acquire(self, namespace: str, path: str, body: Mapping[str, Any]) -> tuple[Json, int]:
-        """Take the lock (or hold it again with its ID). Raises `BadVariable`, `VariableConflict`."""
+        """Take the lock (or hold it again with its ID). Raises `VariableError`, `VariableConflictError`."""
         check_path(path)
         wanted = body.get("Lock") or {}
         ttl = nanoseconds(wanted.get("TTL") or 0) or _LOCK_TTL
         delay = nanoseconds(wanted.get("LockDelay") or 0) or _LOCK_DELAY
         if not _LOCK_MIN <= ttl <= _LOCK_MAX:
-            raise BadVariable(
+            raise VariableError(
                 "1 error occurred:\n\t* TTL must be between "
                 f"{format_duration(_LOCK_MIN)} and {format_duration(_LOCK_MAX)}\n\n"
             )
@@ -109,41 +118,43 @@ class Variables:
             old = self._state.variables.get(key)
             held = (old or {}).get("Lock")
             if old is not None and held and held["ID"] != wanted.get("ID"):
-                raise VariableConflict(old, old["ModifyIndex"])
+                raise VariableConflictError(old, old["ModifyIndex"])
             if old is not None and self._delayed.get(key, 0) > now_nanos():
-                raise VariableConflict(old, old["ModifyIndex"])
+                raise VariableConflictError(old, old["ModifyIndex"])
             with self._state.write("variables") as index:
                 items = body.get("Items") or (old or {}).get("Items") or {}
                 new = self._store(key, dict(items), index, old)
                 new["Lock"] = {
-                    "ID": held["ID"] if held else new_id(), "LockDelay": format_duration(delay), "TTL": format_duration(ttl)
+                    "ID": held["ID"] if held else new_id(),
+                    "LockDelay": format_duration(delay),
+                    "TTL": format_duration(ttl),
                 }
                 new["_ttl"], new["_delay"] = ttl, delay
                 self._plan(key, ttl)
             return new, index
 
     def renew(self, namespace: str, path: str, body: Mapping[str, Any]) -> Json | None:
-        """Hold the lock for another TTL; None when there is no such variable. Raises `VariableConflict`."""
+        """Hold the lock for another TTL; None when there is no such variable. Raises `VariableConflictError`."""
         key = (namespace, path)
         with self._state.lock:
             old = self._state.variables.get(key)
             if old is None:
                 return None
             if not old.get("Lock") or old["Lock"]["ID"] != (body.get("Lock") or {}).get("ID"):
-                raise VariableConflict(old, old["ModifyIndex"])
+                raise VariableConflictError(old, old["ModifyIndex"])
             self._plan(key, old["_ttl"])
             return old
 
     def release(self, namespace: str, path: str, body: Mapping[str, Any]) -> tuple[Json, int]:
-        """Give the lock back. Raises `BadVariable`, `VariableConflict`."""
+        """Give the lock back. Raises `VariableError`, `VariableConflictError`."""
         wanted = (body.get("Lock") or {}).get("ID")
         if not wanted:
-            raise BadVariable("missing lock ID")
+            raise VariableError("missing lock ID")
         key = (namespace, path)
         with self._state.lock:
             old = self._state.variables.get(key)
             if old is None or not old.get("Lock") or old["Lock"]["ID"] != wanted:
-                raise VariableConflict(old or {}, old["ModifyIndex"] if old else 0)
+                raise VariableConflictError(old or {}, old["ModifyIndex"] if old else 0)
             with self._state.write("variables") as index:
                 return self._unlock(key, old, index), index
 
@@ -152,18 +163,18 @@ class Variables:
     def _checked(self, path: str, items: Any) -> dict[str, str]:
         check_path(path)
         if not isinstance(items, dict) or not items:
-            raise BadVariable("variable missing required Items object")
+            raise VariableError("variable missing required Items object")
         if not all(isinstance(value, str) for value in items.values()):
-            raise BadVariable("json: cannot unmarshal into Go struct field VariableDecrypted.Items of type string")
+            raise VariableError("json: cannot unmarshal into Go struct field VariableDecrypted.Items of type string")
         if sum(len(key.encode()) + len(value.encode()) for key, value in items.items()) > _MAX_BYTES:
-            raise BadVariable("variables are limited to 64KiB in total size")
+            raise VariableError("variables are limited to 64KiB in total size")
         return dict(items)
 
     def _check(self, old: Json | None, cas: int | None, lock_id: str) -> None:
         if cas is not None and cas != (old["ModifyIndex"] if old else 0):
-            raise VariableConflict(old or {}, old["ModifyIndex"] if old else 0)
+            raise VariableConflictError(old or {}, old["ModifyIndex"] if old else 0)
         if old is not None and old.get("Lock") and old["Lock"]["ID"] != lock_id:
-            raise VariableConflict(old, old["ModifyIndex"])
+            raise VariableConflictError(old, old["ModifyIndex"])
 
     def _store(self, key: tuple[str, str], items: dict[str, str], index: int, old: Json | None) -> Json:
         now = now_nanos()
@@ -186,9 +197,7 @@ class Variables:
         payload: Json = {"Metadata": metadata(variable, lock=False)}
         if deleted:
             payload["Deleted"] = True
-        self._state.publish(
-            index, "Variable", "VariableUpdated", variable["Path"], variable["Namespace"], payload
-        )
+        self._state.publish(index, "Variable", "VariableUpdated", variable["Path"], variable["Namespace"], payload)
 
     def _plan(self, key: tuple[str, str], ttl: int) -> None:
         with self._lock:
@@ -214,5 +223,3 @@ class Variables:
         self._state.variables[key] = new
         self._publish(new, index)
         return new
-
-

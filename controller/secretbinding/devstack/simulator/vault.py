@@ -8,7 +8,7 @@ import urllib3
 from secretbinding.devstack.simulator.template import Secret, load_json
 
 
-class VaultFailure(Exception):
+class VaultError(Exception):
     """Vault refused (`status` is its HTTP status) or did not answer (`status` 0). The text never holds a token."""
 
     def __init__(self, text: str, status: int) -> None:
@@ -37,34 +37,40 @@ class VaultClient:
         self._pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=30.0)
 
     def login(self, role: str, token: str) -> Login:
-        """Log in at the JWT mount. Raises `VaultFailure`."""
+        """Log in at the JWT mount. Raises `VaultError`."""
         path = f"/v1/auth/{self._mount}/login"
         try:
             auth = json.loads(self._call("PUT", path, {"role": role, "jwt": token}, ""))["auth"]
-        except VaultFailure as error:
-            raise VaultFailure(f"failed to login with JWT: {error}", error.status) from None
+        except VaultError as error:
+            raise VaultError(f"failed to login with JWT: {error}", error.status) from None
         return Login(str(auth["client_token"]), int(auth["lease_duration"]), bool(auth["renewable"]))
 
     def read(self, path: str, token: str) -> Secret:
         """Read a secret as consul-template does; KV v2 paths come with `data/` in them, a version as a query.
 
-        Raises `VaultFailure`, also where there is nothing, or only a deleted version.
+        Raises `VaultError`, also where there is nothing, or only a deleted version.
         """
         try:
             body = load_json(self._call("GET", f"/v1/{path}", None, token))
-        except VaultFailure as error:
+        except VaultError as error:
             if error.status == 404:
-                raise VaultFailure(f"no secret exists at {path}", 404) from None
+                raise VaultError(f"no secret exists at {path}", 404) from None
             raise
         data = body.get("data")
         if data is None or (isinstance(data, dict) and "metadata" in data and data.get("data", "") is None):
-            raise VaultFailure(f"no secret exists at {path}", 404)
+            raise VaultError(f"no secret exists at {path}", 404)
         lease = int(body.get("lease_duration") or 0)
-        return Secret(str(body.get("request_id")), str(body.get("lease_id") or ""), lease,
-                      bool(body.get("renewable")), data, body.get("warnings"))
+        return Secret(
+            str(body.get("request_id")),
+            str(body.get("lease_id") or ""),
+            lease,
+            bool(body.get("renewable")),
+            data,
+            body.get("warnings"),
+        )
 
     def renew(self, token: str) -> int:
-        """Renew the token itself; the new lease in seconds. Raises `VaultFailure`."""
+        """Renew the token itself; the new lease in seconds. Raises `VaultError`."""
         auth = json.loads(self._call("PUT", "/v1/auth/token/renew-self", {}, token))["auth"]
         return int(auth["lease_duration"])
 
@@ -74,10 +80,10 @@ class VaultClient:
         try:
             response = self._pool.request(method, self._address + path, body=data, headers=headers)
         except urllib3.exceptions.HTTPError as error:
-            raise VaultFailure(f"{method} {self._address}{path}: {type(error).__name__}", 0) from None
+            raise VaultError(f"{method} {self._address}{path}: {type(error).__name__}", 0) from None
         text = response.data.decode("utf-8", "replace")
         if response.status >= 300:
-            raise VaultFailure(_refusal(method, self._address + path, response.status, text), response.status)
+            raise VaultError(_refusal(method, self._address + path, response.status, text), response.status)
         return text
 
 

@@ -102,8 +102,14 @@ class Router:
                 wrong_method = True
                 continue
             request = Request(
-                request.method, request.path, request.query, request.lists, request.token, request.body,
-                tuple(group or "" for group in match.groups()), request.has_namespace,
+                request.method,
+                request.path,
+                request.query,
+                request.lists,
+                request.token,
+                request.body,
+                tuple(group or "" for group in match.groups()),
+                request.has_namespace,
             )
             return handler(request)
         raise HttpError(405, "Invalid method") if wrong_method else HttpError(404, "404 page not found\n")

@@ -1,5 +1,6 @@
 """Bindings that are kept in files: read once for a command, or watched for `run`."""
 
 from secretbinding.sources.files.reading import Loaded, load
+from secretbinding.sources.files.watching import FilesSource
 
-__all__ = ["Loaded", "load"]
+__all__ = ["FilesSource", "Loaded", "load"]

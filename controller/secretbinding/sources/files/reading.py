@@ -3,15 +3,17 @@
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from secretbinding.errors import ManifestError, Problem
 from secretbinding.models.binding import KIND, SecretBinding
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import parse_manifests
 from secretbinding.sources.base import SourceItem
-from secretbinding.strictyaml import Document, Path, field_name, load as load_yaml
+from secretbinding.strictyaml import Document, Path, field_name
+from secretbinding.strictyaml import load as load_yaml
 
 NAME = "files"
 STDIN = "-"
@@ -73,10 +75,10 @@ def load(
 def bindings_of(data: bytes, file: str, *, nomad_namespace: str, source: str = NAME) -> list[Loaded]:
     """The bindings of one file's text. Raises `ManifestError` with all its problems."""
     bindings = parse_manifests(data, file=file, source=source)
-    places = list(_manifests(load_yaml(data, file=file)))
+    places = manifests_in(load_yaml(data, file=file))
     return [
         Loaded(_item(binding, source, nomad_namespace), binding, file, document, prefix)
-        for binding, (document, prefix) in zip(bindings, places, strict=True)
+        for binding, (document, prefix, _) in zip(bindings, places, strict=True)
     ]
 
 
@@ -109,8 +111,9 @@ def files_below(directory: str) -> dict[str, Signature]:
     """All manifest files (`*.yaml`, `*.yml`, `*.json`) below a directory, subdirectories included, in order, each with
     its modification time (ns), size and inode.
 
-    Names that begin with a dot are left out (`.git`, and the directories behind a mounted ConfigMap); symbolic links are
-    followed, and a directory that is reached in two ways counts once. Raises `OSError` when any part cannot be listed.
+    Names that begin with a dot are left out (`.git`, and the directories behind a mounted ConfigMap); symbolic links
+    are followed, and a directory that is reached in two ways counts once. Raises `OSError` when any part of it cannot
+    be listed.
     """
     files: dict[str, Signature] = {}
     seen: set[tuple[int, int]] = set()
@@ -127,7 +130,7 @@ def files_below(directory: str) -> dict[str, Signature]:
             info = os.stat(path)
             if stat.S_ISDIR(info.st_mode):
                 walk(path)
-            elif name.endswith(SUFFIXES) and (info.st_dev, info.st_ino) not in seen:
+            elif stat.S_ISREG(info.st_mode) and name.endswith(SUFFIXES) and (info.st_dev, info.st_ino) not in seen:
                 seen.add((info.st_dev, info.st_ino))
                 files[path] = signature(info)
 
@@ -163,15 +166,17 @@ def _read(name: str) -> bytes:
         return file.read()
 
 
-def _manifests(documents: Iterable[Document]) -> Iterator[tuple[Document, Path]]:
-    """Where each manifest of a stream stands, lists opened, in the order of `parse_manifests`."""
+def manifests_in(documents: Iterable[Document]) -> Iterator[tuple[Document, Path, Any]]:
+    """Each manifest of a stream with its document and its path there, lists opened, in the order of
+    `parse_manifests`."""
     for document in documents:
         value = document.value
-        if isinstance(value, Mapping) and value.get("kind") in ("List", f"{KIND}List"):
-            for index in range(len(value.get("items") or ())):
-                yield document, ("items", index)
+        kind, items = (value.get("kind"), value.get("items")) if isinstance(value, dict) else (None, None)
+        if kind in ("List", f"{KIND}List") and isinstance(items, list):
+            for index, item in enumerate(items):
+                yield document, ("items", index), item
         else:
-            yield document, ()
+            yield document, (), value
 
 
 def _item(binding: SecretBinding, source: str, nomad_namespace: str) -> SourceItem:

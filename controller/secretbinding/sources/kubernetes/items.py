@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from secretbinding.errors import ManifestError
+from secretbinding.errors import ManifestError, Problem
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import identify, parse_object
 from secretbinding.models.status import SecretBindingStatus
@@ -15,6 +15,7 @@ Json = Mapping[str, Any]
 NAME = "kubernetes"
 FINALIZER = "nomad-vault.io/finalizer"
 ROTATE_ANNOTATION = "nomad-vault.io/rotate-requested-at"
+NO_PROBLEMS: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def item_of(obj: Json, nomad_namespace: str) -> SourceItem:
     in) comes with its problems. `nomad_namespace` is for bindings that name none."""
     key = key_of(obj)
     metadata = obj["metadata"]
-    binding, problems, job = None, (), ""
+    binding, problems, job = None, NO_PROBLEMS, ""
     try:
         binding = parse_object(obj, source=f"secretbinding {key.tenant}/{key.name}")
     except ManifestError as error:

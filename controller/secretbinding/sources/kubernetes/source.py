@@ -32,13 +32,15 @@ class Pace:
 
     Attributes:
         resync_seconds: between two complete listings, which find what the watch may have missed.
-        suspect_seconds: until the next listing when one found something that the watch had not brought.
+        suspect_seconds: how long the watch may take to bring what a listing has found before it counts as deaf.
+        relist_seconds: at least between two listings, whatever asks for the second.
         open_seconds: how long a new watch may take until it is open (a new definition is not discovered at once).
         retry_max_seconds: the longest pause between attempts while the server does not answer.
     """
 
     resync_seconds: float = 600.0
     suspect_seconds: float = 10.0
+    relist_seconds: float = 10.0
     open_seconds: float = 20.0
     retry_max_seconds: float = 30.0
 
@@ -135,13 +137,15 @@ class KubernetesSource:
             return f"SecretBindings have not been listed yet{told}"
         if now - listed_at > 2 * self._pace.resync_seconds + self._pace.retry_max_seconds:
             return f"SecretBindings have not been listed for {now - listed_at:.0f} s{told}"
+        if watch is not None and watch.silent(now):
+            return f"nothing has been heard of SecretBindings for {now - watch.heard:.0f} s"
         if watch is None or not watch.open or watch.error:
             reason = f": {watch.error}" if watch is not None and watch.error else told
             return f"SecretBindings are not watched{reason}"
         return ""
 
     def heard(self) -> float:
-        """When the API server was last heard (`time.monotonic`), 0 for never: for the metric of the last event's age."""
+        """When the API server was last heard (`time.monotonic`), 0 for never: the age of the last event."""
         watch = self._watch
         return max(self._listed_at, watch.heard if watch is not None and watch.open else 0.0)
 
@@ -150,29 +154,41 @@ class KubernetesSource:
         while not self._stopping.is_set():
             try:
                 self._resync()
-                self._error, failures = "", 0
                 self._keep_watching()
-                pause = self._pace.suspect_seconds if self._suspects else self._pace.resync_seconds
+                self._error, failures = "", 0
+                self._check_hearing()
+                pause = self._pace.resync_seconds
             except SecretBindingError as error:
                 self._error = str(error)
                 failures += 1
-                _log.warning("bindings cannot be listed", error=str(error))
+                _log.warning("bindings are not listed or watched", error=str(error))
                 pause = min(self._pace.retry_max_seconds, 2.0 ** min(failures, 10) / 2)
+            except Exception:
+                # A surprise must not end the thread that everything else waits for.
+                _log.exception("listing or watching failed")
+                pause = self._pace.retry_max_seconds
             self._wake.wait(pause * random.uniform(0.8, 1.0))
             self._wake.clear()
+            self._stopping.wait(max(0.0, self._listed_at + self._pace.relist_seconds - time.monotonic()))
         if self._watch is not None:
             self._watch.stop()
+
+    def _check_hearing(self) -> None:
+        """Give the watch time to bring what the listing found, then start it anew if it has not."""
+        if self._suspects and not self._wake.wait(self._pace.suspect_seconds):
+            self._keep_watching()
+        self._suspects = {}
 
     def _keep_watching(self) -> None:
         """Start the watch, and start it anew when it ended, did not open, or has not brought what a listing found."""
         watch = self._watch
-        if watch is not None and watch.open and not watch.ended.is_set() and not self._deaf():
-            return
+        if watch is not None and watch.open and not watch.ended.is_set():
+            if not self._deaf() and not watch.silent(time.monotonic()):
+                return
+            _log.warning("the watch has gone deaf")
         if watch is not None:
-            _log.warning("watch is started anew", error=watch.error)
-            self._stopping.wait(min(1.0, self._pace.open_seconds))
+            _log.warning("the watch is started anew", error=watch.error)
             watch.stop()
-        self._suspects = {}
         self._watch = watch = Watch(self._api.credentials, self._namespaces, self._hear, self._wake.set)
         watch.start()
         deadline = time.monotonic() + self._pace.open_seconds
@@ -184,7 +200,9 @@ class KubernetesSource:
             )
 
     def _deaf(self) -> bool:
-        """Whether what a listing found some time ago has still not come by the watch."""
+        """Whether what a listing found `suspect_seconds` ago has still not come by the watch."""
+        if time.monotonic() < self._listed_at + self._pace.suspect_seconds:
+            return False
         with self._lock:
             return any(
                 key in self._sights and is_newer(version, self._sights[key].watched)
@@ -207,8 +225,7 @@ class KubernetesSource:
         for key in missing:
             if self.proves_absent(key):
                 self._vanish(key)
-        if not self._deaf():
-            self._suspects = suspects
+        self._suspects = suspects
         self._listed_at = time.monotonic()
         if not self._announced and self._sink is not None:
             self._announced = True

@@ -30,6 +30,7 @@ _CONNECT_SECONDS = 10.0
 _PAGE_SIZE = 500
 _HANDLER_THREADS = 4
 _STOP_SECONDS = 10.0
+_SILENCE_SECONDS = _SERVER_TIMEOUT_SECONDS + 2 * _INACTIVITY_SECONDS
 
 
 class Watch:
@@ -76,6 +77,10 @@ class Watch:
     def open(self) -> bool:
         """True once every namespace is watched."""
         return len(self._opened) >= max(1, len(self._namespaces))
+
+    def silent(self, now: float) -> bool:
+        """Whether nothing at all has been heard for longer than an open watch lives, however calm it is."""
+        return now - self._heard > _SILENCE_SECONDS
 
     @property
     def heard(self) -> float:
@@ -135,6 +140,7 @@ class Watch:
 
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(self._answered)
+        trace.on_request_exception.append(self._unanswered)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=credentials.ssl_context()),
             proxy=credentials.proxy() or None,
@@ -159,6 +165,12 @@ class Watch:
             self._listings += 1
             if self._listings > max(1, len(self._namespaces)):
                 self._relisted()
+
+    async def _unanswered(
+        self, _session: aiohttp.ClientSession, _context: SimpleNamespace, lost: aiohttp.TraceRequestExceptionParams
+    ) -> None:
+        if lost.url.path.endswith(f"/{PLURAL}") and not isinstance(lost.exception, asyncio.CancelledError):
+            self._error = f"the server does not answer to a request for {PLURAL} ({type(lost.exception).__name__})"
 
 
 def _settings(executor: ThreadPoolExecutor) -> kopf.OperatorSettings:
@@ -187,8 +199,9 @@ class _KopfLog(logging.Handler):
     """kopf's warnings as one line of ours each, without tracebacks: their errors carry whole answers."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "OS signals are ignored" not in record.msg:
-            _log.warning("kopf", message=record.getMessage().splitlines()[0][:300], logger=record.name)
+        message = record.getMessage()
+        if "OS signals are ignored" not in message:
+            _log.warning("kopf", message=message.partition("\n")[0][:300], logger=record.name)
 
 
 def quiet_kopf() -> None:

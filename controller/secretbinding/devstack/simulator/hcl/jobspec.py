@@ -39,8 +39,25 @@ _RENAMED = {
 }
 _TEMPLATE_ONLY = frozenset(("data", "source", "destination", "env"))
 _DURATIONS = frozenset(
-    "stagger min_healthy_time healthy_deadline progress_deadline delay interval max_delay splay ttl kill_timeout "
-    "shutdown_delay vault_grace timeout min max max_run_duration stop_after_client_disconnect".split()
+    [
+        "stagger",
+        "min_healthy_time",
+        "healthy_deadline",
+        "progress_deadline",
+        "delay",
+        "interval",
+        "max_delay",
+        "splay",
+        "ttl",
+        "kill_timeout",
+        "shutdown_delay",
+        "vault_grace",
+        "timeout",
+        "min",
+        "max",
+        "max_run_duration",
+        "stop_after_client_disconnect",
+    ]
 )
 _MAPS = frozenset(("meta", "env", "config", "extra_claims"))
 
@@ -83,10 +100,19 @@ class _Reader:
     def job(self, block: Block) -> Json:
         """The job block with all inside."""
         children: dict[str, Callable[[Block], Json]] = {"group": self._group}
-        single = {"update": "Update", "migrate": "Migrate", "reschedule": "Reschedule", "periodic": "Periodic",
-                  "parameterized": "ParameterizedJob"}
-        job = self._block(block, {"group": "TaskGroups", "constraint": "Constraints", "affinity": "Affinities",
-                                  "spread": "Spreads"}, single, children)
+        single = {
+            "update": "Update",
+            "migrate": "Migrate",
+            "reschedule": "Reschedule",
+            "periodic": "Periodic",
+            "parameterized": "ParameterizedJob",
+        }
+        job = self._block(
+            block,
+            {"group": "TaskGroups", "constraint": "Constraints", "affinity": "Affinities", "spread": "Spreads"},
+            single,
+            children,
+        )
         if len(block.labels) != 1:
             raise HclError(f"line {block.line}: a job has one label, its ID")
         job.setdefault("ID", block.labels[0])
@@ -104,21 +130,53 @@ class _Reader:
                     task["Vault"] = dict(own)
 
     def _group(self, block: Block) -> Json:
-        lists = {"task": "Tasks", "constraint": "Constraints", "affinity": "Affinities", "spread": "Spreads",
-                 "network": "Networks", "service": "Services"}
-        single = {"update": "Update", "migrate": "Migrate", "reschedule": "ReschedulePolicy", "restart": "RestartPolicy",
-                  "ephemeral_disk": "EphemeralDisk", "vault": "Vault", "consul": "Consul", "disconnect": "Disconnect"}
+        lists = {
+            "task": "Tasks",
+            "constraint": "Constraints",
+            "affinity": "Affinities",
+            "spread": "Spreads",
+            "network": "Networks",
+            "service": "Services",
+        }
+        single = {
+            "update": "Update",
+            "migrate": "Migrate",
+            "reschedule": "ReschedulePolicy",
+            "restart": "RestartPolicy",
+            "ephemeral_disk": "EphemeralDisk",
+            "vault": "Vault",
+            "consul": "Consul",
+            "disconnect": "Disconnect",
+        }
         group = self._block(block, lists, single, {"task": self._task, "network": self._loose, "service": self._loose})
         group["Name"] = _label(block)
         return group
 
     def _task(self, block: Block) -> Json:
-        lists = {"template": "Templates", "constraint": "Constraints", "affinity": "Affinities", "service": "Services",
-                 "identity": "Identities", "artifact": "Artifacts", "volume_mount": "VolumeMounts"}
-        single = {"resources": "Resources", "restart": "RestartPolicy", "logs": "LogConfig", "vault": "Vault",
-                  "lifecycle": "Lifecycle", "dispatch_payload": "DispatchPayload", "consul": "Consul"}
-        task = self._block(block, lists, single, {"template": self._template, "service": self._loose,
-                                                  "identity": self._plain, "artifact": self._loose})
+        lists = {
+            "template": "Templates",
+            "constraint": "Constraints",
+            "affinity": "Affinities",
+            "service": "Services",
+            "identity": "Identities",
+            "artifact": "Artifacts",
+            "volume_mount": "VolumeMounts",
+        }
+        single = {
+            "resources": "Resources",
+            "restart": "RestartPolicy",
+            "logs": "LogConfig",
+            "vault": "Vault",
+            "lifecycle": "Lifecycle",
+            "dispatch_payload": "DispatchPayload",
+            "consul": "Consul",
+        }
+        task = self._block(
+            block,
+            lists,
+            single,
+            {"template": self._template, "service": self._loose, "identity": self._plain, "artifact": self._loose},
+        )
         task["Name"] = _label(block)
         for identity in task.get("Identities") or []:
             identity.setdefault("Name", "default")
@@ -136,8 +194,7 @@ class _Reader:
     def _plain(self, block: Block, *, template: bool = False) -> Json:
         """Attributes only."""
         return {
-            _name(name, template=template): self._value(name, value)
-            for name, value in block.body.attributes.items()
+            _name(name, template=template): self._value(name, value) for name, value in block.body.attributes.items()
         }
 
     def _loose(self, block: Block) -> Json:
@@ -159,7 +216,10 @@ class _Reader:
         return value
 
     def _block(
-        self, block: Block, lists: Mapping[str, str], single: Mapping[str, str],
+        self,
+        block: Block,
+        lists: Mapping[str, str],
+        single: Mapping[str, str],
         readers: Mapping[str, Callable[[Block], Json]],
     ) -> Json:
         result: Json = {}

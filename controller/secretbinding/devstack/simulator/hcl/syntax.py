@@ -58,8 +58,7 @@ class _Token:
 def parse_hcl(text: str) -> Body:
     """Raises `HclError`."""
     parser = _Parser(list(_tokens(text)))
-    body = parser.body(end="")
-    return body
+    return parser.body(end="")
 
 
 def _tokens(text: str) -> "list[_Token]":
@@ -129,7 +128,9 @@ class _Parser:
         return token
 
     def _unexpected(self, token: _Token) -> HclError:
-        return HclError(f"line {token.line}: unexpected {token.value!r}" if token.value else f"line {token.line}: unexpected end")
+        return HclError(
+            f"line {token.line}: unexpected {token.value!r}" if token.value else f"line {token.line}: unexpected end"
+        )
 
     def body(self, end: str) -> Body:
         body = Body()
@@ -163,7 +164,9 @@ class _Parser:
             if token.value in constants:
                 return constants[token.value]
             if self._peek().kind == "(":
-                raise HclError(f"line {token.line}: the function {token.value!r} is outside the simulator's subset of HCL")
+                raise HclError(
+                    f"line {token.line}: the function {token.value!r} is outside the simulator's subset of HCL"
+                )
             return Reference(token.value, token.line)
         return self._list() if token.kind == "[" else self._object()
 

@@ -46,11 +46,11 @@ def render(
     return Rendering("".join(run.output), run.missing, run.used)
 
 
-class _Break(Exception):
+class _BreakError(Exception):
     pass
 
 
-class _Continue(Exception):
+class _ContinueError(Exception):
     pass
 
 
@@ -77,9 +77,9 @@ class _Run:
             self.output.append(node.text)
             return
         if node.kind == "break":
-            raise _Break
+            raise _BreakError
         if node.kind == "continue":
-            raise _Continue
+            raise _ContinueError
         assert node.pipe is not None
         known = len(self._variables)
         value = self._pipeline(node.pipe, dot)
@@ -129,9 +129,9 @@ class _Run:
                 self._variables += [(names[0], key), (names[1], item)]
             try:
                 self.nodes(node.body, item)
-            except _Continue:
+            except _ContinueError:
                 continue
-            except _Break:
+            except _BreakError:
                 break
             finally:
                 del self._variables[known:]

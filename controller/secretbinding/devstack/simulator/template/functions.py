@@ -11,7 +11,6 @@ from typing import Any
 
 from secretbinding.devstack.simulator.template.values import (
     JsonNumber,
-
     kind_name,
     text_of,
     to_json,
@@ -248,5 +247,3 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sprig_nospace": lambda text: re.sub(r"\s", "", text),
     "sprig_sha256sum": lambda text: hashlib.sha256(text.encode()).hexdigest(),
 }
-
-

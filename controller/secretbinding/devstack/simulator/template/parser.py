@@ -75,7 +75,7 @@ class _Parser:
             if piece.tokens is None:
                 nodes.append(Node("text", piece.offset, piece.text))
                 continue
-            tokens = [token for token in piece.tokens]
+            tokens = list(piece.tokens)
             while tokens and tokens[0].kind == "space":
                 tokens.pop(0)
             if not tokens:

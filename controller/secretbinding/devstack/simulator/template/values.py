@@ -16,14 +16,14 @@ class JsonNumber(str):
 class Secret:
     """What the function `secret` returns. The names are those that templates use."""
 
-    RequestID: str  # noqa: N815 - the field's name in templates
-    LeaseID: str  # noqa: N815
-    LeaseDuration: int  # noqa: N815
+    RequestID: str
+    LeaseID: str
+    LeaseDuration: int
     Renewable: bool
     Data: Any
     Warnings: Any = None
     Auth: Any = None
-    WrapInfo: Any = None  # noqa: N815
+    WrapInfo: Any = None
 
 
 FIELDS = frozenset(("RequestID", "LeaseID", "LeaseDuration", "Renewable", "Data", "Warnings", "Auth", "WrapInfo"))

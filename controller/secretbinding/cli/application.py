@@ -1,0 +1,98 @@
+"""The application: all commands together, and how it ends: 0, 1 for every error, 130 when interrupted."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from secretbinding import logs
+from secretbinding.cli import about, changes, injecting, manifests, rotating, running, statuses
+from secretbinding.cli.console import error, report, report_unexpected
+from secretbinding.errors import SecretBindingError
+
+INTERRUPTED = 130
+
+HELP = """Get Vault secrets into Nomad jobs, and keep them fresh.
+
+A SecretBinding manifest says which secrets a job gets. Policy, login role and templates come from it, and a new version
+of a secret rolls the job by a deployment of its own.
+
+Start with `secretbinding demo`, or with `secretbinding plan -f binding.yaml`.
+"""
+EPILOG = (
+    "Servers and tokens come from the environment: VAULT_ADDR, VAULT_TOKEN (or BAO_ADDR, BAO_TOKEN), VAULT_NAMESPACE, "
+    "VAULT_CACERT, NOMAD_ADDR, NOMAD_TOKEN, NOMAD_NAMESPACE, NOMAD_CACERT, KUBECONFIG; *_TOKEN_FILE names a file. "
+    "SECRETBINDING_INSTANCE and others set the controller; NO_COLOR turns colors off. "
+    "Every error ends with exit code 1."
+)
+
+app = typer.Typer(
+    name=about.PROGRAM,
+    help=HELP,
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+for name, command, panel in (
+    ("validate", manifests.validate, "Manifests"),
+    ("plan", changes.plan, "Manifests"),
+    ("apply", changes.apply, "Manifests"),
+    ("delete", changes.delete, "Manifests"),
+    ("inject", injecting.inject, "Manifests"),
+    ("run", running.run, "Controller"),
+    ("status", statuses.status, "Controller"),
+    ("rotate", rotating.rotate, "Controller"),
+    ("crd", manifests.crd, "Controller"),
+    ("demo", about.demo, "More"),
+    ("completion", about.completion, "More"),
+    ("version", about.version, "More"),
+):
+    app.command(name, rich_help_panel=panel)(command)
+
+# The error that a wrong command line raises, and the one for a command line without a command.
+_USAGE_ERROR: type = typer.BadParameter.__mro__[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Nothing that a command raises leaves this function."""
+    logs.configure("WARNING")
+    try:
+        code = app(args=None if arguments is None else list(arguments), prog_name=about.PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except SecretBindingError as failure:
+        report(failure)
+        return 1
+    except typer.Abort:
+        error("aborted")
+        return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as failure:
+        if failure.errno == errno.EPIPE:
+            # Whoever read our output has seen enough; nothing more can be written, not even at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        report_unexpected(failure)
+        return 1
+    except Exception as failure:  # noqa: BLE001 - the last resort: one line instead of a traceback
+        if isinstance(failure, _USAGE_ERROR):
+            return _usage(failure)
+        report_unexpected(failure)
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _usage(failure: Exception) -> int:
+    context = getattr(failure, "ctx", None)
+    message = str(getattr(failure, "message", failure))
+    if type(failure).__name__ == "NoArgsIsHelpError":
+        return 0
+    error(message)
+    if context is not None:
+        error_hint = f"{context.command_path} --help"
+        sys.stderr.write(f"see `{error_hint}`\n")
+    return 1

@@ -1,0 +1,92 @@
+"""What stands in a binding's way, as problems at the lines of its manifest. Pure."""
+
+from collections.abc import Iterator
+
+from secretbinding.errors import Problem
+from secretbinding.models.reasons import ConditionType, Reason
+from secretbinding.models.status import Condition, ConditionStatus, SecretBindingStatus
+from secretbinding.sources.files import Loaded
+from secretbinding.strictyaml import Path
+
+# Reasons of a condition that is not True, and yet nothing is wrong.
+_ON_ITS_WAY = frozenset(
+    {
+        Reason.PENDING,
+        Reason.ROLLING_OUT,
+        Reason.WIDENED,
+        Reason.DEPLOYMENT_RUNNING,
+        Reason.WAITING_FOR_PROMOTION,
+        Reason.NEW_VERSION_HELD,
+        Reason.MANUAL_ROTATION_PENDING,
+        Reason.SUSPENDED,
+        Reason.DELETING,
+        Reason.RETAINED,
+        Reason.SYNCED,
+    }
+)
+_WORKLOAD: Path = ("spec", "workload")
+_FIELDS: dict[Reason, Path] = {
+    Reason.JOB_NOT_FOUND: (*_WORKLOAD, "job"),
+    Reason.JOB_STOPPED: (*_WORKLOAD, "job"),
+    Reason.UNSUPPORTED_JOB_TYPE: (*_WORKLOAD, "job"),
+    Reason.GITOPS_CONFLICT: (*_WORKLOAD, "job"),
+    Reason.GROUP_NOT_FOUND: (*_WORKLOAD, "groups"),
+    Reason.TASK_NOT_FOUND: (*_WORKLOAD, "groups"),
+    Reason.VAULT_BLOCK_CONFLICT: _WORKLOAD,
+    Reason.ENV_CONFLICT: _WORKLOAD,
+    Reason.TEMPLATE_CONFLICT: ("spec", "secrets"),
+    Reason.DUPLICATE_TARGET: ("spec", "secrets"),
+    Reason.UNSUPPORTED_KIND: ("spec", "secrets"),
+    Reason.UNSUPPORTED_DELIVERY: ("spec", "delivery"),
+    Reason.UNSUPPORTED_AUTH: ("spec", "auth", "method"),
+    Reason.POLICY_CONFLICT: ("metadata", "name"),
+}
+_REMEDIES: dict[Reason, str] = {
+    Reason.JOB_NOT_FOUND: "register the job with `nomad job run`, then apply again",
+    Reason.SECRET_NOT_FOUND: "write the secret, or correct mount and path",
+    Reason.MOUNT_NOT_FOUND: "correct the mount, or enable it",
+}
+
+
+def findings(loaded: Loaded, status: SecretBindingStatus) -> list[Problem]:
+    """Each fault that the status tells, once, with file, line and field of what it is about."""
+    problems: dict[str, Problem] = {}
+    for condition in _faulty(status):
+        if condition.message not in problems:
+            reason = _reason(condition)
+            path = _field(loaded, status, reason, condition.message)
+            remedy = _REMEDIES.get(reason, "")
+            problems[condition.message] = (
+                loaded.problem(path, condition.message, remedy)
+                if path
+                else Problem(condition.message or reason.meaning, remedy, file=loaded.file)
+            )
+    return list(problems.values())
+
+
+def _faulty(status: SecretBindingStatus) -> Iterator[Condition]:
+    for kind in (
+        ConditionType.READY,
+        ConditionType.VAULT_SYNCED,
+        ConditionType.JOB_SYNCED,
+        ConditionType.ROTATION_HEALTHY,
+    ):
+        condition = status.condition(kind)
+        if condition is None or condition.status is ConditionStatus.TRUE:
+            continue
+        if _reason(condition) not in _ON_ITS_WAY:
+            yield condition
+
+
+def _reason(condition: Condition) -> Reason:
+    return next((reason for reason in Reason if reason.value == condition.reason), Reason.ERROR)
+
+
+def _field(loaded: Loaded, status: SecretBindingStatus, reason: Reason, message: str) -> Path:
+    """The field that a fault is about: that of a secret when the fault is of one; empty when it is of no field."""
+    names = [secret.name for secret in status.secrets if secret.message and secret.message in message]
+    for index, entry in enumerate(loaded.binding.spec.secrets):
+        if entry.name in names:
+            inside = "env" if reason is Reason.SECRET_FIELD_MISSING else entry.kind_name
+            return ("spec", "secrets", index, inside)
+    return _FIELDS.get(reason, ())

@@ -1,0 +1,37 @@
+"""What a plan leaves for later: rights that go once no allocation and no revert can need them. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from secretbinding.desired.values import BindingInput, Policy
+from secretbinding.engine.reconciler import Preview
+from secretbinding.plan import Action, DeletePolicy, DeleteRole, RegisterJob, WritePolicy, WriteRole, make_plan
+from secretbinding.render.policy import read_policy
+
+
+def later(preview: Preview, bindings: Sequence[BindingInput], instance: str) -> tuple[Action, ...]:
+    """The actions that a pass would take after this plan was carried out and the job's deployment has succeeded."""
+    if preview.desired.held is not None:
+        return ()
+    observed = preview.observed
+    policies, roles, job = dict(observed.policies), dict(observed.roles), observed.job
+    for action in preview.plan.actions:
+        match action:
+            case WritePolicy(name=name, text=text):
+                parsed = read_policy(text)
+                policies[name] = Policy(text, parsed[0] if parsed else None, parsed[1] if parsed else False)
+            case DeletePolicy(name=name):
+                policies[name] = None
+            case WriteRole(name=name, body=body):
+                roles[name] = body
+            case DeleteRole(name=name):
+                roles[name] = None
+            case RegisterJob():
+                job = action.job
+    settled = replace(
+        observed, policies=policies, roles=roles, job=job, deployments=(), allocations=(), purged_at_risk=False
+    )
+    rest = make_plan(settled, preview.desired, bindings, instance)
+    return tuple(
+        action for action in rest.actions if isinstance(action, WritePolicy | DeletePolicy | WriteRole | DeleteRole)
+    )

@@ -1,0 +1,116 @@
+"""Fixtures for servers, to be shared by all tests: OpenBao, the Nomad simulator, a real Nomad.
+
+Servers live as long as the test session (each xdist worker has its own). Tests keep apart by job IDs, variable paths,
+secret paths and role names of their own: the fixture `unique` gives such a name.
+"""
+
+import itertools
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from secretbinding.devstack.api import Api
+from secretbinding.devstack.nomad_agent import NomadAgent, find_nomad
+from secretbinding.devstack.openbao import OpenBao
+from secretbinding.devstack.simulator import Simulator
+
+_NO_NOMAD = "no `nomad` on PATH: what is tested on the simulator is not compared with a real Nomad"
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A Nomad of some kind, joined to an OpenBao of its own at the JWT mount `jwt-nomad`.
+
+    Attributes:
+        kind: `simulator` or `nomad`.
+        address: Nomad's `http://127.0.0.1:<port>`.
+        api: requests to it, with the management token when it has ACLs.
+        token: that token, empty without ACLs.
+        openbao: the OpenBao that its tasks log in to; `openbao.address`, `openbao.root_token`.
+        region: always `global`.
+    """
+
+    kind: str
+    address: str
+    api: Api
+    token: str
+    openbao: OpenBao
+    region: str = "global"
+
+
+def _stack(server: Simulator | NomadAgent, openbao: OpenBao) -> Stack:
+    openbao.enable_jwt(server.address)
+    return Stack(server.kind, server.address, server.api, server.token, openbao, server.region)
+
+
+@pytest.fixture(scope="session")
+def openbao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
+    """A real OpenBao in dev mode, KV v2 at `secret/`; the simulator's tasks log in to it."""
+    with OpenBao(tmp_path_factory.mktemp("openbao")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def simulator(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The simulator without ACLs."""
+    with Simulator(tmp_path_factory.mktemp("simulator"), vault_address=openbao.address) as server:
+        yield _stack(server, openbao)
+
+
+@pytest.fixture(scope="session")
+def real_nomad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A real Nomad agent without ACLs, with an OpenBao of its own; skips visibly where there is no Nomad."""
+    if find_nomad() is None:
+        pytest.skip(_NO_NOMAD)
+    with (
+        OpenBao(tmp_path_factory.mktemp("openbao-of-nomad")) as vault,
+        NomadAgent(tmp_path_factory.mktemp("nomad"), vault_address=vault.address) as server,
+    ):
+        yield _stack(server, vault)
+
+
+@pytest.fixture(scope="session")
+def acl_simulator(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A simulator with ACLs; its tasks cannot log in to Vault (the mount trusts the other simulator's keys)."""
+    with Simulator(tmp_path_factory.mktemp("acl-simulator"), vault_address=openbao.address, acl=True) as server:
+        yield Stack(server.kind, server.address, server.api, server.token, openbao, server.region)
+
+
+@pytest.fixture(scope="session")
+def real_acl_nomad(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A real Nomad agent with ACLs; as above, not joined to Vault."""
+    if find_nomad() is None:
+        pytest.skip(_NO_NOMAD)
+    with NomadAgent(tmp_path_factory.mktemp("acl-nomad"), vault_address=openbao.address, acl=True) as server:
+        yield Stack(server.kind, server.address, server.api, server.token, openbao, server.region)
+
+
+_BOTH = (pytest.param("simulator"), pytest.param("real_nomad", marks=pytest.mark.real_nomad))
+_BOTH_ACL = (pytest.param("acl_simulator"), pytest.param("real_acl_nomad", marks=pytest.mark.real_nomad))
+
+
+@pytest.fixture(scope="session", params=_BOTH)
+def stack(request: pytest.FixtureRequest) -> Stack:
+    """Every test that uses it runs twice: on the simulator and on a real Nomad."""
+    found: Stack = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="session", params=_BOTH_ACL)
+def acl_stack(request: pytest.FixtureRequest) -> Stack:
+    """The same, with ACLs enabled."""
+    found: Stack = request.getfixturevalue(request.param)
+    return found
+
+
+_COUNTER = itertools.count(1)
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name that no other test uses, of lower-case letters, digits and dashes."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "w")
+    return f"t{next(_COUNTER)}-{worker}-{uuid.uuid4().hex[:6]}"
