@@ -42,7 +42,7 @@ test-e2e: .venv/.ready ## Only the tests against a real Nomad and a real Kuberne
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "real_nomad or real_kubernetes"
 
 crd: .venv/.ready ## Generate crds/ from the model
-	@$(BIN)/python -m secretbinding.models.crd crds
+	@$(BIN)/python -m secretbinding.models.crd > crds/nomad-vault.io_secretbindings.yaml
 
 format: .venv/.ready ## Format the code
 	@$(BIN)/ruff check --fix controller tests

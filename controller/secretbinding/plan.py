@@ -6,7 +6,7 @@ from typing import Any
 
 from secretbinding.desired.values import BindingInput, Desired, Observed
 from secretbinding.job.inject import same_job
-from secretbinding.job.marks import part_state
+from secretbinding.job.marks import part_state, placed_marks
 from secretbinding.models.key import BindingKey
 from secretbinding.naming import Owner, mark_json, name_prefix, policy_name
 from secretbinding.ports import Json
@@ -127,12 +127,22 @@ def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingIn
     surplus = surplus or bool(removals)
     if narrow:
         narrowing.extend(removals)
-    tags = _tags(observed, desired, instance)
-    middle: list[Action] = [*tags, *([register] if register is not None else [])]
+    middle: list[Action] = [*_tags(observed, desired, instance)]
+    if register is not None:
+        middle.append(register)
+        middle.extend(_forget(observed, desired, instance))
     # What we may not register is not waited for: rights go when the job has ended.
     untouchable = observed.job is not None and desired.job is None
-    gone = frozenset(deleting) if narrow or untouchable else frozenset()
+    gone = frozenset(deleting) if narrow or untouchable else _nowhere(observed, deleting, instance)
     return Plan((*widening, *middle, *narrowing), waiting=waiting if surplus else "", gone=gone)
+
+
+def _nowhere(observed: Observed, keys: set[BindingKey], instance: str) -> frozenset[BindingKey]:
+    """Those of the bindings of which there is nothing, so that nothing has to be waited for."""
+    placed = {item.key for item in placed_marks(observed.job, instance)}
+    policies = {key: observed.policies.get(policy_name(Owner(instance, key))) for key in keys}
+    made = {key for key, policy in policies.items() if policy is not None and policy.document is not None}
+    return frozenset(keys - placed - made)
 
 
 def is_live(allocation: Json) -> bool:
@@ -286,27 +296,31 @@ def _settable(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tags(observed: Observed, desired: Desired, instance: str) -> list[Action]:
+    """Tags for the failures of the state that is held; one that nobody wants any more needs no memory."""
+    if desired.held is None:
+        return []
+    held = (desired.held.part, desired.held.user)
     failures = failed_states(observed.versions, observed.deployments, instance)
     # A version has one tag; somebody else's stays (and keeps the version as well).
     taken = {int(job.get("Version") or 0) for job in observed.versions if job.get("VersionTag")}
-    actions: list[Action] = [
+    return [
         TagVersion(
             failure.version,
             failed_tag(instance, failure.version),
             f"secretbinding: this state of the secrets failed {mark_json({'part': failure.part})}",
         )
         for failure in failures
-        if not failure.tagged and failure.version not in taken
+        if (failure.part, failure.user) == held and not failure.tagged and failure.version not in taken
     ]
-    deployment = deployment_of(observed)
-    settled = deployment is not None and deployment.get("Status") == "successful"
-    if settled and desired.held is None and desired.job is not None:
-        current = part_state(observed.job, instance)
-        wanted = part_state(desired.job, instance)
-        if current == wanted:
-            actions.extend(_forget(observed.versions, instance))
-    return actions
 
 
-def _forget(versions: Iterable[Json], instance: str) -> list[Action]:
-    return [UntagVersion(str(job["VersionTag"]["Name"])) for job in versions if is_failed_tag(job, instance)]
+def _forget(observed: Observed, desired: Desired, instance: str) -> list[Action]:
+    """Once a state is wanted that has not failed, the earlier failures no longer matter: Nomad may collect them."""
+    if desired.held is not None:
+        return []
+    wanted = part_state(desired.job, instance)
+    return [
+        UntagVersion(str(job["VersionTag"]["Name"]))
+        for job in observed.versions
+        if is_failed_tag(job, instance) and part_state(job, instance) != wanted
+    ]

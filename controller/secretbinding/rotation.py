@@ -196,9 +196,10 @@ def good_version(versions: Sequence[Json], failures: Sequence[FailedState], inst
     return next((job for job in newest_first if part_state(job, instance) not in bad), None)
 
 
-def was_stable(versions: Sequence[Json], part: str, instance: str) -> bool:
-    """True when a version with this state of our part has once come through its deployment."""
-    return any(job.get("Stable") and part_state(job, instance) == part for job in versions)
+def last_stable(versions: Sequence[Json], part: str, instance: str) -> int:
+    """The newest version with this state of our part that has come through its deployment, -1 when none has."""
+    stable = [int(job.get("Version") or 0) for job in versions if job.get("Stable") and part_state(job, instance) == part]
+    return max(stable, default=-1)
 
 
 def nanoseconds_to_time(value: int) -> datetime:

@@ -158,6 +158,36 @@ def test_a_list_holds_every_page_of_one_namespace_or_of_all(kubernetes_api: Clus
     client.close()
 
 
+def test_a_resource_that_is_not_defined_is_no_proof_that_a_binding_is_absent(
+    small_kubernetes: Cluster, small_client: KubernetesClient
+) -> None:
+    definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/secretbindings.nomad-vault.io"
+    small_kubernetes.api.call("DELETE", definition)
+
+    for ask in (lambda: small_client.get("default", "web"), small_client.list, lambda: [*small_client.each()]):
+        with pytest.raises(Unavailable, match="CustomResourceDefinition") as caught:
+            ask()
+        assert caught.value.transient
+
+
+def test_each_gives_what_list_gives_and_ends_with_the_error_of_a_listing_that_is_not_complete(
+    small_server: Cluster,
+) -> None:
+    assert small_server.small is not None
+    for name in ("a", "b"):
+        small_server.api.create_binding(a_binding("default", name))
+    client = KubernetesClient(connection(small_server, page_size=2))
+    assert [*client.each()] == client.list()
+    bindings = client.each()
+    next(bindings)
+
+    small_server.small.fail("list", "*", 410)
+
+    with pytest.raises(Unavailable):
+        list(bindings)
+    client.close()
+
+
 def test_what_is_not_there_is_not_found(client: KubernetesClient, tenant: str) -> None:
     with pytest.raises(NotFound) as caught:
         client.get(tenant, "web")

@@ -368,6 +368,10 @@ def test_a_watch_without_a_version_begins_with_what_is_there(probes: Probes) -> 
     assert [(event["type"], event["object"]["metadata"]["name"]) for event in events] == [("ADDED", "a")]
 
 
+def test_a_time_limit_that_is_no_whole_number_is_refused(probes: Probes) -> None:
+    assert refusal(probes.api.request("GET", f"{probes.base}?watch=true&timeoutSeconds=1.0")) == (400, "BadRequest")
+
+
 def test_a_watch_from_a_version_long_gone_is_told_so(probes: Probes) -> None:
     events = list(probes.watch("resourceVersion=1&timeoutSeconds=1"))
 

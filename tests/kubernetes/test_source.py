@@ -1,67 +1,18 @@
 """The Kubernetes source: what it delivers, what it writes, and what it takes for a deletion."""
 
+import threading
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from secretbinding.adapters.kubernetes import KubernetesClient, KubernetesConnection
 from secretbinding.errors import NotFound
-from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
-from secretbinding.models.status import Condition, ConditionStatus, SecretBindingStatus
-from secretbinding.sources.kubernetes import FINALIZER, NAME, ROTATE_ANNOTATION, KubernetesSource, Pace
+from secretbinding.models.status import SecretBindingStatus
+from secretbinding.sources.kubernetes import FINALIZER, NAME, ROTATE_ANNOTATION
 from secretbinding.status.transitions import Transition
-from tests.kubernetes.sink import RecordingSink
-from tests.support.apiserver import ApiServer
+from tests.kubernetes.sink import Started, a_status, key
 from tests.support.kubeclient import eventually
 from tests.support.kubernetes import Cluster, a_binding
-
-QUICK = Pace(suspect_seconds=0.5, relist_seconds=0.1, open_seconds=10.0, retry_max_seconds=1.0)
-Started = Callable[..., tuple[KubernetesSource, RecordingSink]]
-
-
-@pytest.fixture
-def started(kubernetes_api: Cluster) -> Iterator[Started]:
-    """Starts sources for the test's API server and stops them at the end."""
-    running: list[KubernetesSource] = []
-
-    def start(*namespaces: str, pace: Pace = QUICK, wait: bool = True) -> tuple[KubernetesSource, RecordingSink]:
-        connection = KubernetesConnection(kubeconfig=str(kubernetes_api.kubeconfig), retry_seconds=1.0)
-        source = KubernetesSource(KubernetesClient(connection), namespaces, pace=pace)
-        sink = RecordingSink()
-        source.start(sink)
-        running.append(source)
-        if wait:
-            eventually(lambda: source.healthy(time.monotonic()) == "", "the source is healthy")
-        return source, sink
-
-    yield start
-    for source in running:
-        source.stop()
-
-
-def key(namespace: str, name: str = "web") -> BindingKey:
-    return BindingKey(NAME, namespace, name)
-
-
-def a_status(reason: Reason = Reason.READY, *, generation: int = 1) -> SecretBindingStatus:
-    ready = ConditionStatus.TRUE if reason is Reason.READY else ConditionStatus.FALSE
-    condition = Condition(
-        type="Ready",
-        status=ready,
-        reason=reason,
-        message="as it should be",
-        last_transition_time="2030-01-01T00:00:00Z",
-        observed_generation=generation,
-    )
-    return SecretBindingStatus(observed_generation=generation, conditions=(condition,))
-
-
-def small_server(cluster: Cluster) -> ApiServer:
-    if cluster.small is None:
-        pytest.skip("faults are injected into the small server only")
-    return cluster.small
 
 
 def test_bindings_that_are_there_are_delivered_before_the_listing_counts_as_complete(
@@ -325,169 +276,7 @@ def test_a_restart_with_everything_in_place_writes_nothing(
         assert kubernetes_api.small.writes() == {}
 
 
-def test_adoption_costs_at_most_three_writes_and_a_deletion_one(
-    kubernetes_api: Cluster, started: Started, tenant: str
-) -> None:
-    server = small_server(kubernetes_api)
-    kubernetes_api.api.create_binding(a_binding(tenant))
-    source, sink = started(tenant)
-
-    source.prepare(key(tenant))
-    source.report(key(tenant), a_status(Reason.ROLLING_OUT), [Transition("Normal", Reason.ROLLING_OUT, "rolling")])
-    source.report(key(tenant), a_status(), [Transition("Normal", Reason.READY, "ready")])
-
-    adoption = server.writes()
-    adoption.pop("create events")
-    assert adoption == {"patch secretbindings": 1, "patch secretbindings/status": 2}
-    eventually(lambda: (item := sink.last(key(tenant))) and item.status == a_status(), "the status has come back")
-    kubernetes_api.api.delete_binding(tenant, "web")
-    eventually(lambda: (item := sink.last(key(tenant))) and item.deleting, "the deletion is delivered")
-    server.reset_counts()
-    source.gone(key(tenant))
-    assert server.writes() == {"patch secretbindings": 1}
-
-
-def test_an_event_that_may_not_be_posted_does_not_hinder_the_status(
-    kubernetes_api: Cluster, started: Started, tenant: str
-) -> None:
-    small_server(kubernetes_api).deny("create", "events")
-    kubernetes_api.api.create_binding(a_binding(tenant))
-    source, _ = started(tenant)
-
-    source.report(key(tenant), a_status(), [Transition("Normal", Reason.READY, "ready")])
-
-    after = kubernetes_api.api.binding(tenant, "web")
-    assert after is not None
-    assert after["status"]["observedGeneration"] == 1
-
-
-def test_a_watch_that_is_cut_goes_on_where_it_was(kubernetes_api: Cluster, started: Started, tenant: str) -> None:
-    server = small_server(kubernetes_api)
-    kubernetes_api.api.create_binding(a_binding(tenant))
-    _, sink = started(tenant)
-
-    server.cut_watches()
-    kubernetes_api.api.patch_binding(tenant, "web", {"spec": {"suspend": True}})
-
-    eventually(lambda: (item := sink.last(key(tenant))) and item.generation == 2, "the change is delivered")
-
-
-def test_a_deletion_that_the_watch_missed_is_found_by_the_listing_that_follows(
-    kubernetes_api: Cluster, started: Started, tenant: str
-) -> None:
-    server = small_server(kubernetes_api)
-    kubernetes_api.api.create_binding(a_binding(tenant, "kept"))
-    kubernetes_api.api.create_binding(a_binding(tenant, "lost"))
-    _, sink = started(tenant)
-    server.deafen()
-    kubernetes_api.api.delete_binding(tenant, "lost")
-
-    server.expire_history()
-    server.deafen(False)
-    server.cut_watches()
-
-    eventually(lambda: sink.gone == [key(tenant, "lost")], "the lost one has vanished")
-
-
-def test_a_deaf_watch_is_found_out_by_a_listing_and_started_anew(
-    kubernetes_api: Cluster, started: Started, tenant: str
-) -> None:
-    server = small_server(kubernetes_api)
-    kubernetes_api.api.create_binding(a_binding(tenant))
-    pace = Pace(resync_seconds=1.0, suspect_seconds=0.3, relist_seconds=0.1, open_seconds=5.0, retry_max_seconds=1.0)
-    _, sink = started(tenant, pace=pace)
-    opened = server.counts()["watch secretbindings"]
-
-    server.deafen()
-    kubernetes_api.api.patch_binding(tenant, "web", {"spec": {"suspend": True}})
-
-    eventually(lambda: (item := sink.last(key(tenant))) and item.generation == 2, "the listing delivers the change")
-    eventually(lambda: server.counts()["watch secretbindings"] > opened, "the watch is started anew")
-
-
-def test_a_listing_without_rights_is_no_listing_and_deletes_nothing(
-    kubernetes_api: Cluster, started: Started, tenant: str
-) -> None:
-    server = small_server(kubernetes_api)
-    server.deny("list", "secretbindings")
-    kubernetes_api.api.create_binding(a_binding(tenant))
-
-    source, sink = started(tenant, wait=False)
-
-    eventually(lambda: "may not `list secretbindings" in source.healthy(time.monotonic()), "the right is named")
-    assert (sink.listings, sink.deliveries) == ([], [])
-    server.allow("list", "secretbindings")
-    eventually(lambda: source.healthy(time.monotonic()) == "", "the source is healthy")
-    assert sink.listings == [NAME]
-
-
-def test_losing_the_right_to_list_later_deletes_nothing(kubernetes_api: Cluster, started: Started, tenant: str) -> None:
-    server = small_server(kubernetes_api)
-    kubernetes_api.api.create_binding(a_binding(tenant))
-    pace = Pace(resync_seconds=0.2, suspect_seconds=0.3, relist_seconds=0.1, open_seconds=5.0, retry_max_seconds=0.2)
-    source, sink = started(tenant, pace=pace)
-    server.reset_counts()
-
-    server.deny("*", "secretbindings")
-
-    eventually(lambda: server.counts().get("list secretbindings", 0) >= 3, "the listing was tried three times")
-    assert sink.gone == []
-    assert source.healthy(time.monotonic() + 10) != ""
-
-
-def test_a_right_to_watch_that_is_missing_is_told(kubernetes_api: Cluster, started: Started, tenant: str) -> None:
-    server = small_server(kubernetes_api)
-    server.deny("watch", "secretbindings")
-
-    source, _ = started(tenant, wait=False)
-
-    eventually(lambda: "403 to watch" in source.healthy(time.monotonic()), "the right is named")
-
-
-def test_a_definition_that_is_not_installed_yet_is_told_and_waited_for(
-    kubernetes_api: Cluster, started: Started, tenant: str
-) -> None:
-    small_server(kubernetes_api)
-    definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/secretbindings.nomad-vault.io"
-    taken = kubernetes_api.api.call("GET", definition)
-    kubernetes_api.api.call("DELETE", definition)
-
-    source, sink = started(tenant, wait=False)
-
-    eventually(lambda: "CustomResourceDefinition" in source.healthy(time.monotonic()), "the definition is asked for")
-    kubernetes_api.api.define({"metadata": {"name": taken["metadata"]["name"]}, "spec": taken["spec"]})
-    kubernetes_api.api.create_binding(a_binding(tenant))
-    eventually(lambda: sink.last(key(tenant)), "the binding is delivered")
-    assert sink.gone == []
-
-
-def test_a_definition_that_disappears_proves_nothing_about_bindings(
-    kubernetes_api: Cluster, started: Started, tenant: str
-) -> None:
-    small_server(kubernetes_api).fail("*", "secretbindings", 404)
-    source, _ = started(tenant, wait=False)
-
-    with pytest.raises(Exception, match="CustomResourceDefinition"):
-        source.proves_absent(key(tenant))
-
-
-def test_a_renewed_token_is_used_without_a_restart(kubernetes_api: Cluster, started: Started, tenant: str) -> None:
-    server = small_server(kubernetes_api)
-    source, sink = started(tenant)
-
-    server.change_token()
-    server.write_kubeconfig(kubernetes_api.kubeconfig)
-    server.cut_watches()
-    fresh = type(kubernetes_api.api)(kubernetes_api.kubeconfig)
-    fresh.create_binding(a_binding(tenant))
-
-    eventually(lambda: sink.last(key(tenant)), "the binding is delivered")
-    eventually(lambda: source.healthy(time.monotonic()) == "", "the source is healthy")
-
-
 def test_stopping_returns_soon_and_ends_every_thread(started: Started, tenant: str) -> None:
-    import threading
-
     source, _ = started(tenant)
 
     began = time.monotonic()

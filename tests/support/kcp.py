@@ -54,6 +54,7 @@ class Kcp:
             f"--root-directory={root}",
             "--bind-address=127.0.0.1",
             f"--secure-port={port}",
+            "--batteries-included=admin",
             f"--shard-base-url={address}",
             f"--embedded-etcd-client-port={client_port}",
             f"--embedded-etcd-peer-port={peer_port}",

@@ -4,6 +4,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run kubectl against this API; skips the test, with the reason, when there is no kubectl."""
-        binary = shutil.which("kubectl")
+        beside = str(Path(sys.executable).parent)
+        binary = shutil.which("kubectl", path=os.pathsep.join((beside, os.environ.get("PATH", ""))))
         if binary is None:
             pytest.skip("no `kubectl` on PATH")
         environment = os.environ | {"KUBECONFIG": str(self.kubeconfig), "HOME": str(self.kubeconfig.parent)}

@@ -1,293 +1,235 @@
-"""Vault and Nomad as plain dicts, with what Nomad's server does to a job on registration: for tests of the pure core."""
+"""A running controller on a stack of servers, and what a person would do and see there."""
 
-import copy
-from collections.abc import Iterable, Sequence
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from secretbinding.desired import BindingInput, Desired, Observed, Policy, desire
-from secretbinding.job.inject import to_register
-from secretbinding.kinds.base import SecretState
-from secretbinding.models.templates import scan
-from secretbinding.naming import Owner, policy_name
-from secretbinding.plan import (
-    Action,
-    DeletePolicy,
-    DeleteRole,
-    Plan,
-    RegisterJob,
-    TagVersion,
-    UntagVersion,
-    WritePolicy,
-    WriteRole,
-    make_plan,
-)
-from secretbinding.ports import Json
-from secretbinding.render.policy import read_policy
-from tests.support.builders import INSTANCE, WORKLOAD
+import yaml
+from pydantic import SecretStr
 
-VAULT_CONSTRAINT = {"LTarget": "${attr.vault.version}", "RTarget": ">= 0.6.1", "Operand": "semver"}
-NOMAD_CONSTRAINT = {"LTarget": "${attr.nomad.version}", "RTarget": ">= 1.7.0-a", "Operand": "semver"}
-_SECOND = 1_000_000_000
-_TEMPLATE_DEFAULTS: Json = {
-    "ChangeMode": "restart", "ChangeScript": None, "ChangeSignal": "", "Envvars": False, "ErrMissingKey": False,
-    "Gid": None, "LeftDelim": "{{", "Once": False, "Perms": "0644", "RightDelim": "}}", "SourcePath": "",
-    "Splay": 5 * _SECOND, "Uid": None, "VaultGrace": 0, "Wait": None,
-}  # fmt: skip
-_IDENTITY_DEFAULTS: Json = {"Audience": None, "ChangeMode": "", "Env": False, "ExtraClaims": None, "File": False, "TTL": 0}
+from secretbinding.app import Clients, Controller
+from secretbinding.devstack.api import quoted
+from secretbinding.models.reasons import ConditionType
+from secretbinding.models.status import SecretBindingStatus
+from secretbinding.settings import ControllerSettings, NomadSettings, Settings, VaultSettings
+from secretbinding.sources.base import Source
+from secretbinding.sources.nomad import BINDINGS, MANIFEST_ITEM, REQUEST_ITEM, REQUESTS, STATUS, NomadSource, read_status
+from tests.support.servers import Stack
+
+SECOND = 1_000_000_000
+NAMESPACE = "default"
 
 
-def server_hooks(sent: Json, *, older_nomad: bool = False) -> Json:
-    """A job as Nomad's server stores what was sent: defaults set, implied constraints added. `older_nomad` does not keep
-    `Once` and `AllowTokenExpiration`."""
-    job = copy.deepcopy(sent)
-    for group in job.get("TaskGroups") or []:
-        for task in group.get("Tasks") or []:
-            task["Templates"] = [{**_TEMPLATE_DEFAULTS, **item} for item in task.get("Templates") or []] or None
-            task["Identities"] = [{**_IDENTITY_DEFAULTS, **item} for item in task.get("Identities") or []] or None
-            task.setdefault("Vault", None)
-            if older_nomad:
-                for item in task["Templates"] or []:
-                    item.pop("Once", None)
-                (task["Vault"] or {}).pop("AllowTokenExpiration", None)
-        _imply(group)
-    return job
+def wait_until(what: str, condition: Callable[[], bool], timeout: float = 30.0) -> None:
+    """Wait for a condition; fails with what was waited for."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:.0f} s in vain until {what}")
+        time.sleep(0.05)
 
 
-def _imply(group: Json) -> None:
-    constraints: list[Json] = list(group.get("Constraints") or [])
-    tasks = group.get("Tasks") or []
-    vault_target = VAULT_CONSTRAINT["LTarget"]
-    if any(task.get("Vault") for task in tasks) and all(item["LTarget"] != vault_target for item in constraints):
-        constraints.append(dict(VAULT_CONSTRAINT))
-    signals = {task["KillSignal"] for task in tasks if task.get("KillSignal")}
-    for task in tasks:
-        if (task.get("Vault") or {}).get("ChangeMode") == "signal":
-            signals.add(task["Vault"]["ChangeSignal"])
-        signals.update(t["ChangeSignal"] for t in task.get("Templates") or [] if t["ChangeMode"] == "signal")
-    if signals:
-        needed = {"LTarget": "${attr.os.signals}", "RTarget": ",".join(sorted(signals)), "Operand": "set_contains"}
-        if needed not in constraints:
-            constraints.append(needed)
-    services = [*(group.get("Services") or []), *(item for task in tasks for item in task.get("Services") or [])]
-    if any(task.get("Identities") for task in tasks) or any(item.get("Identity") for item in services):
-        constraints.append(dict(NOMAD_CONSTRAINT))
-    group["Constraints"] = constraints or None
+def a_job(name: str, *, count: int = 1, groups: Sequence[str] = ("app",), **changes: Any) -> dict[str, Any]:
+    """A service job in the API's shape, quick to deploy: each task reports DB_USER and DB_PASS into `local/seen`, and
+    fails when DB_PASS is `broken`."""
+    script = 'echo "$DB_USER $DB_PASS" > local/seen; if [ "$DB_PASS" = broken ]; then exit 1; fi; exec sleep 3600'
+    job = {
+        "ID": name,
+        "Name": name,
+        "Type": "service",
+        "Datacenters": ["*"],
+        "TaskGroups": [
+            {
+                "Name": group,
+                "Count": count,
+                "Update": {
+                    "MaxParallel": 1,
+                    "HealthCheck": "task_states",
+                    "MinHealthyTime": SECOND // 5,
+                    "HealthyDeadline": 20 * SECOND,
+                    "ProgressDeadline": 30 * SECOND,
+                    "AutoRevert": True,
+                },
+                "RestartPolicy": {"Attempts": 0, "Interval": 60 * SECOND, "Delay": SECOND, "Mode": "fail"},
+                "ReschedulePolicy": {"Attempts": 0, "Unlimited": False},
+                "Tasks": [
+                    {
+                        "Name": "web",
+                        "Driver": "raw_exec",
+                        "Config": {"command": "/bin/sh", "args": ["-c", script]},
+                        "Resources": {"CPU": 20, "MemoryMB": 16},
+                        "KillTimeout": SECOND,
+                    }
+                ],
+            }
+            for group in groups
+        ],
+    }
+    return {**job, **changes}
+
+
+def a_manifest(name: str, job: str, path: str, *, env: Mapping[str, str] | None = None, **spec: Any) -> dict[str, Any]:
+    """A binding of one KV secret as DB_USER and DB_PASS."""
+    variables = dict(env) if env is not None else {"DB_USER": "username", "DB_PASS": "password"}
+    workload = {"job": job, **spec.pop("workload", {})}
+    secrets = [{"name": "app", "kv": {"mount": "secret", "path": path}, "env": variables}]
+    return {
+        "apiVersion": "nomad-vault.io/v1alpha1",
+        "kind": "SecretBinding",
+        "metadata": {"name": name},
+        "spec": {"workload": workload, "secrets": secrets, **spec},
+    }
 
 
 class World:
-    """One workload. `secrets` are the states by (binding, secret name); `check` makes every write prove that no task
-    that may run lacks a right."""
+    """What a person does and sees on the servers of a stack; `settings` are those that the controller runs with."""
 
-    def __init__(self, *, auto_revert: bool = True, older_nomad: bool = False, instance: str = INSTANCE) -> None:
-        self.instance = instance
-        self.policies: dict[str, str] = {}
-        self.roles: dict[str, Json] = {}
-        self.job: Json | None = None
-        self.versions: list[Json] = []
-        self.deployments: list[Json] = []
-        self.allocations: list[Json] = []
-        self.secrets: dict[tuple[str, str], SecretState] = {}
-        self.auto_revert = auto_revert
-        self.older_nomad = older_nomad
-        self.log: list[Action] = []
-        self._clock = 1_800_000_000 * _SECOND
+    def __init__(self, stack: Stack, *, instance: str = "default", **own: Any) -> None:
+        self.stack = stack
+        self.api = stack.api
+        self.vault = stack.openbao.api
+        self.settings = Settings()
+        self.settings.vault = VaultSettings(address=stack.openbao.address, token=SecretStr(stack.openbao.root_token))
+        self.settings.nomad = NomadSettings(address=stack.address, token=SecretStr(stack.token))
+        pace = {"poll_seconds": 0.2, "progress_seconds": 0.2, "resync_seconds": 3600.0, "purge_grace_seconds": 1.0}
+        self.settings.controller = ControllerSettings(instance=instance, **{**pace, **own})
 
-    # -- what people do
+    @contextmanager
+    def running(self, *sources: Source) -> Iterator[Controller]:
+        """The controller while the block runs; with the nomad source when none is given."""
+        clients = Clients(self.settings)
+        controller = Controller(self.settings, clients, sources or (NomadSource(clients.nomad, (NAMESPACE,)),))
+        controller.start()
+        try:
+            yield controller
+        finally:
+            controller.stop()
+            clients.close()
 
-    def user_registers(self, sent: Json) -> None:
-        """Somebody registers a job from their job file."""
-        self._register(sent)
+    def secret(self, path: str, **fields: Any) -> int:
+        """Write a version of `secret/<path>`; returns its number."""
+        return self.stack.openbao.put_secret(path, fields)
 
-    def purge(self) -> None:
-        """Somebody purges the job; its tasks end at once."""
-        self.job, self.versions, self.deployments, self.allocations = None, [], [], []
+    def register(self, job: Mapping[str, Any], **body: Any) -> None:
+        """Register a job as its user would."""
+        self.api.put("/v1/jobs", {"Job": dict(job), **body}).expect()
 
-    @property
-    def now(self) -> int:
-        """Nanoseconds since the epoch."""
-        return self._clock
+    def deployed(self, name: str) -> None:
+        """Wait until the job's newest deployment has succeeded."""
+        wait_until(f"{name} is deployed", lambda: self.deployment(name).get("Status") == "successful")
 
-    # -- what the controller does
+    def job(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.api.get(f"/v1/job/{quoted(name)}", namespace=NAMESPACE).expect().json()
+        return found
 
-    def observe(self, bindings: Sequence[BindingInput]) -> Observed:
-        """Everything as it is."""
-        policies: dict[str, Policy | None] = {}
-        for item in bindings:
-            name = policy_name(Owner(self.instance, item.key))
-            text = self.policies.get(name)
-            found = read_policy(text) if text is not None else None
-            policies[name] = (
-                None if text is None else Policy(text, found[0] if found else None, found[1] if found else False)
-            )
-        wanted = [item for item in bindings if item.binding is not None and item.frozen is None and not item.deleting]
-        return Observed(
-            workload=WORKLOAD,
-            region="global",
-            job=copy.deepcopy(self.job),
-            versions=copy.deepcopy(self.versions[::-1]),
-            deployments=copy.deepcopy(self.deployments),
-            allocations=copy.deepcopy(self.allocations),
-            policies=policies,
-            roles={name: _as_answered(body) for name, body in self.roles.items()},
-            secrets={
-                (item.key, entry.name): self.secrets[entry.kind_name, entry.source.path]  # type: ignore[union-attr]
-                for item in wanted
-                if item.binding is not None
-                for entry in item.binding.spec.secrets
-            },
-        )
+    def versions(self, name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.api.get(f"/v1/job/{quoted(name)}/versions").expect().json()["Versions"]
+        return found
 
-    def decide(self, bindings: Sequence[BindingInput]) -> tuple[Desired, Plan]:
-        """What a pass would do."""
-        observed = self.observe(bindings)
-        desired = desire(observed, bindings, self.instance)
-        return desired, make_plan(observed, desired, bindings, self.instance)
+    def deployment(self, name: str) -> dict[str, Any]:
+        """The newest deployment, empty when there is none."""
+        return max(self.deployments(name), key=lambda item: int(item["CreateIndex"]), default={})
 
-    def run(self, bindings: Sequence[BindingInput]) -> Plan:
-        """One pass."""
-        _, plan = self.decide(bindings)
-        for action in plan.actions:
-            self._do(action)
-            self.log.append(action)
-            self.check_rights()
-        return plan
+    def deployments(self, name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.api.get(f"/v1/job/{quoted(name)}/deployments").expect().json() or []
+        return found
 
-    def settle(self, bindings: Sequence[BindingInput], *, passes: int = 8) -> Plan:
-        """Passes, each deployment succeeding, until one finds nothing to do. Raises `AssertionError` when none does."""
-        for _ in range(passes):
-            plan = self.run(bindings)
-            self.finish_deployment()
-            if not plan.actions and not plan.waiting:
-                return plan
-        raise AssertionError(f"no end in sight: {plan}")
+    def running_allocations(self, name: str) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self.api.get(f"/v1/job/{quoted(name)}/allocations").expect().json()
+        return [allocation for allocation in listed if allocation["ClientStatus"] == "running"]
 
-    # -- what Nomad does
+    def seen(self, name: str, task: str = "web") -> list[str]:
+        """What each running allocation's task reports."""
+        found = []
+        for allocation in self.running_allocations(name):
+            answer = self.api.get(f"/v1/client/fs/cat/{allocation['ID']}", path=f"{task}/local/seen")
+            if answer.status == 200:
+                found.append(answer.text.strip())
+        return found
 
-    def finish_deployment(self, *, success: bool = True) -> None:
-        """The running deployment comes to its end."""
-        if not self.deployments or self.deployments[0]["Status"] != "running" or self.job is None:
-            return
-        deployment = self.deployments[0]
-        if success:
-            deployment["Status"] = "successful"
-            self.versions[-1]["Stable"] = self.job["Stable"] = True
-            for allocation in self.allocations:
-                allocation["ClientStatus"] = "complete"
-            self._allocate()
-            self.check_rights()
-            return
-        deployment["Status"] = "failed"
-        stable = next((job for job in reversed(self.versions[:-1]) if job["Stable"]), None)
-        if self.auto_revert and stable is not None:
-            # Nomad's revert is no registration: no hook runs.
-            self._store(copy.deepcopy(stable))
-            self.finish_deployment()
+    def bind(self, manifest: Mapping[str, Any]) -> None:
+        """Declare a binding as a Nomad variable."""
+        path = BINDINGS + str(manifest["metadata"]["name"])
+        items = {MANIFEST_ITEM: yaml.safe_dump(dict(manifest))}
+        self.api.put(f"/v1/var/{path}", {"Namespace": NAMESPACE, "Path": path, "Items": items}).expect()
 
-    def forget_deployments(self) -> None:
-        """Nomad collects deployments after an hour, and untagged versions beyond six."""
-        self.deployments = [item for item in self.deployments if item["Status"] == "running"]
-        tagged = [job for job in self.versions[:-6] if job.get("VersionTag")]
-        self.versions = [*tagged, *self.versions[-6:]]
+    def unbind(self, name: str) -> None:
+        """Delete the variable."""
+        self.api.delete(f"/v1/var/{BINDINGS}{name}").expect(200, 204)
 
-    def check_rights(self) -> None:
-        """Every task that may run can log in and read what its templates read."""
-        running = {item["JobVersion"] for item in self.allocations if item["ClientStatus"] == "running"}
-        running |= {self.job["Version"]} if self.job is not None else set()
-        for job in self.versions:
-            if job["Version"] in running:
-                for name, task_name, task in our_tasks(job, self.instance):
-                    self._check_task(f"version {job['Version']} {name}/{task_name}", task_name, task)
+    def request_rotation(self, name: str, at: str) -> None:
+        """Ask for a roll, as `secretbinding rotate` does."""
+        path = REQUESTS + name
+        self.api.put(f"/v1/var/{path}", {"Namespace": NAMESPACE, "Path": path, "Items": {REQUEST_ITEM: at}}).expect()
 
-    def _check_task(self, label: str, task_name: str, task: Json) -> None:
-        role = self.roles.get(task["Vault"]["Role"])
-        assert role is not None, f"{label}: no role {task['Vault']['Role']}"
-        claims = role["bound_claims"]
-        assert claims["nomad_job_id"] == WORKLOAD.job
-        assert claims.get("nomad_task", task_name) == task_name, f"{label}: the role is of another task"
-        missing = [name for name in role["token_policies"] if name not in self.policies]
-        assert not missing, f"{label}: the role grants policies that are not there: {missing}"
-        rights = self.rights_of(task["Vault"]["Role"])
-        lacking = paths_read(task) - rights
-        assert not lacking, f"{label}: no right to {lacking}"
+    def status(self, name: str) -> SecretBindingStatus | None:
+        """The status variable, None when there is none."""
+        answer = self.api.get(f"/v1/var/{STATUS}{name}")
+        if answer.status == 404:
+            return None
+        body = answer.expect().json()
+        return SecretBindingStatus.read(json.loads(body["Items"]["status"]))
 
-    def rights_of(self, role: str) -> set[str]:
-        """The paths that a role grants."""
-        texts = [self.policies[name] for name in self.roles[role]["token_policies"] if name in self.policies]
-        found = [read_policy(text) for text in texts]
-        return {right.path for item in found if item is not None for right in item[0].rights}
+    def reason(self, name: str, kind: ConditionType = ConditionType.READY) -> str:
+        """The reason of a condition, empty when there is none."""
+        status = self.status(name)
+        condition = status.condition(kind) if status is not None else None
+        return condition.reason if condition is not None else ""
 
-    def _do(self, action: Action) -> None:
-        match action:
-            case WritePolicy(name=name, text=text):
-                self.policies[name] = text
-            case DeletePolicy(name=name):
-                granted = [role for role, body in self.roles.items() if name in body["token_policies"]]
-                assert not granted, f"policy {name} is deleted while {granted} grant it"
-                del self.policies[name]
-            case WriteRole(name=name, body=body):
-                self.roles[name] = {**self.roles.get(name, {}), **copy.deepcopy(body)}
-            case DeleteRole(name=name):
-                del self.roles[name]
-            case RegisterJob(job=sent, modify_index=index):
-                assert self.job is not None
-                assert index == self.job["JobModifyIndex"], "registered over another version than the one that was read"
-                self._register(to_register(sent))
-            case TagVersion(version=version, name=name, description=description):
-                for job in self.versions:
-                    if job["Version"] == version:
-                        job["VersionTag"] = {"Name": name, "Description": description}
-            case UntagVersion(name=name):
-                for job in self.versions:
-                    if (job.get("VersionTag") or {}).get("Name") == name:
-                        job["VersionTag"] = None
+    def message(self, name: str, kind: ConditionType = ConditionType.READY) -> str:
+        """The message of a condition, empty when there is none."""
+        status = self.status(name)
+        condition = status.condition(kind) if status is not None else None
+        return condition.message if condition is not None else ""
 
-    def _register(self, sent: Json) -> None:
-        self._store(server_hooks(sent, older_nomad=self.older_nomad))
+    def await_reason(
+        self, name: str, reason: str, kind: ConditionType = ConditionType.READY, timeout: float = 30.0
+    ) -> None:
+        """Wait until a condition has the reason."""
+        try:
+            wait_until(f"{kind} of {name} is {reason}", lambda: self.reason(name, kind) == reason, timeout)
+        except AssertionError as error:
+            status = self.status(name)
+            told = [(c.type, c.status.value, c.reason, c.message) for c in status.conditions] if status else None
+            raise AssertionError(f"{error}; the status is {told}") from None
 
-    def _store(self, job: Json) -> None:
-        self._clock += _SECOND
-        version = self.versions[-1]["Version"] + 1 if self.versions else 0
-        # A rolling update replaces a newer one that is still under way.
-        for deployment in self.deployments:
-            if deployment["Status"] == "running":
-                deployment["Status"] = "cancelled"
-        job.update(Version=version, JobModifyIndex=100 + version, SubmitTime=self._clock, Stable=False, VersionTag=None)
-        self.job = copy.deepcopy(job)
-        self.versions.append(copy.deepcopy(job))
-        parent = job.get("Periodic") or job.get("ParameterizedJob")
-        if job.get("Type", "service") == "service" and not parent and not job.get("Stop"):
-            deployment = {"ID": f"deployment-{version}", "JobVersion": version, "Status": "running"}
-            self.deployments.insert(0, {**deployment, "CreateIndex": 100 + version})
-        if not any(item["ClientStatus"] == "running" for item in self.allocations) and not parent:
-            self._allocate()
+    def policies(self, instance: str = "default", having: str = "") -> list[str]:
+        """Our policies whose name holds a text."""
+        answer = self.vault.request("LIST", "/v1/sys/policies/acl").expect().json()
+        return [name for name in answer["data"]["keys"] if name.startswith(f"nsb.{instance}.") and having in name]
 
-    def _allocate(self) -> None:
-        assert self.job is not None
-        if not self.job.get("Stop"):
-            row = {"JobVersion": self.job["Version"], "ClientStatus": "running", "CreateTime": self._clock}
-            self.allocations.append({"ID": f"allocation-{len(self.allocations)}", **row})
+    def roles(self, instance: str = "default", having: str = "") -> list[str]:
+        """Our roles whose name holds a text."""
+        answer = self.vault.request("LIST", "/v1/auth/jwt-nomad/role")
+        keys = answer.json()["data"]["keys"] if answer.status == 200 else []
+        return [name for name in keys if name.startswith(f"nsb.{instance}.") and having in name]
+
+    def role(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.vault.get(f"/v1/auth/jwt-nomad/role/{name}").expect().json()["data"]
+        return found
+
+    def policy(self, name: str) -> str:
+        return str(self.vault.get(f"/v1/sys/policies/acl/{name}").expect().json()["data"]["policy"])
 
 
-def our_tasks(job: Json, instance: str = INSTANCE) -> Iterable[tuple[str, str, Json]]:
-    """Group, name and task of each task that logs in with a role of ours."""
-    for group in job["TaskGroups"]:
-        for task in group["Tasks"]:
-            if str((task.get("Vault") or {}).get("Role") or "").startswith(f"nsb.{instance}."):
-                yield group["Name"], task["Name"], task
+@contextmanager
+def sampled(look: Callable[[], Any], every: float = 0.1) -> Iterator[list[Any]]:
+    """What `look` answers, again and again while the block runs."""
+    samples: list[Any] = []
+    stop = threading.Event()
 
+    def sample() -> None:
+        while not stop.is_set():
+            samples.append(look())
+            stop.wait(every)
 
-def paths_read(task: Json) -> set[str]:
-    """The paths that a task's templates read, queries cut off."""
-    paths: set[str] = set()
-    for template in task.get("Templates") or []:
-        text, left, right = template["EmbeddedTmpl"], template["LeftDelim"], template["RightDelim"]
-        for action in scan(text, left, right):
-            if action.keyword == "with" and action.functions and action.functions[0].text == "secret":
-                paths.add(action.strings[0].value.partition("?")[0])
-    return paths
-
-
-def _as_answered(body: Json) -> Json:
-    """A role as Vault answers it, with values of its own beside."""
-    extra: dict[str, Any] = {"token_num_uses": 0, "token_bound_cidrs": [], "groups_claim": "", "oidc_scopes": None}
-    return {**extra, **copy.deepcopy(body)}
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        stop.set()
+        thread.join()

@@ -1,5 +1,6 @@
 """SecretBindings and their Events on a Kubernetes API server. The only module that imports lightkube."""
 
+import logging
 import os
 import threading
 import time
@@ -32,6 +33,9 @@ REPORTING_CONTROLLER = "nomad-vault.io/secretbinding"
 _ALL_NAMESPACES = "*"
 _NOTE_BYTES = 1024
 _WORD_LIMIT = 128
+
+# At INFO it writes a line for each request.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 _SecretBinding = create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
 _Event = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")

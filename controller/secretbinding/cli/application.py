@@ -3,13 +3,13 @@
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
 from secretbinding import logs
 from secretbinding.cli import about, changes, injecting, manifests, rotating, running, statuses
-from secretbinding.cli.console import error, report, report_unexpected
+from secretbinding.cli.console import error, report, report_unexpected, say
 from secretbinding.errors import SecretBindingError
 
 INTERRUPTED = 130
@@ -87,12 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage(failure: Exception) -> int:
-    context = getattr(failure, "ctx", None)
-    message = str(getattr(failure, "message", failure))
+    """A wrong command line: what is wrong, and where to look. Without any command the help was shown already."""
     if type(failure).__name__ == "NoArgsIsHelpError":
         return 0
-    error(message)
+    told: Callable[[], str] = getattr(failure, "format_message", lambda: str(failure))
+    error(told().replace("Value error, ", ""))
+    context = getattr(failure, "ctx", None)
     if context is not None:
-        error_hint = f"{context.command_path} --help"
-        sys.stderr.write(f"see `{error_hint}`\n")
+        say(f"see `{context.command_path} --help`")
     return 1

@@ -9,7 +9,7 @@ import typer
 from secretbinding.cli.connect import one_shot
 from secretbinding.cli.console import emit, error, say
 from secretbinding.cli.findings import findings
-from secretbinding.cli.options import DryRun, Files, Namespace, Timeout
+from secretbinding.cli.options import DEFAULT_TIMEOUT_SECONDS, DryRun, Files, Namespace, Timeout
 from secretbinding.cli.progress import Progress, state_of
 from secretbinding.models.binding import DeletionPolicy
 from secretbinding.models.key import BindingKey, WorkloadKey
@@ -46,7 +46,7 @@ def plan(
 def apply(
     filename: Files,
     namespace: Namespace = "default",
-    timeout: Timeout = 300.0,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
     detach: Annotated[
         bool, typer.Option("--detach", help="End as soon as the jobs are registered, without waiting for them.")
     ] = False,
@@ -74,7 +74,7 @@ def apply(
 def delete(
     filename: Files,
     namespace: Namespace = "default",
-    timeout: Timeout = 300.0,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
     dry_run: DryRun = False,
 ) -> int:
     """Take the bindings' secrets out of their jobs again, and their roles and policies out of Vault.

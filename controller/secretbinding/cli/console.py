@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import traceback
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -16,14 +16,9 @@ DEBUG = "SECRETBINDING_DEBUG"
 _TOKENS = ("VAULT_TOKEN", "BAO_TOKEN", "NOMAD_TOKEN")
 
 
-def stdout() -> Console:
-    """Standard output for data. Not wrapped, so that it can be piped; colors only on a terminal without NO_COLOR."""
-    return _console(sys.stdout)
-
-
 def stderr() -> Console:
-    """Standard error for people."""
-    return _console(sys.stderr)
+    """Standard error, for people. Not wrapped; colors only on a terminal without NO_COLOR."""
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def emit(text: str) -> None:
@@ -84,7 +79,3 @@ def _blotted(text: str) -> str:
         if token:
             text = text.replace(token, "***")
     return text
-
-
-def _console(stream: TextIO) -> Console:
-    return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)

@@ -26,8 +26,13 @@ class Output(StrEnum):
     YAML = "yaml"
 
 
-def duration(text: str) -> float:
-    """Seconds from a Go duration such as `90s`, `5m` or `1h30m`."""
+DEFAULT_TIMEOUT_SECONDS = 300.0
+
+
+def duration(text: str | float) -> float:
+    """Seconds from a Go duration such as `90s`, `5m` or `1h30m`. Seconds, as a default gives them, stay as they are."""
+    if not isinstance(text, str):
+        return text
     try:
         seconds = float(durationpy.from_str(text).total_seconds())
     except (durationpy.DurationError, ValueError):
@@ -98,7 +103,13 @@ Place = Annotated[
 
 Timeout = Annotated[
     float,
-    typer.Option("--timeout", parser=duration, metavar="DURATION", help="How long to wait, as 90s, 5m or 1h30m."),
+    typer.Option(
+        "--timeout",
+        parser=duration,
+        metavar="DURATION",
+        show_default="5m",
+        help="How long to wait, such as 90s, 5m or 1h30m.",
+    ),
 ]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, as `plan` does.")]

@@ -9,7 +9,7 @@ import typer
 from secretbinding.cli.changes import converge
 from secretbinding.cli.connect import clients, kubernetes, read_settings
 from secretbinding.cli.console import emit
-from secretbinding.cli.options import Kept, Place, SomeFiles, SourceName, Timeout, where
+from secretbinding.cli.options import DEFAULT_TIMEOUT_SECONDS, Kept, Place, SomeFiles, SourceName, Timeout, where
 from secretbinding.errors import NotFound, UsageError
 from secretbinding.sources.files import load
 from secretbinding.sources.files.reading import ROTATE_ANNOTATION
@@ -20,7 +20,7 @@ def rotate(
     source: Kept = None,
     filename: SomeFiles = None,
     namespace: Place = None,
-    timeout: Timeout = 300.0,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
 ) -> int:
     """Roll to the newest version now: one that waits for a person (strategy Manual), or one whose deployment failed.
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rich.table import Table
+from rich.cells import cell_len
 
 from secretbinding.cli.console import printable
 from secretbinding.models.binding import API_VERSION, KIND
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import ConditionType
-from secretbinding.models.status import EPOCH, ConditionStatus, SecretBindingStatus
+from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 
 COLUMNS = ("NAMESPACE", "NAME", "JOB", "READY", "REASON", "ROTATION", "AGE")
 WIDE = ("VERSIONS", "DEPLOYMENT", "MESSAGE")
@@ -19,7 +19,7 @@ WIDE = ("VERSIONS", "DEPLOYMENT", "MESSAGE")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One binding with its status. `created` is RFC 3339, "" when unknown; then the age is that of the status."""
+    """One binding with its status. `created` is RFC 3339, "" where the source does not tell."""
 
     key: BindingKey
     job: str
@@ -42,7 +42,7 @@ def to_list(rows: Iterable[Row]) -> Mapping[str, Any]:
     return {"apiVersion": API_VERSION, "kind": f"{KIND}List", "items": [row.to_object() for row in rows]}
 
 
-def cells(row: Row, now: datetime, *, wide: bool) -> tuple[str, ...]:
+def cells(row: Row, now: datetime, *, wide: bool) -> list[str]:
     """The texts of a row, in the order of `COLUMNS`, then `WIDE`."""
     status = row.status
     ready, rotation = status.condition(ConditionType.READY), status.condition(ConditionType.ROTATION_HEALTHY)
@@ -50,46 +50,48 @@ def cells(row: Row, now: datetime, *, wide: bool) -> tuple[str, ...]:
         row.key.tenant,
         row.key.name,
         row.job or (status.job.id if status.job is not None else ""),
-        ready.status.value if ready is not None else "Unknown",
+        ready.status.value if ready is not None else ConditionStatus.UNKNOWN.value,
         ready.reason if ready is not None else "",
         rotation.reason if rotation is not None else "",
-        age(row.created or (ready.last_transition_time if ready is not None else ""), now),
+        age(row.created, now),
     ]
     if wide:
-        deployment = status.deployment
+        deployment, telling = status.deployment, rotation if row.ready else ready
         texts += [
             ",".join(f"{one.name}={_version(one.serving_version, one.wanted_version)}" for one in status.secrets),
             f"{deployment.id[:8]} {deployment.status}" if deployment is not None else "",
-            (rotation.message if row.ready and rotation is not None else ready.message if ready is not None else ""),
+            telling.message if telling is not None else "",
         ]
-    return tuple(printable(text).replace("\n", " ") for text in texts)
+    return [printable(text).replace("\n", " ") for text in texts]
 
 
 def age(moment: str, now: datetime) -> str:
-    """How long ago, in the two-letter way of kubectl: `5s`, `12m`, `3h`, `8d`."""
+    """How long ago, as kubectl tells it: `5s`, `12m`, `3h`, `8d`; "" when it is not known."""
     try:
-        seconds = int((now - datetime.fromisoformat(moment)).total_seconds()) if moment not in ("", EPOCH) else -1
-    except ValueError:
-        return ""
-    if seconds < 0:
+        seconds = int((now - datetime.fromisoformat(moment)).total_seconds())
+    except (ValueError, TypeError):
         return ""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= 2 * size:
             return f"{seconds // size}{unit}"
-    return f"{seconds}s"
+    return f"{max(0, seconds)}s"
 
 
-def table(rows: Sequence[Row], now: datetime, *, wide: bool) -> Table:
-    """The rows as a table without borders, with the columns of `kubectl get`."""
-    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for title in (*COLUMNS, *(WIDE if wide else ())):
-        made.add_column(title, no_wrap=True, overflow="ignore")
-    for row in rows:
-        made.add_row(*cells(row, now, wide=wide))
-    return made
+def table(rows: Sequence[Row], now: datetime, *, wide: bool, header: bool = True) -> str:
+    """The rows in columns, as `kubectl get` prints them: always the same ones, with `-` where there is nothing."""
+    lines = [[text or "-" for text in cells(row, now, wide=wide)] for row in rows]
+    if header:
+        lines.insert(0, [*COLUMNS, *(WIDE if wide else ())])
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    return "".join(_padded(line, widths) for line in lines)
+
+
+def _padded(line: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (text + " " * (width - cell_len(text)) for text, width in zip(line, widths, strict=True))
+    return "   ".join(padded).rstrip() + "\n"
 
 
 def _version(serving: str | None, wanted: str | None) -> str:
     if serving is None or serving == wanted or wanted is None:
-        return serving or "-"
+        return serving or "none"
     return f"{serving}->{wanted}"

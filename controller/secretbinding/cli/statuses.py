@@ -9,8 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from secretbinding.cli.connect import clients, kubernetes, one_shot, read_settings
-from secretbinding.cli.console import emit_value, error, say, stdout
-from secretbinding.cli.options import Kept, Output, Place, SomeFiles, SourceName, Timeout, where
+from secretbinding.cli.console import emit, emit_value, error, say
+from secretbinding.cli.options import (
+    DEFAULT_TIMEOUT_SECONDS,
+    Kept,
+    Output,
+    Place,
+    SomeFiles,
+    SourceName,
+    Timeout,
+    where,
+)
 from secretbinding.cli.progress import state_of
 from secretbinding.cli.rows import Row, table, to_list
 from secretbinding.errors import ManifestError, Unavailable, Unreachable, UsageError
@@ -33,7 +42,7 @@ def status(
     output: Annotated[Output, typer.Option("--output", "-o", help="How to print.")] = Output.TABLE,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all are Ready; ends with 1 at --timeout.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on, and print each that changes.")] = False,
-    timeout: Timeout = 300.0,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
 ) -> int:
     """Show the bindings and how they are.
 
@@ -181,6 +190,4 @@ def _print(rows: Sequence[Row], output: Output, *, header: bool = True) -> None:
     if output in (Output.JSON, Output.YAML):
         emit_value(to_list(rows), output.value)
     elif rows:
-        made = table(rows, datetime.now(UTC), wide=output is Output.WIDE)
-        made.show_header = header
-        stdout().print(made)
+        emit(table(rows, datetime.now(UTC), wide=output is Output.WIDE, header=header))

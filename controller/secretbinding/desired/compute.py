@@ -19,7 +19,7 @@ from secretbinding.naming import Owner, policy_name, role_name
 from secretbinding.ports import Json
 from secretbinding.render.policy import PolicyDocument, join_rights
 from secretbinding.render.role import RoleBinding, join_limits, role_body, role_limits
-from secretbinding.rotation import FailedState, failed_states, good_version, held_failure, was_stable
+from secretbinding.rotation import FailedState, failed_states, good_version, held_failure, last_stable
 
 
 def desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> Desired:
@@ -126,17 +126,17 @@ def _go_back(
     """What to have while the wanted state is held: what is there, unless that is a failed state itself (Nomad did not
     revert); then our own part of the newest version that did not fail, in the job as its user has it now.
 
-    A state that has worked before stays: it is not what is wrong now, and without it the job would have less.
+    A state that has worked later than that stays: it is not what is wrong now.
     """
     job = observed.job
     if job is None:
         return None
     current = part_state(job, instance)
     failed_here = any((failure.part, failure.user) == (current, user) for failure in failures)
-    if not failed_here or _rolling(observed.deployments) or was_stable(observed.versions, current, instance):
+    if not failed_here or _rolling(observed.deployments):
         return job
     good = good_version(observed.versions, failures, instance)
-    if good is None:
+    if good is None or int(good.get("Version") or 0) < last_stable(observed.versions, current, instance):
         return job
     parts: dict[tuple[str, str], TaskPart] = {}
     for item in placed_marks(good, instance):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from secretbinding.models.binding import Auth
@@ -49,12 +50,12 @@ def join_limits(auths: Iterable[Auth], current: TokenLimits | None = None) -> To
     maximums: list[int] = []
     for auth in auths:
         if auth.token_ttl is not None:
-            ttls.append(int(auth.token_ttl.seconds))
+            ttls.append(ceil(auth.token_ttl.seconds))
         if auth.token_max_ttl is not None:
-            maximums.append(int(auth.token_max_ttl.seconds))
+            maximums.append(ceil(auth.token_max_ttl.seconds))
         if auth.token_ttl is None and auth.token_max_ttl is None:
             period = auth.token_period
-            periods.append(int(period.seconds) if period is not None else DEFAULT_PERIOD_SECONDS)
+            periods.append(ceil(period.seconds) if period is not None else DEFAULT_PERIOD_SECONDS)
     if current is not None:
         periods.extend([current.period] if current.period else [])
         ttls.extend([current.ttl] if current.ttl else [])

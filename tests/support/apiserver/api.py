@@ -235,7 +235,7 @@ class Api:
         matches = self._selector(request, resource, namespace)
         items = [item for item in self._store.all(resource) if matches(item)]
         metadata: Json = {"resourceVersion": str(self._store.version)}
-        start, limit = 0, int(request.query.get("limit", "0"))
+        start, limit = 0, _whole(request, "limit", 0)
         if "continue" in request.query:
             version, start = json.loads(base64.urlsafe_b64decode(request.query["continue"]))
             if version < self._store.compacted:
@@ -256,6 +256,7 @@ class Api:
         matches = self._selector(request, resource, namespace, name)
         store = self._store
         since = request.query.get("resourceVersion", "")
+        seconds = _whole(request, "timeoutSeconds", 1800)
         initial = request.query.get("sendInitialEvents") == "true"
         queue: asyncio.Queue[Change | None] = asyncio.Queue()
         backlog: list[tuple[str, Json]] = []
@@ -275,7 +276,7 @@ class Api:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         try:
             await response.prepare(request)
-            await self._stream(request, response, resource, backlog, queue, matches)
+            await self._stream(request, response, resource, backlog, queue, matches, seconds)
         except (ConnectionResetError, asyncio.CancelledError):
             pass
         finally:
@@ -291,6 +292,7 @@ class Api:
         backlog: list[tuple[str, Json]],
         queue: "asyncio.Queue[Change | None]",
         matches: Matches,
+        seconds: int,
     ) -> None:
         async def send(kind: str, item: Json) -> None:
             if kind != "ERROR":
@@ -302,7 +304,7 @@ class Api:
             if kind == "ERROR":
                 return
         loop = asyncio.get_running_loop()
-        end = loop.time() + float(request.query.get("timeoutSeconds", "1800"))
+        end = loop.time() + seconds
         bookmarks = request.query.get("allowWatchBookmarks") == "true"
         while (left := end - loop.time()) > 0:
             try:
@@ -316,6 +318,14 @@ class Api:
             if change.key == resource.key and not self._faults.deaf:
                 for kind, item in _seen(change, matches):
                     await send(kind, item)
+
+
+def _whole(request: web.Request, parameter: str, otherwise: int) -> int:
+    text = request.query.get(parameter, str(otherwise))
+    try:
+        return int(text)
+    except ValueError as error:
+        raise failures.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from error
 
 
 def _json(

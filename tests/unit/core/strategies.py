@@ -11,7 +11,7 @@ from secretbinding.naming import Owner
 from secretbinding.ports import Json
 from secretbinding.render.template import Change, TemplateBlock, env_destination
 from tests.support.builders import INSTANCE
-from tests.support.world import NOMAD_CONSTRAINT, VAULT_CONSTRAINT
+from tests.unit.core.world import NOMAD_CONSTRAINT, VAULT_CONSTRAINT
 
 _MISSING: Any = object()
 _SIGNALS = ("SIGHUP", "SIGINT", "SIGUSR1")

@@ -12,7 +12,7 @@ from secretbinding.job.marks import placed_marks, read_mark
 from secretbinding.ports import Json
 from tests.support import builders as make
 from tests.support.builders import INSTANCE
-from tests.support.world import NOMAD_CONSTRAINT, VAULT_CONSTRAINT, server_hooks
+from tests.unit.core.world import NOMAD_CONSTRAINT, VAULT_CONSTRAINT, server_hooks
 from tests.unit.core.strategies import block, jobs, jobs_with_parts, owner
 
 Parts = dict[tuple[str, str], TaskPart]

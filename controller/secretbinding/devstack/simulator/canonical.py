@@ -186,7 +186,7 @@ def _nulls(sent: Mapping[str, Any], names: str) -> Json:
         result[name] = None if value in ({}, []) else value
         if name == "Constraints" and result[name]:
             result[name] = [
-                _given({**one, "Operand": one.get("Operand") or "="}, {"LTarget": "", "Operand": "", "RTarget": ""})
+                _given(one, {"LTarget": "", "Operand": "", "RTarget": ""})
                 for one in result[name]
             ]
     return result

@@ -138,6 +138,8 @@ def _fields_and_objects(old: Json | None, new: Json | None, skip: set[str]) -> d
             fields += _map_fields(name, before, after)
         elif isinstance(before, dict) or isinstance(after, dict):
             objects.append(_object(name, before, after))
+        elif name == "Templates":
+            objects += _template_diffs(before or [], after or [])
         elif _is_blocks(before) or _is_blocks(after):
             left = [one for one in before or [] if one not in (after or [])]
             right = [one for one in after or [] if one not in (before or [])]
@@ -147,6 +149,17 @@ def _fields_and_objects(old: Json | None, new: Json | None, skip: set[str]) -> d
         else:
             fields.append(_field(name, before, after))
     return {"Fields": fields or None, "Objects": objects or None}
+
+
+def _template_diffs(old: list[Any], new: list[Any]) -> list[dict[str, Any]]:
+    """Templates are told apart by their destination."""
+    before = {one["DestPath"]: one for one in old}
+    after = {one["DestPath"]: one for one in new}
+    return [
+        _object("Template", before.get(path), after.get(path))
+        for path in sorted(set(before) | set(after))
+        if before.get(path) != after.get(path)
+    ]
 
 
 def _is_blocks(value: Any) -> bool:

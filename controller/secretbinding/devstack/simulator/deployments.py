@@ -178,7 +178,7 @@ class Deployments:
         )
 
     def _healthy_canaries(self, group: Mapping[str, Any]) -> int:
-        rows = [self._state.allocations[one] for one in group["PlacedCanaries"] or ()]
+        rows = [self._state.allocations[one] for one in group["PlacedCanaries"] or () if one in self._state.allocations]
         return sum(1 for row in rows if (row["DeploymentStatus"] or {}).get("Healthy"))
 
     # -- deadlines -------------------------------------------------------------------------------------------------

@@ -105,6 +105,7 @@ class _Group:
         self.batch = job["Type"] in ("batch", "sysbatch")
         self.counts = plan.counts.setdefault(name, no_counts())
         self.rows = [row for row in rows if row["DesiredStatus"] == "run"]
+        self.replaced_failed = False
 
     def run(self) -> bool:
         """Fill the plan; True when a deployment has nothing more to do here."""
@@ -116,6 +117,11 @@ class _Group:
             old = [row for row in self.rows if is_terminal(row) and row["Job"]["Version"] != self.job["Version"]]
             self._drop(old)
             self.counts["Ignore"] += len(old)
+        if self.job["Type"] == "system":
+            # What failed in an older version holds no place on the node.
+            old = [row for row in self.rows if is_terminal(row) and row["Job"]["Version"] != self.job["Version"]]
+            self.replaced_failed = bool(old)
+            self._drop(old)
         state = self.current["TaskGroups"].get(self.name) if self.current else None
         canaries = self._canaries()
         untainted, again, later = self._reschedulable()
@@ -319,7 +325,7 @@ class _Group:
             row["Job"]["Version"] == self.job["Version"] and row["Job"]["CreateIndex"] == self.job["CreateIndex"]
             for row in self.rows
         )
-        if had_running and not replace and not inplace:
+        if (had_running or self.replaced_failed) and not replace and not inplace:
             return
         self.plan.new_groups[self.name] = {
             "AutoPromote": update["AutoPromote"],

@@ -140,7 +140,7 @@ class JobRoutes:
         found = self._state.submissions.get((*key, version))
         if found is None:
             raise HttpError(404, "job source not found", index=0)
-        return Response(found, index=found["JobIndex"], known_leader=True)
+        return Response(found, index=found["JobModifyIndex"], known_leader=True)
 
     def deployments(self, request: Request) -> Response:
         key = self._key(request)
@@ -399,6 +399,7 @@ class JobRoutes:
                 self._state.versions.pop(key, None)
                 for one in [one for one in self._state.submissions if one[:2] == key]:
                     del self._state.submissions[one]
+                self._forget(key, index)
                 self._state.publish(index, "Job", "JobDeregistered", key[1], key[0], {"Deleted": True, "Job": job})
             elif job is not None:
                 kind = job["Type"]

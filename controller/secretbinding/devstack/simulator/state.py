@@ -175,6 +175,9 @@ class State:
         key = (job["Namespace"], job["ID"])
         old = self.jobs.get(key)
         job["CreateIndex"] = old["CreateIndex"] if old else index
+        if submission is None and old is not None and job["Version"] <= old["Version"]:
+            # Without a source the one of the version that the sent job names is carried along, as in Nomad.
+            submission = self.submissions.get((*key, job["Version"]))
         # A version that was sent along counts where it is higher than the one there, as in Nomad.
         if old is not None and job["Version"] <= old["Version"]:
             job["Version"] = old["Version"] + 1
@@ -193,7 +196,7 @@ class State:
             self.submissions[(*key, job["Version"])] = {
                 "Format": submission.get("Format") or "",
                 "JobID": job["ID"],
-                "JobIndex": index,
+                "JobModifyIndex": index,
                 "Namespace": job["Namespace"],
                 "Source": submission.get("Source") or "",
                 "VariableFlags": submission.get("VariableFlags"),

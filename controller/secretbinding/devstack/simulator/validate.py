@@ -89,6 +89,18 @@ def _group_faults(job: Json, group: Json) -> list[str]:
         faults.append("Missing tasks for task group")
     if job["Type"] in ("system", "sysbatch") and group["ReschedulePolicy"] is not None:
         faults.append("System or sysbatch jobs should not have a reschedule policy")
+    for place, constraint in enumerate(group["Constraints"] or [], 1):
+        if not constraint["Operand"]:
+            inner = listed(["Missing constraint operand", 'Unknown constraint type ""'])
+            faults.append(f"Constraint {place} validation failed: {inner}")
+    policy = group["ReschedulePolicy"]
+    if policy is not None and policy["Unlimited"] and policy["Attempts"] > 0:
+        interval = format_duration(policy["Interval"])
+        faults.append(
+            f"Reschedule Policy with Attempts = {policy['Attempts']}, Interval = {interval}, and Unlimited = true is "
+            "ambiguous"
+        )
+        faults.append("If Attempts >0, Unlimited cannot also be set to true")
     update = group["Update"]
     if update is not None:
         if job["Type"] not in ("service", "system"):

@@ -99,7 +99,8 @@ class FilesSource:
     def report(self, key: BindingKey, status: SecretBindingStatus, transitions: Sequence[Transition]) -> None:
         for transition in transitions:
             log = _log.warning if transition.kind == "Warning" else _log.info
-            log(transition.reason.value, binding=f"{key.tenant}/{key.name}", message=transition.message)
+            more = {"message": transition.message} if transition.message else {}
+            log(transition.reason.value, binding=f"{key.tenant}/{key.name}", **more)
 
     def gone(self, key: BindingKey) -> None:
         _log.info("Removed", binding=f"{key.tenant}/{key.name}")

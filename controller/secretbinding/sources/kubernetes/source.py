@@ -163,8 +163,7 @@ class KubernetesSource:
                 failures += 1
                 _log.warning("bindings are not listed or watched", error=str(error))
                 pause = min(self._pace.retry_max_seconds, 2.0 ** min(failures, 10) / 2)
-            except Exception:
-                # A surprise must not end the thread that everything else waits for.
+            except Exception:  # noqa: BLE001 - a surprise must not end the thread that everything else waits for
                 _log.exception("listing or watching failed")
                 pause = self._pace.retry_max_seconds
             self._wake.wait(pause * random.uniform(0.8, 1.0))

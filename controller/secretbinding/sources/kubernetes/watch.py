@@ -23,7 +23,7 @@ Deliver = Callable[[str | None, Mapping[str, Any]], None]
 
 # With bookmarks allowed, an API server says something at least once a minute.
 _INACTIVITY_SECONDS = 70.0
-_SERVER_TIMEOUT_SECONDS = 300.0
+_SERVER_TIMEOUT_SECONDS = 300  # kopf writes it into the URL as it is, and the server takes only whole numbers.
 _ERROR_BACKOFFS_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 _REQUEST_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0

@@ -1,0 +1,305 @@
+"""A state of our part that failed is not tried again by itself, and what worked goes on."""
+
+import copy
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from secretbinding.desired import BindingInput
+from secretbinding.plan import RegisterJob, TagVersion, UntagVersion
+from secretbinding.ports import Json
+from secretbinding.rotation import nanoseconds_to_time
+from tests.support import builders as make
+from tests.support.builders import INSTANCE, binding, kv_state
+from tests.unit.core.test_inject import without_emptiness
+from tests.unit.core.world import World, our_tasks
+
+
+def scene(*, auto_revert: bool = True, job: Json | None = None, serving: bool = True) -> tuple[World, BindingInput]:
+    """A job that is served version 1 of `app`, unless it is not injected yet."""
+    world = World(auto_revert=auto_revert)
+    world.secrets["kv", "app"] = kv_state(1)
+    world.user_registers(job or make.job())
+    world.finish_deployment()
+    item = make.given(binding(make.kv("app", path="app")))
+    if serving:
+        world.settle([item])
+    return world, item
+
+
+def rotate(world: World, item: BindingInput, version: int, *, success: bool) -> None:
+    world.secrets["kv", "app"] = kv_state(version)
+    assert world.run([item]).registers
+    world.finish_deployment(success=success)
+
+
+def pins(world: World) -> list[str]:
+    assert world.job is not None
+    return [
+        action.partition("?version=")[2].partition('"')[0]
+        for _, _, task in our_tasks(world.job)
+        for action in (template["EmbeddedTmpl"] for template in task["Templates"])
+    ]
+
+
+def registrations(world: World) -> int:
+    return sum(isinstance(action, RegisterJob) for action in world.log)
+
+
+def test_after_auto_revert_the_old_version_serves_and_nothing_is_registered() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=False)
+    before = registrations(world)
+    for _ in range(4):
+        world.run([item])
+    assert registrations(world) == before
+    assert pins(world) == ["1"]
+    assert world.decide([item])[0].held is not None
+
+
+def test_without_auto_revert_our_part_of_the_last_good_version_is_put_back() -> None:
+    world, item = scene(auto_revert=False)
+    rotate(world, item, 2, success=False)
+    assert pins(world) == ["2"]
+    assert world.run([item]).registers
+    assert pins(world) == ["1"]
+    world.finish_deployment()
+    for _ in range(3):
+        assert not world.run([item]).registers
+
+
+def test_only_our_part_goes_back_the_users_own_change_stays() -> None:
+    two_groups = make.job(make.group(name="api"), make.group(name="db"))
+    world, item = scene(auto_revert=False, job=two_groups)
+    assert world.job is not None
+    changed = copy.deepcopy(world.job)
+    changed["TaskGroups"][1]["Tasks"][0]["Config"]["command"] = "/bin/new"
+    world.user_registers({**changed, "TaskGroups": changed["TaskGroups"]})
+    world.finish_deployment()
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    assert pins(world) == ["1", "1"]
+    assert world.job["TaskGroups"][1]["Tasks"][0]["Config"]["command"] == "/bin/new"
+
+
+def test_a_failed_first_injection_is_taken_out_again_when_nomad_does_not_revert() -> None:
+    world, item = scene(auto_revert=False, serving=False)
+    before = without_emptiness((world.job or {})["TaskGroups"])
+    assert world.run([item]).registers
+    world.finish_deployment(success=False)
+    assert world.run([item]).registers
+    assert without_emptiness((world.job or {})["TaskGroups"]) == before
+    world.finish_deployment()
+    for _ in range(3):
+        assert not world.run([item]).registers
+
+
+@pytest.mark.parametrize("auto_revert", [True, False])
+def test_a_failed_removal_leaves_the_job_its_secrets_and_its_rights(auto_revert: bool) -> None:
+    world, item = scene(auto_revert=auto_revert)
+    going = [replace(item, deleting=True)]
+    assert world.run(going).registers
+    world.finish_deployment(success=False)
+    for _ in range(3):
+        assert not world.run(going).gone
+        world.finish_deployment()
+    assert pins(world) == ["1"]
+    assert world.policies
+    assert world.roles
+
+
+@pytest.mark.parametrize("auto_revert", [True, False])
+def test_a_newer_version_ends_the_hold(auto_revert: bool) -> None:
+    world, item = scene(auto_revert=auto_revert)
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    world.finish_deployment()
+    rotate(world, item, 3, success=True)
+    assert pins(world) == ["3"]
+
+
+def test_a_change_of_the_binding_ends_the_hold() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    changed = make.given(binding(make.kv("app", path="app", env={"APP_PASS": "password", "APP_USER": "username"})))
+    assert world.run([changed]).registers
+    assert pins(world) == ["2"]
+
+
+def test_a_change_of_the_users_part_ends_the_hold() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    assert world.job is not None
+    changed = copy.deepcopy(world.job)
+    changed["TaskGroups"][0]["Tasks"][0]["Config"]["command"] = "/bin/new"
+    world.user_registers(changed)
+    assert world.run([item]).registers
+    assert pins(world) == ["2"]
+
+
+def test_scaling_does_not_end_the_hold() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    assert world.job is not None
+    scaled = copy.deepcopy(world.job)
+    scaled["TaskGroups"][0]["Count"] = 9
+    world.user_registers(scaled)
+    assert not world.run([item]).registers
+
+
+def test_a_request_gets_one_more_try() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    asked = replace(item, rotate_requested_at=nanoseconds_to_time(world.now) + timedelta(seconds=0.5))
+    assert world.run([asked]).registers
+    world.finish_deployment(success=False)
+    assert not world.run([asked]).registers
+    assert pins(world) == ["1"]
+
+
+def test_the_failure_is_remembered_in_nomad_when_nomad_has_forgotten_the_deployment() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    assert any(isinstance(action, TagVersion) for action in world.log)
+    world.forget_deployments()
+    for _ in range(3):
+        assert not world.run([item]).registers
+    assert world.decide([item])[0].held is not None
+
+
+def test_a_failure_that_no_longer_matters_is_forgotten() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    rotate(world, item, 3, success=True)
+    world.run([item])
+    assert any(isinstance(action, UntagVersion) for action in world.log)
+    assert not any(job["VersionTag"] for job in world.versions)
+    assert not world.run([item]).actions
+
+
+def test_a_tag_of_somebody_elses_stays() -> None:
+    world, item = scene()
+    world.secrets["kv", "app"] = kv_state(2)
+    world.run([item])
+    world.versions[-1]["VersionTag"] = {"Name": "golden"}
+    world.finish_deployment(success=False)
+    world.run([item])
+    assert not any(isinstance(action, TagVersion) for action in world.log)
+    assert not world.run([item]).registers
+
+
+def test_the_users_own_failed_change_is_no_failure_of_ours() -> None:
+    world, item = scene(auto_revert=False)
+    assert world.job is not None
+    changed = copy.deepcopy(world.job)
+    changed["TaskGroups"][0]["Tasks"][0]["Config"]["command"] = "/bin/broken"
+    world.user_registers(changed)
+    world.finish_deployment(success=False)
+    plan = world.run([item])
+    assert not plan.registers
+    assert world.decide([item])[0].held is None
+
+
+def test_a_state_that_has_worked_before_stays_when_going_back_to_it_fails_as_well() -> None:
+    world, item = scene(auto_revert=False)
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    world.finish_deployment(success=False)
+    for _ in range(3):
+        assert not world.run([item]).registers
+    assert pins(world) == ["1"]
+
+
+def test_rights_that_a_held_state_may_need_stay() -> None:
+    world, _ = scene()
+    changed = make.given(binding(make.kv("app", path="other", env={"APP_PASS": "password"})))
+    world.secrets["kv", "other"] = kv_state(1)
+    world.run([changed])
+    world.finish_deployment(success=False)
+    plan = world.run([changed])
+    assert plan.waiting == "a failed state is held"
+    (role,) = world.roles
+    assert world.rights_of(role) == {"secret/data/app", "secret/data/other"}
+
+
+# --- what cannot be read any more -----------------------------------------------------------------------------------
+
+
+def two_bindings() -> tuple[World, list[BindingInput]]:
+    world = World()
+    world.user_registers(make.job(make.group(name="api"), make.group(name="db")))
+    world.secrets["kv", "app"], world.secrets["kv", "other"] = kv_state(1), kv_state(1)
+    items = [
+        make.given(binding(make.kv("app", path="app"), make.on_tasks("api", "server"), name="a")),
+        make.given(binding(make.kv("other", path="other"), name="b")),
+    ]
+    world.settle(items)
+    return world, items
+
+
+def test_a_group_that_reads_a_destroyed_version_is_not_started_anew_for_anything() -> None:
+    world, items = two_bindings()
+    world.secrets["kv", "app"] = kv_state(1, destroyed=[1])
+    world.secrets["kv", "other"] = kv_state(2)
+    desired, plan = world.decide(items)
+    assert desired.job is not None
+    assert world.job is not None
+    api, db = desired.job["TaskGroups"]
+    assert without_emptiness(api["Tasks"]) == without_emptiness(world.job["TaskGroups"][0]["Tasks"])
+    assert "version=2" in db["Tasks"][0]["Templates"][0]["EmbeddedTmpl"]
+    assert plan.registers
+    (decision,) = desired.results[items[1].key].secrets
+    assert decision.hold is not None
+    assert "group api" in decision.hold.message
+
+
+def test_the_groups_that_wait_do_not_grow_and_keep_their_rights() -> None:
+    world, items = two_bindings()
+    constraints = [group["Constraints"] for group in (world.job or {})["TaskGroups"]]
+    world.secrets["kv", "app"] = kv_state(1, destroyed=[1])
+    for number in range(2, 6):
+        world.secrets["kv", "other"] = kv_state(number)
+        world.run(items)
+        world.finish_deployment()
+    assert [group["Constraints"] for group in (world.job or {})["TaskGroups"]] == constraints
+    assert world.run([replace(items[0], deleting=False), replace(items[1], deleting=True)]).waiting
+
+
+def test_a_good_version_lets_everything_go_on() -> None:
+    world, items = two_bindings()
+    world.secrets["kv", "app"], world.secrets["kv", "other"] = kv_state(1, destroyed=[1]), kv_state(2)
+    world.run(items)
+    world.finish_deployment()
+    world.secrets["kv", "app"] = kv_state(2, destroyed=[1])
+    world.settle(items)
+    assert sorted(pins(world)) == ["2", "2", "2"]
+
+
+def test_a_new_binding_waits_for_a_group_that_reads_a_destroyed_version() -> None:
+    world, item = scene()
+    world.secrets["kv", "app"] = kv_state(1, destroyed=[1])
+    world.secrets["kv", "other"] = kv_state(1)
+    new = make.given(binding(make.kv("other", path="other"), name="new"))
+    desired, plan = world.decide([item, new])
+    assert not plan.registers
+    fault = desired.results[new.key].fault
+    assert fault is not None
+    assert "can no longer be read" in fault.message
+
+
+def test_everything_about_a_task_of_another_instance_is_the_users(instance: str = INSTANCE) -> None:
+    world, item = scene()
+    other: Any = World(instance="other")
+    other.secrets["kv", "app"] = kv_state(1)
+    other.user_registers(world.job or {})
+    fault = other.decide([item])[0].results[item.key].fault
+    assert fault is not None
+    assert instance in fault.message
