@@ -1,6 +1,6 @@
 """From what is to what should be: an ordered list of actions, each with a reader's words."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
