@@ -172,7 +172,7 @@ class Nomad:
         return self.api.get(path, task=task_name, type=kind, plain="true").expect(200).text
 
     def file(self, allocation: Mapping[str, Any], path: str) -> str:
-        return self.api.get(f"/v1/client/fs/cat/{allocation['ID']}", **{"path": path}).expect(200).text
+        return self.api.get(f"/v1/client/fs/cat/{allocation['ID']}", path=path).expect(200).text
 
     def purge(self, job_id: str) -> None:
         self.api.delete(f"/v1/job/{quoted(job_id)}", purge="true").expect(200)

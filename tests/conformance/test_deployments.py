@@ -21,7 +21,12 @@ def test_a_first_deployment_places_all_and_succeeds(nomad: Nomad, unique: str) -
     assert done["StatusDescription"] == "Deployment completed successfully"
     assert done["JobVersion"] == 0
     state = done["TaskGroups"]["g"]
-    assert (state["DesiredTotal"], state["PlacedAllocs"], state["HealthyAllocs"], state["UnhealthyAllocs"]) == (3, 3, 3, 0)
+    assert (state["DesiredTotal"], state["PlacedAllocs"], state["HealthyAllocs"], state["UnhealthyAllocs"]) == (
+        3,
+        3,
+        3,
+        0,
+    )
     assert {one["DeploymentStatus"]["Healthy"] for one in nomad.allocations(unique)} == {True}
 
 
@@ -109,7 +114,13 @@ def test_a_task_is_restarted_within_its_policy_before_it_fails(nomad: Nomad, uni
 
 
 def test_a_failed_allocation_is_placed_again_by_its_reschedule_policy(nomad: Nomad, unique: str) -> None:
-    policy = {"Attempts": 1, "Interval": 3600 * SECOND, "Delay": 5 * SECOND, "DelayFunction": "constant", "Unlimited": False}
+    policy = {
+        "Attempts": 1,
+        "Interval": 3600 * SECOND,
+        "Delay": 5 * SECOND,
+        "DelayFunction": "constant",
+        "Unlimited": False,
+    }
     sent = job(unique, task(FAILING), ReschedulePolicy=policy, Update={"MaxParallel": 0})
     nomad.register(sent)
     nomad.wait("a second allocation", lambda: len(nomad.allocations(unique)) == 2)

@@ -115,20 +115,106 @@ def test_a_stored_job_has_every_field_with_its_default(nomad: Nomad, unique: str
     group = stored["TaskGroups"][0]
     stored_task = group["Tasks"][0]
     assert sorted(stored) == sorted(
-        "Affinities AllAtOnce Constraints ConsulNamespace CreateIndex Datacenters DispatchIdempotencyToken Dispatched ID "
-        "JobModifyIndex Meta ModifyIndex Multiregion Name Namespace NodePool NomadTokenID ParameterizedJob ParentID "
-        "Payload Periodic Priority Region Spreads Stable Status StatusDescription Stop SubmitTime TaskGroups Type UI "
-        "Update VaultNamespace Version VersionTag".split()
+        [
+            "Affinities",
+            "AllAtOnce",
+            "Constraints",
+            "ConsulNamespace",
+            "CreateIndex",
+            "Datacenters",
+            "DispatchIdempotencyToken",
+            "Dispatched",
+            "ID",
+            "JobModifyIndex",
+            "Meta",
+            "ModifyIndex",
+            "Multiregion",
+            "Name",
+            "Namespace",
+            "NodePool",
+            "NomadTokenID",
+            "ParameterizedJob",
+            "ParentID",
+            "Payload",
+            "Periodic",
+            "Priority",
+            "Region",
+            "Spreads",
+            "Stable",
+            "Status",
+            "StatusDescription",
+            "Stop",
+            "SubmitTime",
+            "TaskGroups",
+            "Type",
+            "UI",
+            "Update",
+            "VaultNamespace",
+            "Version",
+            "VersionTag",
+        ]
     )
     assert sorted(group) == sorted(
-        "Affinities Constraints Consul Count Disconnect EphemeralDisk MaxClientDisconnect MaxRunDuration Meta Migrate Name "
-        "Networks PreventRescheduleOnLost ReschedulePolicy RestartPolicy Scaling Services ShutdownDelay Spreads "
-        "StopAfterClientDisconnect Tasks Update Volumes".split()
+        [
+            "Affinities",
+            "Constraints",
+            "Consul",
+            "Count",
+            "Disconnect",
+            "EphemeralDisk",
+            "MaxClientDisconnect",
+            "MaxRunDuration",
+            "Meta",
+            "Migrate",
+            "Name",
+            "Networks",
+            "PreventRescheduleOnLost",
+            "ReschedulePolicy",
+            "RestartPolicy",
+            "Scaling",
+            "Services",
+            "ShutdownDelay",
+            "Spreads",
+            "StopAfterClientDisconnect",
+            "Tasks",
+            "Update",
+            "Volumes",
+        ]
     )
     assert sorted(stored_task) == sorted(
-        "Actions Affinities Artifacts CSIPluginConfig Config Constraints Consul DispatchPayload Driver Env Identities "
-        "Identity KillSignal KillTimeout Kind Leader Lifecycle LogConfig Meta Name Resources RestartPolicy "
-        "ScalingPolicies Schedule Secrets Services ShutdownDelay Templates User Vault VolumeMounts".split()
+        [
+            "Actions",
+            "Affinities",
+            "Artifacts",
+            "CSIPluginConfig",
+            "Config",
+            "Constraints",
+            "Consul",
+            "DispatchPayload",
+            "Driver",
+            "Env",
+            "Identities",
+            "Identity",
+            "KillSignal",
+            "KillTimeout",
+            "Kind",
+            "Leader",
+            "Lifecycle",
+            "LogConfig",
+            "Meta",
+            "Name",
+            "Resources",
+            "RestartPolicy",
+            "ScalingPolicies",
+            "Schedule",
+            "Secrets",
+            "Services",
+            "ShutdownDelay",
+            "Templates",
+            "User",
+            "Vault",
+            "VolumeMounts",
+        ]
     )
     assert stored_task["Vault"] == {
         "AllowTokenExpiration": False,

@@ -20,7 +20,9 @@ DESTRUCTIVE: dict[str, Callable[[Json, Json], None]] = {
     "resources": lambda _, one: one["Resources"].update(MemoryMB=11),
 }
 IN_PLACE: dict[str, Callable[[Json, Json], None]] = {
-    "constraints": lambda group, _: group.update(Constraints=[{"LTarget": "${attr.kernel.name}", "Operand": "=", "RTarget": "linux"}]),
+    "constraints": lambda group, _: group.update(
+        Constraints=[{"LTarget": "${attr.kernel.name}", "Operand": "=", "RTarget": "linux"}]
+    ),
     "update": lambda group, _: group["Update"].update(MaxParallel=3),
     "restart": lambda group, _: group["RestartPolicy"].update(Delay=3 * SECOND),
     "kill timeout": lambda _, one: one.update(KillTimeout=3 * SECOND),

@@ -146,7 +146,10 @@ def test_somebody_who_asks_gets_one_more_try_of_a_held_state(world: World, uniqu
         wait_until("it was tried again", lambda: failures() == 2)
         world.await_reason(unique, Reason.DEPLOYMENT_FAILED, ConditionType.ROTATION_HEALTHY)
         world.deployed(unique)
-        wait_until("the request is answered", lambda: (s := world.status(unique)) is not None and s.last_handled_rotate_at == asked)
+        wait_until(
+            "the request is answered",
+            lambda: (s := world.status(unique)) is not None and s.last_handled_rotate_at == asked,
+        )
         assert failures() == 2
 
 
@@ -277,7 +280,9 @@ def test_many_rotations_leave_the_constraints_as_the_first_injection_made_them(w
         first = constraints(world.job(unique))
         for number in range(1, 101):
             version = world.secret(unique, username="app", password=str(number))
-            wait_until(f"version {version} is pinned", lambda want=version: f"?version={want}" in str(world.job(unique)))
+            wait_until(
+                f"version {version} is pinned", lambda want=version: f"?version={want}" in str(world.job(unique))
+            )
         assert constraints(world.job(unique)) == first
 
 

@@ -16,7 +16,14 @@ from secretbinding.models.reasons import ConditionType
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.settings import ControllerSettings, NomadSettings, Settings, VaultSettings
 from secretbinding.sources.base import Source
-from secretbinding.sources.nomad import BINDINGS, MANIFEST_ITEM, REQUEST_ITEM, REQUESTS, STATUS, NomadSource, read_status
+from secretbinding.sources.nomad import (
+    BINDINGS,
+    MANIFEST_ITEM,
+    REQUEST_ITEM,
+    REQUESTS,
+    STATUS,
+    NomadSource,
+)
 from tests.support.servers import Stack
 
 SECOND = 1_000_000_000
@@ -85,15 +92,22 @@ def a_manifest(name: str, job: str, path: str, *, env: Mapping[str, str] | None 
 
 
 class World:
-    """What a person does and sees on the servers of a stack; `settings` are those that the controller runs with."""
+    """What a person does and sees on the servers of a stack; `settings` are those that the controller runs with.
 
-    def __init__(self, stack: Stack, *, instance: str = "default", **own: Any) -> None:
+    The person has every right; the controller has those of the tokens given, every right by default.
+    """
+
+    def __init__(
+        self, stack: Stack, *, instance: str = "default", vault_token: str = "", nomad_token: str = "", **own: Any
+    ) -> None:
         self.stack = stack
         self.api = stack.api
         self.vault = stack.openbao.api
         self.settings = Settings()
-        self.settings.vault = VaultSettings(address=stack.openbao.address, token=SecretStr(stack.openbao.root_token))
-        self.settings.nomad = NomadSettings(address=stack.address, token=SecretStr(stack.token))
+        self.settings.vault = VaultSettings(
+            address=stack.openbao.address, token=SecretStr(vault_token or stack.openbao.root_token)
+        )
+        self.settings.nomad = NomadSettings(address=stack.address, token=SecretStr(nomad_token or stack.token))
         pace = {"poll_seconds": 0.2, "progress_seconds": 0.2, "resync_seconds": 3600.0, "purge_grace_seconds": 1.0}
         self.settings.controller = ControllerSettings(instance=instance, **{**pace, **own})
 

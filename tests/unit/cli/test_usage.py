@@ -13,7 +13,7 @@ from secretbinding.cli.application import app
 from tests.support.commandline import CommandLine, environment
 
 COMMANDS = (
-    "validate plan apply delete inject run status rotate crd demo completion version".split()
+    ["validate", "plan", "apply", "delete", "inject", "run", "status", "rotate", "crd", "demo", "completion", "version"]
 )  # fmt: skip
 ROOT = Path(__file__).parents[3]
 
@@ -102,7 +102,10 @@ def test_completion_prints_the_script_of_the_shell(cli: CommandLine, shell: str,
 
 def test_the_completion_script_completes_commands() -> None:
     asked = environment(
-        _SECRETBINDING_COMPLETE="complete_bash", COMP_WORDS="secretbinding st", COMP_CWORD="1", _TYPER_COMPLETE_ARGS="st"
+        _SECRETBINDING_COMPLETE="complete_bash",
+        COMP_WORDS="secretbinding st",
+        COMP_CWORD="1",
+        _TYPER_COMPLETE_ARGS="st",
     )
     done = subprocess.run(
         [sys.executable, "-m", "secretbinding"], env=dict(asked), capture_output=True, text=True, check=False

@@ -134,7 +134,7 @@ def _fields_and_objects(old: Json | None, new: Json | None, skip: set[str]) -> d
         before, after = _set((old or {}).get(name)), _set((new or {}).get(name))
         if before == after:
             continue
-        if name in ("Env", "Meta"):
+        if name in ("Env", "Meta") and not isinstance(before, bool) and not isinstance(after, bool):
             fields += _map_fields(name, before, after)
         elif isinstance(before, dict) or isinstance(after, dict):
             objects.append(_object(name, before, after))

@@ -29,6 +29,8 @@ _REQUEST_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
 _PAGE_SIZE = 500
 _HANDLER_THREADS = 4
+# kopf keeps a task and a queue for each object this long: with thousands listed at once, that is what costs memory.
+_IDLE_SECONDS = 0.05
 _STOP_SECONDS = 10.0
 _SILENCE_SECONDS = _SERVER_TIMEOUT_SECONDS + 2 * _INACTIVITY_SECONDS
 
@@ -182,7 +184,7 @@ def _settings(executor: ThreadPoolExecutor) -> kopf.OperatorSettings:
     settings.scanning.disabled = True
     settings.process.ultimate_exiting_timeout = None
     settings.execution.executor = executor
-    settings.queueing.idle_timeout = 1.0
+    settings.queueing.idle_timeout = _IDLE_SECONDS
     settings.networking.request_timeout = _REQUEST_SECONDS
     settings.networking.connect_timeout = _CONNECT_SECONDS
     settings.networking.error_backoffs = _ERROR_BACKOFFS_SECONDS
