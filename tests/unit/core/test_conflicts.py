@@ -150,7 +150,7 @@ def test_a_refused_binding_keeps_what_it_has_and_its_places() -> None:
     assert len(world.roles) == 1
 
 
-def test_two_bindings_may_not_change_places_in_one_step() -> None:
+def test_two_bindings_may_change_places_in_one_step() -> None:
     world = world_with()
     one, two = (
         make.given(binding(make.kv("app", path="app", env={name.upper(): "password"}), name=name)) for name in "ab"
@@ -161,7 +161,8 @@ def test_two_bindings_may_not_change_places_in_one_step() -> None:
         make.given(binding(make.kv("app", path="app", env={"A": "password"}), name="b")),
     ]
     results = world.decide(swapped)[0].results
-    assert {result.fault.reason for result in results.values() if result.fault} == {Reason.DUPLICATE_TARGET}
+    assert not [result.fault for result in results.values() if result.fault]
+    assert world.run(swapped).registers
     assert not world.run(swapped).registers
 
 
@@ -330,7 +331,7 @@ def test_what_this_release_does_not_know_is_left_as_it_is() -> None:
     ("template", "says"),
     [
         ({"template": '{{ define "t" }}x{{ end }}'}, "define"),
-        ({"template": "s .Data t", "leftDelimiter": "s", "rightDelimiter": "t"}, "delimiters"),
+        ({"template": "< .Data w", "leftDelimiter": "<", "rightDelimiter": "w"}, "value"),
     ],
 )
 def test_a_template_that_only_parses_by_itself_is_refused(template: Json, says: str) -> None:
@@ -339,4 +340,4 @@ def test_a_template_that_only_parses_by_itself_is_refused(template: Json, says: 
     fault = result_of(world, [item], item).fault
     assert fault is not None
     assert fault.reason is Reason.INVALID_MANIFEST
-    assert says in fault.message or "cannot stand" in fault.message
+    assert says in fault.message

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from secretbinding.models.reasons import Reason
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.sources.base import SourceItem
 from secretbinding.sources.files import FilesSource, load, watching
+from secretbinding.sources.files.deciding import FileState
 from secretbinding.sources.files.reading import files_below
 from secretbinding.status.transitions import Transition
 from tests.support.builders import manifest
@@ -117,9 +119,9 @@ def test_a_directory_that_changes_while_it_is_read_is_read_again(
     link = tmp_path / "now"
     link.symlink_to("1")
     swapped: list[bool] = []
-    read: Callable[[bytes, str, str], watching.FileState] = watching.read_state
+    read: Callable[[bytes, str, str], FileState] = watching.read_state
 
-    def read_and_swap(data: bytes, path: str, namespace: str) -> watching.FileState:
+    def read_and_swap(data: bytes, path: str, namespace: str) -> FileState:
         if not swapped:
             swapped.append(True)
             link.unlink()
@@ -240,8 +242,8 @@ def test_a_thread_of_its_own_delivers_until_it_is_stopped(tmp_path: Path) -> Non
     wait_until("the first delivery", lambda: "listed files" in engine.told)
     put(tmp_path / "b.yaml", "two")
     wait_until("the second", lambda: "+two" in engine.told)
-    assert source.healthy(watching.time.monotonic()) == ""
-    assert "could not be listed" in source.healthy(watching.time.monotonic() + 3600)
+    assert source.healthy(time.monotonic()) == ""
+    assert "could not be listed" in source.healthy(time.monotonic() + 3600)
     source.stop()
     put(tmp_path / "c.yaml", "three")
     assert "+three" not in engine.told
