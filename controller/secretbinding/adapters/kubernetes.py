@@ -153,9 +153,7 @@ class KubernetesClient:
 
         def patched(client: Client) -> Json:
             patch = {"metadata": {"annotations": dict(annotations)}}
-            return _lean(
-                client.patch(_SecretBinding, name, patch, namespace=namespace, patch_type=PatchType.MERGE)
-            )
+            return _lean(client.patch(_SecretBinding, name, patch, namespace=namespace, patch_type=PatchType.MERGE))
 
         return self._call("patch", PLURAL, namespace, name, patched)
 

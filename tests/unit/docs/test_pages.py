@@ -1,0 +1,35 @@
+"""The pages for people say what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from secretbinding.models.loading import parse_manifests
+from secretbinding.models.reasons import ConditionType, Reason
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("deploy/**/*.md")])
+
+
+def table(page: Path) -> dict[str, str]:
+    return dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page.read_text(), re.MULTILINE))
+
+
+def test_every_condition_and_reason_stands_on_its_page_with_its_meaning() -> None:
+    meant = {word.value: word.meaning for kind in (ConditionType, Reason) for word in kind}
+    assert table(ROOT / "deploy" / "reasons.md") == meant
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_manifests_on_the_pages_are_valid(page: Path) -> None:
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
+        if "kind: SecretBinding" in block:
+            assert parse_manifests(block, file=page.name)
