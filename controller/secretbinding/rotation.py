@@ -198,7 +198,9 @@ def good_version(versions: Sequence[Json], failures: Sequence[FailedState], inst
 
 def last_stable(versions: Sequence[Json], part: str, instance: str) -> int:
     """The newest version with this state of our part that has come through its deployment, -1 when none has."""
-    stable = [int(job.get("Version") or 0) for job in versions if job.get("Stable") and part_state(job, instance) == part]
+    stable = [
+        int(job.get("Version") or 0) for job in versions if job.get("Stable") and part_state(job, instance) == part
+    ]
     return max(stable, default=-1)
 
 

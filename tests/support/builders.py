@@ -8,7 +8,7 @@ from typing import Any
 
 from secretbinding.desired import BindingInput
 from secretbinding.kinds.base import Fault, SecretState
-from secretbinding.models.binding import SecretBinding
+from secretbinding.models.binding import SecretBinding, SecretEntry
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Json, KvVersion
@@ -141,6 +141,14 @@ def given(
     )
 
 
+def path_of(entry: SecretEntry) -> str:
+    """The path below the mount of a KV or generic secret; raises `ValueError` for another kind."""
+    source = entry.kv or entry.generic
+    if source is None:
+        raise ValueError(f"secret {entry.name} has no path")
+    return source.path
+
+
 # --- secrets ----------------------------------------------------------------------------------------------------------
 
 
@@ -183,14 +191,14 @@ def generic_state() -> SecretState:
 # --- jobs -------------------------------------------------------------------------------------------------------------
 
 
-def job(*groups: Json, type: str = "service", **fields: Any) -> Json:  # noqa: A002 - the name of Nomad's field
+def job(*groups: Json, kind: str = "service", **fields: Any) -> Json:
     """A job as it is sent to Nomad; one group `web` with one task `server` where no group is given."""
     return {
         "ID": "web",
         "Name": "web",
         "Namespace": "default",
         "Region": "global",
-        "Type": type,
+        "Type": kind,
         "Datacenters": ["*"],
         "TaskGroups": list(groups) or [group()],
         **fields,

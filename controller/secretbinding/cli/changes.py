@@ -1,6 +1,6 @@
 """`plan`, `apply` and `delete`: what a set of manifests changes, and changing it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,7 @@ from secretbinding.cli.console import emit, error, say
 from secretbinding.cli.findings import findings
 from secretbinding.cli.options import DEFAULT_TIMEOUT_SECONDS, DryRun, Files, Namespace, Timeout
 from secretbinding.cli.progress import Progress, state_of
+from secretbinding.errors import Problem
 from secretbinding.models.binding import DeletionPolicy
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.status import SecretBindingStatus
@@ -106,30 +107,35 @@ def converge(
     progress = Progress({one.item.key: one.binding.spec.workload.job for one in loaded})
     with one_shot(items, progress.did) as shot, progress:
         outcomes = shot.converge(timeout_seconds=timeout_seconds, wait=not detach, on_change=progress.changed)
-    return max((_conclude(one, outcomes[one.item.key], timeout_seconds, detach) for one in loaded), default=0)
+    problems = [
+        problem for one in loaded for problem in _conclude(one, outcomes[one.item.key], timeout_seconds, detach)
+    ]
+    _tell(problems)
+    return 1 if problems else 0
 
 
-def _conclude(one: Loaded, outcome: "Outcome", timeout_seconds: float, detach: bool) -> int:
-    name = _name(one.item.key)
+def _conclude(one: Loaded, outcome: "Outcome", timeout_seconds: float, detach: bool) -> Sequence[Problem]:
+    """Prints a binding's success, and gives what is to be told otherwise."""
+    name, state = _name(one.item.key), state_of(outcome.status)
     if outcome.gone:
         emit(f"{name}: deleted")
-        return 0
+        return ()
     problems = findings(one, outcome.status)
-    for problem in problems:
-        error(str(problem))
     if problems:
-        return 1
+        return problems
     if outcome.succeeded or (detach and outcome.done):
-        emit(f"{name}: {'registered' if detach else state_of(outcome.status)}{_facts(outcome.status)}")
-        return 0
+        emit(f"{name}: {'registered' if detach else state}{_facts(outcome.status)}")
+        return ()
     if outcome.done:
-        error(f"{name}: {state_of(outcome.status)}")
-    else:
-        error(
-            f"{name}: not finished after {timeout_seconds:g}s ({state_of(outcome.status)}); "
-            "what was begun goes on; run the command again, or give it a longer --timeout"
-        )
-    return 1
+        return [Problem(f"{name}: {state}")]
+    late = f"{name}: not finished after {timeout_seconds:g}s ({state})"
+    return [Problem(late, "what was begun goes on; run the command again, or give it a longer --timeout")]
+
+
+def _tell(problems: Iterable[Problem]) -> None:
+    """Each problem once: what a server refuses, it refuses to every binding."""
+    for text in dict.fromkeys(str(problem) for problem in problems):
+        error(text)
 
 
 def _facts(status: SecretBindingStatus) -> str:
@@ -146,8 +152,7 @@ def _plan(loaded: Sequence[Loaded], items: Sequence[SourceItem], *, detailed_exi
     for text in shown:
         emit(text)
     problems = [problem for one in loaded for problem in findings(one, statuses[one.item.key])]
-    for problem in problems:
-        error(str(problem))
+    _tell(problems)
     if problems:
         return 1
     changes = any(preview.plan.actions for preview in previews.values())

@@ -57,10 +57,8 @@ def report(failure: SecretBindingError) -> None:
     if isinstance(failure, ManifestError):
         for problem in failure.problems:
             error(str(problem))
-    elif failure.remedy:
-        error(f"{failure.message}; {failure.remedy}")
     else:
-        error(failure.message)
+        error(str(failure))
 
 
 def report_unexpected(failure: Exception) -> None:

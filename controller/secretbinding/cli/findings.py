@@ -24,6 +24,17 @@ _ON_ITS_WAY = frozenset(
         Reason.SYNCED,
     }
 )
+# Faults that no line of a manifest is the cause of.
+_OF_SERVERS = frozenset(
+    {
+        Reason.PERMISSION_DENIED,
+        Reason.VAULT_SEALED,
+        Reason.VAULT_UNREACHABLE,
+        Reason.NOMAD_UNREACHABLE,
+        Reason.NOMAD_NO_LEADER,
+        Reason.WRITE_CONFLICT,
+    }
+)
 _WORKLOAD: Path = ("spec", "workload")
 _FIELDS: dict[Reason, Path] = {
     Reason.JOB_NOT_FOUND: (*_WORKLOAD, "job"),
@@ -52,15 +63,16 @@ def findings(loaded: Loaded, status: SecretBindingStatus) -> list[Problem]:
     """Each fault that the status tells, once, with file, line and field of what it is about."""
     problems: dict[str, Problem] = {}
     for condition in _faulty(status):
-        if condition.message not in problems:
-            reason = _reason(condition)
-            path = _field(loaded, status, reason, condition.message)
-            remedy = _REMEDIES.get(reason, "")
-            problems[condition.message] = (
-                loaded.problem(path, condition.message, remedy)
-                if path
-                else Problem(condition.message or reason.meaning, remedy, file=loaded.file)
-            )
+        if condition.message in problems:
+            continue
+        reason = _reason(condition)
+        path = _field(loaded, status, reason, condition.message)
+        message, remedy = condition.message or reason.meaning, _REMEDIES.get(reason, "")
+        if path:
+            problems[condition.message] = loaded.problem(path, message, remedy)
+        else:
+            file = "" if reason in _OF_SERVERS else loaded.file
+            problems[condition.message] = Problem(message, remedy, file=file)
     return list(problems.values())
 
 

@@ -155,14 +155,13 @@ class Engine:
         """Have the sources prepare what is new to them (finalizers), before anything is made for it."""
         for entry in entries:
             source = self._sources.get(entry.item.key.source)
-            if entry.prepared or entry.item.deleting or source is None:
+            if entry.item.deleting or source is None:
                 continue
             try:
                 source.prepare(entry.item.key)
             except SecretBindingError as error:
                 _log.warning("binding cannot be prepared", binding=str(entry.item.key), error=str(error))
                 return False
-            self.store.set_prepared(entry.item.key)
         return True
 
     def _release_retained(self, entries: Sequence[Entry]) -> bool:

@@ -17,15 +17,11 @@ DEFAULT_CONNECTION = "default"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A binding in the store: as the source gave it, the workload it names, and the status last reported.
-
-    `prepared` is true once its source has prepared it (finalizer).
-    """
+    """A binding in the store: as the source gave it, the workload it names, and the status last reported."""
 
     item: SourceItem
     workload: WorkloadKey
     status: SecretBindingStatus
-    prepared: bool = False
 
     @property
     def input(self) -> BindingInput:
@@ -60,16 +56,18 @@ class Store:
             touched = {old.workload, workload} if old is not None else {workload}
             if old is not None and _same(old.item, item) and old.workload == workload:
                 return set()
-            status = old.status if old is not None else item.status
-            self._put(Entry(item, workload, status, prepared=old.prepared if old is not None else False))
+            # One that comes again after it was going is another binding of the same name.
+            same = old is not None and (item.deleting or not old.item.deleting)
+            self._put(Entry(item, workload, old.status if old is not None and same else item.status))
             return touched
 
     def remove(self, key: BindingKey) -> set[WorkloadKey]:
-        """Forget a binding."""
+        """Forget a binding that is going; one that was made again under the same name meanwhile stays."""
         with self._lock:
-            entry = self._entries.pop(key, None)
-            if entry is None:
+            entry = self._entries.get(key)
+            if entry is None or not entry.item.deleting:
                 return set()
+            del self._entries[key]
             keys = self._workloads.get(entry.workload, set())
             keys.discard(key)
             if not keys:
@@ -102,13 +100,6 @@ class Store:
             entry = self._entries.get(key)
             if entry is not None:
                 self._entries[key] = replace(entry, status=status)
-
-    def set_prepared(self, key: BindingKey) -> None:
-        """Remember that the source has prepared the binding (finalizer)."""
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None:
-                self._entries[key] = replace(entry, prepared=True)
 
     def listed(self, source: str) -> None:
         """A complete listing of a source has been delivered."""

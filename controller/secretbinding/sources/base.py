@@ -71,7 +71,8 @@ class Source(Protocol):
         """Write a status that differs from the last one; called only then."""
 
     def prepare(self, key: BindingKey) -> None:
-        """Called before anything is made for a binding that is new to the engine: the place for a finalizer."""
+        """Called before anything is made for a binding, in every pass: the place for a finalizer. Cheap when there is
+        nothing to do."""
 
     def gone(self, key: BindingKey) -> None:
         """Nothing is left of a binding that was `deleting` or had `vanished`: remove the finalizer, the status."""

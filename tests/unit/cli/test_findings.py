@@ -54,7 +54,8 @@ def status(reason: Reason, message: str, *, kind: str = "Ready", secret: str = "
         (Reason.SECRET_FIELD_MISSING, "db", "web.yaml:15:7: spec.secrets[1].env: "),
         (Reason.SECRET_NOT_FOUND, "app", "web.yaml:11:7: spec.secrets[0].kv: "),
         (Reason.UNSUPPORTED_DELIVERY, "", "web.yaml:5:1: spec.delivery: "),
-        (Reason.PERMISSION_DENIED, "", "web.yaml: it is so"),
+        (Reason.DEPLOYMENT_FAILED, "", "web.yaml: it is so"),
+        (Reason.PERMISSION_DENIED, "", "it is so"),
     ],
 )
 def test_a_fault_is_told_at_the_field_it_is_about(loaded: Loaded, reason: Reason, secret: str, place: str) -> None:

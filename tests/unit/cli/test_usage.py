@@ -101,12 +101,8 @@ def test_completion_prints_the_script_of_the_shell(cli: CommandLine, shell: str,
 
 
 def test_the_completion_script_completes_commands() -> None:
-    asked = environment(
-        _SECRETBINDING_COMPLETE="complete_bash",
-        COMP_WORDS="secretbinding st",
-        COMP_CWORD="1",
-        _TYPER_COMPLETE_ARGS="st",
-    )
+    words = {"COMP_WORDS": "secretbinding st", "COMP_CWORD": "1"}
+    asked = environment(_SECRETBINDING_COMPLETE="complete_bash", **words)
     done = subprocess.run(
         [sys.executable, "-m", "secretbinding"], env=dict(asked), capture_output=True, text=True, check=False
     )

@@ -105,9 +105,8 @@ def test_standard_input_is_read_for_a_dash(cli: CommandLine) -> None:
 
 def test_a_binding_in_two_files_is_an_error_that_names_both(cli: CommandLine, tmp_path: Path) -> None:
     first = write(tmp_path, "a.yaml", a_manifest("one", "web", "a"))
-    second = write(
-        tmp_path, "b.yaml", {**a_manifest("one", "web", "b"), "metadata": {"name": "one", "namespace": "default"}}
-    )
+    again = {**a_manifest("one", "web", "b"), "metadata": {"name": "one", "namespace": "default"}}
+    second = write(tmp_path, "b.yaml", again)
     ran = cli("validate", "-f", first, "-f", second)
     assert ran.code == 1
     assert f"error: {second}:" in ran.err

@@ -73,7 +73,9 @@ _GROUP_FIELDS = st.fixed_dictionaries(
     {
         "Count": st.sampled_from([0, 1, 3]),
         "Constraints": _maybe_list(_CONSTRAINTS),
-        "Services": st.sampled_from([_MISSING, None, [], [{"Name": "g", "Identity": None}], [{"Identity": {"Name": "i"}}]]),
+        "Services": st.sampled_from(
+            [_MISSING, None, [], [{"Name": "g", "Identity": None}], [{"Identity": {"Name": "i"}}]]
+        ),
         "Meta": st.sampled_from([_MISSING, None, {}, {"team": "x"}]),
     }
 ).map(_without_missing)
@@ -112,7 +114,9 @@ def blocks(draw: st.DrawFn, name: str = "app", version: int | None = None) -> Te
     return block(secret, version=number, name=name, signal=signal, env=env)
 
 
-def block(secret: str = "one", *, version: int = 1, name: str = "app", signal: str = "", env: bool = True) -> TemplateBlock:
+def block(
+    secret: str = "one", *, version: int = 1, name: str = "app", signal: str = "", env: bool = True
+) -> TemplateBlock:
     """A template of ours that reads one version of a secret."""
     reading = Reading(f"secret/data/{secret}?version={version}", ".Data.data", polls=False)
     destination = env_destination(owner(name).key, secret) if env else f"secrets/{name}-{secret}"
@@ -132,7 +136,9 @@ def block(secret: str = "one", *, version: int = 1, name: str = "app", signal: s
 @st.composite
 def parts_for(draw: st.DrawFn, job: Json) -> dict[tuple[str, str], TaskPart]:
     """Parts for some tasks of a job that have no Vault block of their own."""
-    free = [(group["Name"], task["Name"]) for group in job["TaskGroups"] for task in group["Tasks"] if not task.get("Vault")]
+    free = [
+        (group["Name"], task["Name"]) for group in job["TaskGroups"] for task in group["Tasks"] if not task.get("Vault")
+    ]
     chosen = draw(st.lists(st.sampled_from(free), unique=True)) if free else []
     parts: dict[tuple[str, str], TaskPart] = {}
     for ref in chosen:

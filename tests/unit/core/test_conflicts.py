@@ -69,7 +69,7 @@ FILE = [{"destination": "secrets/app.conf"}]
         ),
         (server(Env={"APP_PASS": "x"}), make.kv("app", path="app"), Reason.ENV_CONFLICT),
         (
-            server(Templates=[make.template("local/e", "A=1\n  export APP_PASS={{ key \"x\" }}\n", Envvars=True)]),
+            server(Templates=[make.template("local/e", 'A=1\n  export APP_PASS={{ key "x" }}\n', Envvars=True)]),
             make.kv("app", path="app"),
             Reason.ENV_CONFLICT,
         ),
@@ -79,7 +79,9 @@ FILE = [{"destination": "secrets/app.conf"}]
 )
 def test_what_the_user_has_is_a_conflict_and_nothing_is_put_in(job: Json, made: Any, reason: Reason) -> None:
     world = world_with(job)
-    item = make.given(binding(made) if made.__qualname__.startswith("_secret") else binding(make.kv("app", path="app"), made))
+    item = make.given(
+        binding(made) if made.__qualname__.startswith("_secret") else binding(make.kv("app", path="app"), made)
+    )
     assert reason_of(world, [item], item) is reason
     before = without_emptiness((world.job or {})["TaskGroups"])
     world.settle([item])
@@ -206,8 +208,11 @@ def test_a_policy_that_somebody_altered_is_put_back() -> None:
     world = world_with()
     item = make.given(binding(make.kv("app", path="app")))
     world.settle([item])
-    (name, good), = world.policies.items()
-    for altered in (good + 'path "secret/*" {\n  capabilities = ["read"]\n}\n', good.replace('"read"', '"read", "sudo"')):
+    ((name, good),) = world.policies.items()
+    for altered in (
+        good + 'path "secret/*" {\n  capabilities = ["read"]\n}\n',
+        good.replace('"read"', '"read", "sudo"'),
+    ):
         world.policies[name] = altered
         world.run([item])
         assert world.policies[name] == good
@@ -217,8 +222,10 @@ def test_a_role_that_somebody_altered_is_put_back() -> None:
     world = world_with()
     item = make.given(binding(make.kv("app", path="app")))
     world.settle([item])
-    (name, good), = copy.deepcopy(world.roles).items()
-    for altered in ({"bound_claims": {}}, {"token_policies": ["root", *good["token_policies"]]}, {"token_period": 1}):
+    ((name, good),) = copy.deepcopy(world.roles).items()
+    policies = ["root", *good["token_policies"]]
+    changes: list[Json] = [{"bound_claims": {}}, {"token_policies": policies}, {"token_period": 1}]
+    for altered in changes:
         world.roles[name].update(altered)
         world.run([item])
         assert {key: world.roles[name][key] for key in good} == good
@@ -229,7 +236,7 @@ def test_a_role_that_somebody_altered_is_put_back() -> None:
 
 @pytest.mark.parametrize("kind", ["batch", "sysbatch"])
 def test_a_batch_job_is_never_registered_but_its_policy_and_role_are_there(kind: str) -> None:
-    world = world_with(make.job(type=kind))
+    world = world_with(make.job(kind=kind))
     item = make.given(binding(make.kv("app", path="app")))
     plan = world.run([item])
     assert not plan.registers
@@ -248,14 +255,14 @@ def test_a_batch_job_is_never_registered_but_its_policy_and_role_are_there(kind:
 @pytest.mark.parametrize("parent", [{"Periodic": {"Spec": "@daily"}}, {"ParameterizedJob": {"Payload": "optional"}}])
 @pytest.mark.parametrize("kind", ["batch", "sysbatch", "service"])
 def test_the_parent_of_later_jobs_is_registered(parent: Json, kind: str) -> None:
-    world = world_with(make.job(type=kind, **parent))
+    world = world_with(make.job(kind=kind, **parent))
     item = make.given(binding(make.kv("app", path="app")))
     assert world.run([item]).registers
     assert not world.run([item]).actions
 
 
 def test_children_that_were_made_before_keep_their_rights() -> None:
-    world = world_with(make.job(type="batch", Periodic={"Spec": "@daily"}))
+    world = world_with(make.job(kind="batch", Periodic={"Spec": "@daily"}))
     item = make.given(binding(make.kv("app", path="app")))
     world.settle([item])
     child = {"ID": "child", "JobVersion": 0, "ClientStatus": "running", "CreateTime": world.now + 1}
@@ -295,7 +302,12 @@ def test_what_is_going_is_taken_out_of_a_stopped_job_which_stays_stopped() -> No
 
 @pytest.mark.parametrize(
     ("modifiers", "roles"),
-    [([], 1), ([make.on_tasks("web", "server")], 1), ([make.on_tasks("web", "a", "b")], 2), ([make.on_tasks("web")], 0)],
+    [
+        ([], 1),
+        ([make.on_tasks("web", "server")], 1),
+        ([make.on_tasks("web", "a", "b")], 2),
+        ([make.on_tasks("web")], 0),
+    ],
 )
 def test_before_the_job_comes_its_policy_and_roles_are_there(modifiers: list[Any], roles: int) -> None:
     world = World()

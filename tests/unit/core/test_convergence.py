@@ -1,4 +1,4 @@
-"""Whatever happens to a workload's bindings, passes bring it to the wanted end, and no task lacks a right on the way."""
+"""Whatever happens to a workload's bindings, passes bring it to the wanted end; no task lacks a right on the way."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,8 +14,8 @@ from secretbinding.naming import Owner, policy_name
 from secretbinding.plan import RegisterJob
 from tests.support import builders as make
 from tests.support.builders import INSTANCE, binding, kv_state
-from tests.unit.core.world import World, our_tasks, paths_read
 from tests.unit.core.test_inject import without_emptiness
+from tests.unit.core.world import World, our_tasks, paths_read
 
 PATHS = ("one", "two", "three")
 NAMES = ("a", "b", "c")
@@ -111,7 +111,9 @@ class Scene:
             self.versions[name] += 1
             self._publish()
         elif kind in ("suspend", "break") and there and not there.deleting:
-            broken = make.given(name=name, invalid=True) if kind == "break" else make.given(there.binding, suspended=True)
+            broken = (
+                make.given(name=name, invalid=True) if kind == "break" else make.given(there.binding, suspended=True)
+            )
             self.bindings[name] = replace(there, frozen=broken.frozen)
         elif kind == "resume" and there:
             self.bindings[name] = replace(there, frozen=None)

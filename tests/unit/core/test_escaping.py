@@ -21,8 +21,8 @@ from secretbinding.render.policy import policy_text
 from secretbinding.render.text import go_string, is_identifier
 from tests.support import builders as make
 from tests.support.builders import INSTANCE, generic_state, kv_state, templates_of
-from tests.unit.core.world import World
 from tests.unit.core.hcl import read_policy_hcl
+from tests.unit.core.world import World
 
 _NASTY = "ab/{}\"'`\\$%*.:;=|&<>()[]#~ -_äß€😀\u00a0"
 
@@ -37,7 +37,9 @@ def legal(text: Any, max_size: int = 12) -> st.SearchStrategy[str]:
 
 
 mounts, paths = legal(MOUNT), legal(VAULT_PATH)
-fields = legal(FIELD_NAME, 256) | st.sampled_from(['a"b', "a}}b", "{{ end }}", "*/}}", "a b", "a\\", "`", "$x", "db-pass"])
+fields = legal(FIELD_NAME, 256) | st.sampled_from(
+    ['a"b', "a}}b", "{{ end }}", "*/}}", "a b", "a\\", "`", "$x", "db-pass"]
+)
 variables = legal(ENV_NAME) | st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True).filter(
     lambda value: ENV_NAME.complaint(value) is None
 )
@@ -47,21 +49,40 @@ values = st.text(max_size=30).filter(lambda value: "\0" not in value)
 bodies = st.lists(
     st.sampled_from(
         [
-            "{{ .Data.data.password }}", '{{ index .Data.data "a}}b" }}', "{{/* a comment */}}", "plain\n", "{", "}", "{{ if .x }}y{{ end }}",
-            "{{- with .y }}z{{ end -}}", '{{ secret "other/path" }}', "$", "EOT\n", "{{ `raw }} ` }}", "*/", "/*", "#",
+            "{{ .Data.data.password }}",
+            '{{ index .Data.data "a}}b" }}',
+            "{{/* a comment */}}",
+            "plain\n",
+            "{",
+            "}",
+            "{{ if .x }}y{{ end }}",
+            "{{- with .y }}z{{ end -}}",
+            '{{ secret "other/path" }}',
+            "$",
+            "EOT\n",
+            "{{ `raw }} ` }}",
+            "*/",
+            "/*",
+            "#",
             '{{ define "t" }}x{{ end }}',
         ]
     ),
-    min_size=1, max_size=5,
-).map("".join)  # fmt: skip
-delimiters = st.sampled_from([None, ("[[", "]]"), ("<%", "%>"), ("{", "}"), ("/*", "*/"), ("s", "t"), ('"', '"'), ("((", "))")])
+    min_size=1,
+    max_size=5,
+).map("".join)
+delimiters = st.sampled_from(
+    [None, ("[[", "]]"), ("<%", "%>"), ("{", "}"), ("/*", "*/"), ("s", "t"), ('"', '"'), ("((", "))")]
+)
 
 
 @st.composite
 def manifests(draw: st.DrawFn) -> SecretBinding:
     """A binding of one secret that the model accepts."""
     kind = draw(st.sampled_from(["kv", "generic"]))
-    entry: Json = {"name": draw(st.sampled_from(["app", "workload-env", "a"])), kind: {"mount": draw(mounts), "path": draw(paths)}}
+    entry: Json = {
+        "name": draw(st.sampled_from(["app", "workload-env", "a"])),
+        kind: {"mount": draw(mounts), "path": draw(paths)},
+    }
     if kind == "generic":
         words = draw(st.lists(st.sampled_from(["read", "list", "update"]), unique=True, min_size=1))
         entry["generic"]["capabilities"] = words
@@ -81,7 +102,9 @@ def manifests(draw: st.DrawFn) -> SecretBinding:
     made = make.manifest()
     made["spec"]["secrets"] = [entry]
     taken = set(entry.get("env", ()))
-    made["spec"]["workload"]["env"] = {k: v for k, v in draw(st.dictionaries(variables, values, max_size=2)).items() if k not in taken}
+    made["spec"]["workload"]["env"] = {
+        k: v for k, v in draw(st.dictionaries(variables, values, max_size=2)).items() if k not in taken
+    }
     try:
         return SecretBinding.model_validate_json(json.dumps(made))
     except ValidationError:
@@ -196,7 +219,9 @@ def _check_file(template: Json, actions: Sequence[Action], path: str, target: An
         tail = re.fullmatch(r"(?s)(.*)" + re.escape(f'{left} "{left[0]}" {right}'), inside)
         assert tail is not None
         assert tail[1] + left[0] == target.template
-    functions = [token.text for action in actions[2:-1] for token in action.tokens if token.kind is TokenKind.IDENTIFIER]
+    functions = [
+        token.text for action in actions[2:-1] for token in action.tokens if token.kind is TokenKind.IDENTIFIER
+    ]
     if target.template is None:
         assert set(functions) == {"toJSON"}
 

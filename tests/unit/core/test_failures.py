@@ -295,11 +295,11 @@ def test_a_new_binding_waits_for_a_group_that_reads_a_destroyed_version() -> Non
     assert "can no longer be read" in fault.message
 
 
-def test_everything_about_a_task_of_another_instance_is_the_users(instance: str = INSTANCE) -> None:
+def test_everything_about_a_task_of_another_instance_is_the_users() -> None:
     world, item = scene()
     other: Any = World(instance="other")
     other.secrets["kv", "app"] = kv_state(1)
     other.user_registers(world.job or {})
     fault = other.decide([item])[0].results[item.key].fault
     assert fault is not None
-    assert instance in fault.message
+    assert f"nsb.{INSTANCE}." in fault.message

@@ -12,8 +12,8 @@ from secretbinding.job.marks import placed_marks, read_mark
 from secretbinding.ports import Json
 from tests.support import builders as make
 from tests.support.builders import INSTANCE
-from tests.unit.core.world import NOMAD_CONSTRAINT, VAULT_CONSTRAINT, server_hooks
 from tests.unit.core.strategies import block, jobs, jobs_with_parts, owner
+from tests.unit.core.world import NOMAD_CONSTRAINT, VAULT_CONSTRAINT, server_hooks
 
 Parts = dict[tuple[str, str], TaskPart]
 
@@ -158,7 +158,10 @@ def test_a_constraint_on_signals_goes_with_the_template_that_needed_it() -> None
         parts = {("web", "server"): part(signal=signal, env=False)}
         job = server_hooks(inject(strip(job, INSTANCE), parts, INSTANCE))
         required = ",".join(sorted(["SIGINT", signal]))
-        assert [item["RTarget"] for item in constraints_of(job)[0] if "signals" in item["LTarget"]] == ["SIGINT", required]
+        assert [item["RTarget"] for item in constraints_of(job)[0] if "signals" in item["LTarget"]] == [
+            "SIGINT",
+            required,
+        ]
     assert constraints_of(server_hooks(strip(job, INSTANCE).job)) == constraints_of(before)
 
 
@@ -245,7 +248,9 @@ def test_further_fields_of_a_newer_nomad_register_nothing() -> None:
     task = job["TaskGroups"][0]["Tasks"][0]
     for item in (task["Vault"], task["Identities"][0], task["Templates"][0]):
         item.update(Novelty=False, Other="", Third=0)
-    assert same_job(keep_rendered(inject(strip(job, INSTANCE), {("web", "server"): part()}, INSTANCE), job, INSTANCE), job)
+    assert same_job(
+        keep_rendered(inject(strip(job, INSTANCE), {("web", "server"): part()}, INSTANCE), job, INSTANCE), job
+    )
 
 
 def test_a_vault_block_of_ours_without_templates_is_taken_out_with_its_constraint() -> None:

@@ -42,7 +42,9 @@ class KvServer:
 
 def metadata(current: int, **gone: tuple[int, ...]) -> KvMetadata:
     versions = {
-        number: KvVersion(number, created(number), number in gone.get("deleted", ()), number in gone.get("destroyed", ()))
+        number: KvVersion(
+            number, created(number), number in gone.get("deleted", ()), number in gone.get("destroyed", ())
+        )
         for number in range(1, current + 1)
     }
     return KvMetadata(current, versions, max_versions=5)

@@ -58,7 +58,9 @@ def test_two_tasks_never_share_a_role(
 
 
 @given(owners, workloads, tasks)
-def test_names_are_what_vault_takes_and_bounded(owner: Owner, workload: WorkloadKey, ref: tuple[str, str] | None) -> None:
+def test_names_are_what_vault_takes_and_bounded(
+    owner: Owner, workload: WorkloadKey, ref: tuple[str, str] | None
+) -> None:
     for name in (policy_name(owner), role(owner.instance, workload, ref)):
         assert LEGAL.match(name)
         assert len(name) < 128
@@ -91,7 +93,9 @@ def test_names_are_the_same_on_every_release() -> None:
     assert role_name("default", workload, "api", "server").startswith("nsb.default.payments-api-server.")
 
 
-@given(owners, st.dictionaries(st.sampled_from(["roles", "pin", "slot"]), st.text() | st.lists(st.text() | st.integers())))
+@given(
+    owners, st.dictionaries(st.sampled_from(["roles", "pin", "slot"]), st.text() | st.lists(st.text() | st.integers()))
+)
 @example(Owner("i", BindingKey("files", "*/", "a*/}}")), {"slot": "*/ }} {{"})
 def test_a_mark_survives_any_text_and_cannot_end_its_comment(owner: Owner, more: dict[str, object]) -> None:
     text = mark_json({**more, **owner_fields(owner)})

@@ -13,7 +13,7 @@ from tests.support import builders as make
 from tests.support.builders import binding, find_task, generic_state, kv_state, templates_of
 from tests.unit.core.world import World
 
-ENV, FILE = {}, {"files": [{"destination": "secrets/app.conf"}]}  # type: ignore[var-annotated]
+FILE = [{"destination": "secrets/app.conf"}]
 
 
 def world_with(*templates: Json) -> World:
@@ -34,19 +34,25 @@ def injected(world: World, *modifiers: Any) -> list[Json]:
     ("own", "ours", "once"),
     [
         pytest.param([], [make.kv("app", path="app")], [True], id="alone"),
-        pytest.param([], [make.kv("app", path="app", **FILE)], [True], id="a file alone"),
-        pytest.param([make.template()], [make.kv("app", path="app", **FILE)], [True], id="files only"),
+        pytest.param([], [make.kv("app", path="app", files=FILE)], [True], id="a file alone"),
+        pytest.param([make.template()], [make.kv("app", path="app", files=FILE)], [True], id="files only"),
         pytest.param([make.template()], [make.kv("app", path="app")], [False], id="beside an own file"),
         pytest.param([make.template(Envvars=True)], [make.kv("app", path="app")], [False], id="beside own variables"),
         pytest.param(
-            [make.template(Envvars=True)], [make.kv("app", path="app", **FILE)], [False], id="a file beside own variables"
+            [make.template(Envvars=True)],
+            [make.kv("app", path="app", files=FILE)],
+            [False],
+            id="a file beside own variables",
         ),
         pytest.param([make.template(Once=True)], [make.kv("app", path="app")], [True], id="the user's once"),
         pytest.param(
             [], [make.kv("app", path="app"), make.generic("cloud", path="app")], [False, False], id="beside a lease"
         ),
         pytest.param(
-            [], [make.generic("cloud", path="app"), make.workload_env(A="b")], [False, False], id="plain variables beside"
+            [],
+            [make.generic("cloud", path="app"), make.workload_env(A="b")],
+            [False, False],
+            id="plain variables beside",
         ),
         pytest.param([], [make.kv("app", path="app"), make.workload_env(A="b")], [True, True], id="plain and pinned"),
     ],
@@ -63,10 +69,10 @@ def test_a_pin_that_has_to_be_read_again_and_again_needs_its_token() -> None:
 
 def test_plain_variables_alone_need_no_token() -> None:
     world = world_with(make.template())
-    injected(world, make.kv("app", path="app", **FILE), make.workload_env(A="b"))
+    injected(world, make.kv("app", path="app", files=FILE), make.workload_env(A="b"))
     assert [template["Once"] for template in templates_of(world.job or {})] == [False, False, False]
     world = world_with()
-    injected(world, make.kv("app", path="app", **FILE), make.workload_env(A="b"))
+    injected(world, make.kv("app", path="app", files=FILE), make.workload_env(A="b"))
     assert find_task(world.job or {})["Vault"]["AllowTokenExpiration"] is True
 
 
@@ -99,8 +105,12 @@ def test_no_task_of_ours_ever_mixes_the_two_with_variables(mine: list[Json], wan
     items: list[BindingInput] = []
     for number, kind in enumerate(wanted):
         name = f"b{number}"
-        target: Any = {"env": {name: "password"}} if kind.endswith("env") else {"files": [{"destination": f"secrets/{name}"}]}
-        secret = make.kv("s", path="app", **target) if kind.startswith("pinned") else make.generic("s", path="app", **target)
+        target: Any = (
+            {"env": {name: "password"}} if kind.endswith("env") else {"files": [{"destination": f"secrets/{name}"}]}
+        )
+        secret = (
+            make.kv("s", path="app", **target) if kind.startswith("pinned") else make.generic("s", path="app", **target)
+        )
         items = [make.given(item.binding, suspended=freeze) for item in items]
         items.append(make.given(binding(secret, name=name)))
         world.settle(items)

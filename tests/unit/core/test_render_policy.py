@@ -13,7 +13,9 @@ from tests.unit.core.hcl import read_policy_hcl
 
 texts = st.text(max_size=20)
 paths = st.text(min_size=1, max_size=40).filter(is_plain_path)
-capabilities = st.lists(st.sampled_from(["read", "list", "create", "update", "patch", "delete"]), min_size=1, unique=True)
+capabilities = st.lists(
+    st.sampled_from(["read", "list", "create", "update", "patch", "delete"]), min_size=1, unique=True
+)
 rights = st.builds(lambda path, words: Right(path, tuple(sorted(words))), paths, capabilities)
 documents = st.builds(
     PolicyDocument,
@@ -67,7 +69,13 @@ def test_of_an_altered_body_only_what_we_could_have_written_counts() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", 'path "secret/a" {\n  capabilities = ["read"]\n}\n', "# secretbinding {}\n", "# secretbinding nonsense\n", "# other\n"],
+    [
+        "",
+        'path "secret/a" {\n  capabilities = ["read"]\n}\n',
+        "# secretbinding {}\n",
+        "# secretbinding nonsense\n",
+        "# other\n",
+    ],
 )
 def test_a_policy_without_our_mark_is_not_ours(text: str) -> None:
     assert read_policy(text) is None

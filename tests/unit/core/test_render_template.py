@@ -1,13 +1,16 @@
 """The whole text of each template, and the shape in which Nomad gets it."""
 
+from collections.abc import Mapping, Sequence
+
 import pytest
 
+from secretbinding.job.constraints import Keeps
 from secretbinding.job.marks import read_mark, render_block
 from secretbinding.kinds.base import Pin, Reading
 from secretbinding.models.key import BindingKey
 from secretbinding.models.template_syntax import check
 from secretbinding.naming import Owner
-from secretbinding.job.constraints import Keeps
+from secretbinding.ports import Json
 from secretbinding.render.template import Change, TemplateBlock, secret_blocks, workload_env_block
 from tests.support import builders as make
 from tests.support.builders import created
@@ -17,8 +20,8 @@ PIN = Pin(7, created(7))
 READING = Reading("secret/data/myapp?version=7", ".Data.data", polls=False)
 
 
-def blocks(**target: object) -> tuple[TemplateBlock, ...]:
-    entry = make.binding(make.kv("app", **target)).spec.secrets[0]  # type: ignore[arg-type]
+def blocks(*, env: Mapping[str, str] | None = None, files: Sequence[Json] = ()) -> tuple[TemplateBlock, ...]:
+    entry = make.binding(make.kv("app", env=env, files=files)).spec.secrets[0]
     return secret_blocks(KEY, entry, READING, PIN, Change())
 
 
@@ -26,7 +29,8 @@ def test_variables_of_a_secret() -> None:
     (block,) = blocks(env={"DB_USER": "username", "DB_PASS": "db-pass"})
     assert block.body == (
         '\n{{ with secret "secret/data/myapp?version=7" }}\n'
-        'DB_PASS={{ if not (sprig_hasKey .Data.data "db-pass") }}{{ sprig_fail "the secret has no field db-pass" }}{{ end }}'
+        'DB_PASS={{ if not (sprig_hasKey .Data.data "db-pass") }}'
+        '{{ sprig_fail "the secret has no field db-pass" }}{{ end }}'
         '{{ index .Data.data "db-pass" | toJSON }}\n'
         "DB_USER={{ .Data.data.username | toJSON }}\n"
         "{{ end }}\n"
@@ -76,10 +80,10 @@ def test_the_shape_that_nomad_gets() -> None:
     assert closing
     assert body == block.body
     assert mark == (
-        '{{/* secretbinding {"adds":["identity"],"body":"jlgkh4y23ydf3kq7d3p2b4kl3e","instance":"default",'
-        '"keeps":[1,0,"SIGHUP"],"name":"app","of":"vdbrj7tlllqbnb2s5wjlmpqqsi",'
+        '{{/* secretbinding {"adds":["identity"],"body":"3uicz3265xxq7vu5bbv23uspgg","instance":"default",'
+        '"keeps":[1,0,"SIGHUP"],"name":"app","of":"xx75dlssxz3krjdfgd7krebpez",'
         '"pin":[7,"2026-01-01T00:07:00.000000Z"],"slot":"env:app","source":"files","tenant":"payments",'
-        '"want":"5nbrnpxfnhi5yhzmvq6cuv6xba"}'
+        '"want":"jzr3enwlkbq6yga26qjqf6s3xt"}'
     )
     assert template == {
         "SourcePath": "",
@@ -123,7 +127,7 @@ def test_a_mark_read_back_says_what_was_written() -> None:
         "{{/* secretbinding nonsense */}}x",
         '{{/* secretbinding {"instance":"i"} */}}x',
         "{{/* secretbinding {} x",
-        'x{{/* secretbinding {"instance":"i","source":"files","tenant":"t","name":"n"} */}}',
+        'some text {{/* secretbinding {"instance":"i","source":"files","tenant":"t","name":"n"} */}}',
         "plain",
         "",
     ],
@@ -131,3 +135,13 @@ def test_a_mark_read_back_says_what_was_written() -> None:
 def test_what_only_looks_like_a_mark_is_none(text: str) -> None:
     assert read_mark(make.template(text=text)) is None
     assert read_mark({"EmbeddedTmpl": None}) is None
+
+
+def test_a_mark_is_known_as_ours_whatever_delimiters_somebody_gave_the_block() -> None:
+    (block,) = blocks(env={"DB_PASS": "password"})
+    template = render_block(block, Owner("default", KEY), (), Keeps())
+    for change in ({"LeftDelim": "[["}, {"RightDelim": "]]"}, {"EmbeddedTmpl": "x" + template["EmbeddedTmpl"]}):
+        found = read_mark({**template, **change})
+        assert found is not None
+        assert found[0].owner == Owner("default", KEY)
+        assert not found[1]

@@ -75,7 +75,9 @@ def test_a_version_is_chosen(state: SecretState, serving: Pin | None, options: d
     ("state", "options", "reason"),
     [
         pytest.param(kv_state(1, fields=["other"]), {}, Reason.SECRET_FIELD_MISSING, id="a field is missing"),
-        pytest.param(kv_state(1, by_version=object_field(1)), {}, Reason.SECRET_FIELD_MISSING, id="a field is an object"),
+        pytest.param(
+            kv_state(1, by_version=object_field(1)), {}, Reason.SECRET_FIELD_MISSING, id="a field is an object"
+        ),
         pytest.param(kv_state(2, deleted=[2]), {}, Reason.SECRET_VERSION_DELETED, id="deleted"),
         pytest.param(kv_state(2, destroyed=[2]), {}, Reason.SECRET_VERSION_DESTROYED, id="destroyed"),
         pytest.param(kv_state(2), {"version": 7}, Reason.SECRET_NOT_FOUND, id="frozen at what does not exist"),
@@ -100,7 +102,11 @@ def test_what_cannot_be_used_is_a_fault_until_something_serves(
     ("state", "options", "reason", "unreadable"),
     [
         pytest.param(
-            kv_state(2, by_version={2: {"other": None}}), {}, Reason.SECRET_FIELD_MISSING, False, id="a field is missing"
+            kv_state(2, by_version={2: {"other": None}}),
+            {},
+            Reason.SECRET_FIELD_MISSING,
+            False,
+            id="a field is missing",
         ),
         pytest.param(kv_state(2, by_version=object_field(2)), {}, Reason.SECRET_FIELD_MISSING, False, id="an object"),
         pytest.param(kv_state(2, deleted=[2]), {}, Reason.SECRET_VERSION_DELETED, False, id="the newer one is deleted"),

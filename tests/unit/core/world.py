@@ -1,4 +1,4 @@
-"""Vault and Nomad as plain dicts, with what Nomad's server does to a job on registration: for tests of the pure core."""
+"""Vault and Nomad as plain dicts, and what Nomad's server does to a job on registration: for tests of the pure core."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,7 @@ from secretbinding.plan import (
 )
 from secretbinding.ports import Json
 from secretbinding.render.policy import read_policy
-from tests.support.builders import INSTANCE, WORKLOAD
+from tests.support.builders import INSTANCE, WORKLOAD, path_of
 
 VAULT_CONSTRAINT = {"LTarget": "${attr.vault.version}", "RTarget": ">= 0.6.1", "Operand": "semver"}
 NOMAD_CONSTRAINT = {"LTarget": "${attr.nomad.version}", "RTarget": ">= 1.7.0-a", "Operand": "semver"}
@@ -34,12 +34,19 @@ _TEMPLATE_DEFAULTS: Json = {
     "Gid": None, "LeftDelim": "{{", "Once": False, "Perms": "0644", "RightDelim": "}}", "SourcePath": "",
     "Splay": 5 * _SECOND, "Uid": None, "VaultGrace": 0, "Wait": None,
 }  # fmt: skip
-_IDENTITY_DEFAULTS: Json = {"Audience": None, "ChangeMode": "", "Env": False, "ExtraClaims": None, "File": False, "TTL": 0}
+_IDENTITY_DEFAULTS: Json = {
+    "Audience": None,
+    "ChangeMode": "",
+    "Env": False,
+    "ExtraClaims": None,
+    "File": False,
+    "TTL": 0,
+}
 
 
 def server_hooks(sent: Json, *, older_nomad: bool = False) -> Json:
-    """A job as Nomad's server stores what was sent: defaults set, implied constraints added. `older_nomad` does not keep
-    `Once` and `AllowTokenExpiration`."""
+    """A job as Nomad's server stores what was sent: defaults set, implied constraints added. `older_nomad` does not
+    keep `Once` and `AllowTokenExpiration`."""
     job = copy.deepcopy(sent)
     for group in job.get("TaskGroups") or []:
         for task in group.get("Tasks") or []:
@@ -132,7 +139,7 @@ class World:
             policies=policies,
             roles={name: _as_answered(body) for name, body in self.roles.items()},
             secrets={
-                (item.key, entry.name): self.secrets[entry.kind_name, entry.source.path]  # type: ignore[union-attr]
+                (item.key, entry.name): self.secrets[entry.kind_name, path_of(entry)]
                 for item in wanted
                 if item.binding is not None
                 for entry in item.binding.spec.secrets

@@ -57,12 +57,19 @@ def test_a_binding_that_names_another_job_touches_both(store: Store) -> None:
 
 
 def test_removing_the_last_binding_forgets_the_workload(store: Store) -> None:
-    store.upsert(item("a", "web"))
-    store.upsert(item("b", "web"))
+    store.upsert(replace(item("a", "web"), deleting=True))
+    store.upsert(replace(item("b", "web"), deleting=True))
     store.remove(BindingKey("files", "default", "a"))
     assert store.workloads() == [workload("web")]
     assert store.remove(BindingKey("files", "default", "b")) == {workload("web")}
     assert store.workloads() == []
+
+
+def test_a_binding_that_was_made_again_under_its_name_is_not_forgotten_with_the_old_one(store: Store) -> None:
+    store.upsert(replace(item("a", "web"), deleting=True))
+    store.upsert(item("a", "web"))
+    assert store.remove(BindingKey("files", "default", "a")) == set()
+    assert store.get(BindingKey("files", "default", "a")) is not None
 
 
 def test_a_suspended_binding_is_frozen_and_a_broken_one_too(store: Store) -> None:
