@@ -1,5 +1,6 @@
 """Makes the shared fixtures known to all tests."""
 
+from tests.support.kubernetes import kubernetes_api, real_kubernetes, small_kubernetes, tenant
 from tests.support.servers import (
     acl_simulator,
     acl_stack,
@@ -14,10 +15,14 @@ from tests.support.servers import (
 __all__ = [
     "acl_simulator",
     "acl_stack",
+    "kubernetes_api",
     "openbao",
     "real_acl_nomad",
+    "real_kubernetes",
     "real_nomad",
     "simulator",
+    "small_kubernetes",
     "stack",
+    "tenant",
     "unique",
 ]

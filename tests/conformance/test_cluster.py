@@ -144,7 +144,7 @@ def test_a_node_is_ready(nomad: Nomad) -> None:
 
 
 def test_a_namespace_can_be_made_and_holds_jobs_of_its_own(nomad: Nomad, unique: str) -> None:
-    nomad.api.put("/v1/namespaces", {"Name": unique}).expect(200)
+    nomad.api.put(f"/v1/namespace/{unique}", {"Name": unique}).expect(200)
     nomad.register({**job(unique, count=0), "Namespace": unique})
     assert nomad.api.get(f"/v1/job/{unique}").status == 404
     assert nomad.api.get(f"/v1/job/{unique}", namespace=unique).expect(200).json()["Namespace"] == unique

@@ -126,7 +126,7 @@ def test_a_failed_allocation_is_placed_again_by_its_reschedule_policy(nomad: Nom
     nomad.wait("a second allocation", lambda: len(nomad.allocations(unique)) == 2)
     first, second = nomad.allocations(unique)
     assert first["NextAllocation"] == second["ID"]
-    assert first["DesiredDescription"] == "alloc was rescheduled because it failed"
+    assert (first["DesiredStatus"], first["ClientStatus"]) == ("stop", "failed")
     assert [one["PrevAllocID"] for one in second["RescheduleTracker"]["Events"]] == [first["ID"]]
     assert nomad.deployments(unique) == []
 

@@ -9,9 +9,7 @@ from secretbinding.adapters.kubernetes import KubernetesClient, KubernetesConnec
 from secretbinding.sources.kubernetes import KubernetesSource, Pace
 from tests.kubernetes.sink import QUICK, RecordingSink, Started
 from tests.support.kubeclient import eventually
-from tests.support.kubernetes import Cluster, kubernetes_api, real_kubernetes, small_kubernetes, tenant
-
-__all__ = ["kubernetes_api", "real_kubernetes", "small_kubernetes", "tenant"]
+from tests.support.kubernetes import Cluster
 
 
 @pytest.fixture

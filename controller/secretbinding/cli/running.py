@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -94,12 +93,15 @@ def _sources(
 def _serve(settings: Settings, connected: "Clients", sources: Sequence[Source]) -> int:
     from secretbinding.app import Controller
 
-    stopping = threading.Event()
+    # A pipe, since a handler may interrupt anything, another handler and the waiting for a lock included.
+    asked, ask = os.pipe()
+    signals: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if stopping.is_set():
+        signals.append(number)
+        if len(signals) > 1:
             os._exit(1)
-        stopping.set()
+        os.write(ask, b".")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     controller = Controller(settings, connected, sources, on_pass=_log_pass)
@@ -112,12 +114,14 @@ def _serve(settings: Settings, connected: "Clients", sources: Sequence[Source]) 
             vault=settings.vault.address,
             nomad=settings.nomad.address,
         )
-        stopping.wait()
+        os.read(asked, 1)
         _log.info("stopping; passes under way are finished first")
         controller.stop()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(asked)
+        os.close(ask)
     _log.info("stopped")
     return 0
 

@@ -96,7 +96,8 @@ class Api:
             raise ApiError("GET", path, response.status, response.data.decode("utf-8", "replace"))
         try:
             rest = b""
-            for chunk in response.stream(65536):
+            # Nomad does not frame its stream: take what is there, never wait for a full buffer.
+            while chunk := response.read1(65536):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     if line.strip():

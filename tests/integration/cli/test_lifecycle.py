@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,7 +22,7 @@ def world(stack: Stack, cli: CommandLine) -> World:
     return World(stack)
 
 
-def bound(world: World, directory: Path, name: str, **manifest: object) -> str:
+def bound(world: World, directory: Path, name: str, **manifest: Any) -> str:
     """A deployed job with a secret of its own, and a file with the binding for it."""
     world.secret(name, username="app", password="first")
     world.register(a_job(name))

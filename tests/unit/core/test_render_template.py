@@ -46,7 +46,7 @@ def test_plain_variables() -> None:
 
 
 def test_files_in_each_form() -> None:
-    files = [
+    files: list[Json] = [
         {"destination": "secrets/a", "template": "u={{ .Data.data.username }}\n", "perms": "0600", "uid": 0, "gid": 7},
         {"destination": "secrets/b", "template": "[[ .Data ]]", "leftDelimiter": "[[", "rightDelimiter": "]]"},
         {"destination": "secrets/c"},

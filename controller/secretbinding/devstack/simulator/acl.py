@@ -65,8 +65,14 @@ class Rights:
         """Rights on `node`, `agent`, `operator`, ..."""
         return self.management or self._coarse.get(kind) in (("write",) if write else ("read", "write"))
 
-    def any_namespace(self) -> bool:
-        return self.management or any("deny" not in granted and granted for granted in self._namespaces.values())
+    def sees_namespace(self, name: str) -> bool:
+        """Whether it has any capability there."""
+        granted = _closest(self._namespaces, name) or set()
+        return self.management or bool(granted and "deny" not in granted)
+
+    def any_variable(self, namespace: str) -> bool:
+        """Whether it may do anything with any variable there."""
+        return self.management or any(_closest(self._variables, namespace) or ())
 
 
 def _closest(rules: Mapping[str, Any], name: str) -> Any:

@@ -40,12 +40,12 @@ class EventBuffer:
         index: int,
         heartbeat_seconds: float,
     ) -> Iterator[Json]:
-        """Batches `{"Index": n, "Events": [...]}` from `index` on (0: only what comes from now on), `{}` as heartbeat.
+        """Batches `{"Index": n, "Events": [...]}` from `index` on (0: all that are kept), `{}` as heartbeat.
 
         `allowed` takes topic and namespace. Ends when the buffer is closed.
         """
         with self._changed:
-            position = self._batches[-1][0] if self._batches and index == 0 else index - 1
+            position = index - 1
         quiet_until = time.monotonic() + heartbeat_seconds
         while True:
             with self._changed:

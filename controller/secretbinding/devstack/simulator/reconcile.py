@@ -19,7 +19,6 @@ Row = Mapping[str, Any]
 
 NOT_NEEDED = "alloc not needed due to job update"
 UPDATING = "alloc is being updated due to job update"
-RESCHEDULED = "alloc was rescheduled because it failed"
 ACTIVE = ("running", "paused", "pending", "blocked", "unblocking", "initializing")
 _WINDOW = SECOND
 
@@ -33,6 +32,7 @@ class Placement:
     job: Row
     previous: Json | None = None
     canary: bool = False
+    rescheduled: bool = False
 
 
 @dataclass(slots=True)
@@ -279,6 +279,7 @@ class _Group:
                 row["Job"] if canarying and not _is_canary(row) else self.job,
                 previous=row,
                 canary=_is_canary(row),
+                rescheduled=True,
             )
             for row in again
         ]
@@ -296,12 +297,12 @@ class _Group:
                 if one.previous is not None and not part:
                     self.plan.place.append(one)
                     self.counts["Place"] += 1
-                    self._stop([one.previous], RESCHEDULED)
+                    self._stop([one.previous], "")
             self.counts["Ignore"] += len(replace)
             return
         self.plan.place += place
         self.counts["Place"] += len(place)
-        self._stop(again, RESCHEDULED)
+        self._stop(again, "")
         room -= min(len(place), room)
         now = replace[:room]
         for row in now:

@@ -11,7 +11,7 @@ from secretbinding.devstack.simulator.identity import Identities
 from secretbinding.devstack.simulator.scheduler import Scheduler
 from secretbinding.devstack.simulator.state import State
 from secretbinding.devstack.simulator.variables import Variables
-from secretbinding.devstack.simulator.web import HttpError, Request, Response, denied
+from secretbinding.devstack.simulator.web import Request, Response, denied
 
 Json = dict[str, Any]
 
@@ -33,7 +33,7 @@ class Parts:
         """The rights of the request's token. Raises `HttpError` 403 for an unknown token."""
         rights = self.acl.rights(request.token)
         if rights is None:
-            raise HttpError(403, "ACL token not found")
+            raise denied()
         return rights
 
     def require(self, request: Request, namespace: str, capability: str) -> Rights:

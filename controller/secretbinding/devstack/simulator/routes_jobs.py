@@ -71,8 +71,8 @@ class JobRoutes:
         return request.namespace, request.parts[0]
 
     def list(self, request: Request) -> Response:
-        rights = self._parts.rights(request)
         prefix, namespace = request.query.get("prefix", ""), request.namespace
+        rights = self._parts.require(request, namespace, "list-jobs")
         with_meta = request.query.get("meta") == "true"
 
         def query() -> tuple[int, list[Json]]:

@@ -28,7 +28,7 @@ class SystemRoutes:
         router.add("GET", r"/v1/agent/health", lambda _: Response({"client": {"ok": True}, "server": {"ok": True}}))
         router.add("GET", r"/v1/agent/self", self.agent)
         router.add("GET", r"/v1/namespaces", self.namespaces)
-        router.add("PUT POST", r"/v1/namespaces?", self.put_namespace)
+        router.add("PUT POST", r"/v1/namespace", self.put_namespace)
         router.add("GET", r"/v1/namespace/([^/]+)", self.namespace)
         router.add("PUT POST", r"/v1/namespace/([^/]+)", self.put_namespace)
         router.add("PUT POST", r"/v1/system/gc", lambda _: Response(content_type=""))
@@ -60,14 +60,14 @@ class SystemRoutes:
         rights = self._parts.rights(request)
 
         def query() -> tuple[int, list[Json]]:
-            names = [name for name in sorted(self._state.namespaces) if rights.namespace(name, "read-job")]
+            names = [name for name in sorted(self._state.namespaces) if rights.sees_namespace(name)]
             return self._state.table_index("namespaces"), [self._state.namespaces[name] for name in names]
 
         return self._parts.read(request, query)
 
     def namespace(self, request: Request) -> Response:
         found = self._state.namespaces.get(request.parts[0])
-        if not self._parts.rights(request).namespace(request.parts[0], "read-job"):
+        if not self._parts.rights(request).sees_namespace(request.parts[0]):
             raise denied()
         if found is None:
             raise HttpError(404, "Namespace not found", index=self._state.table_index("namespaces"))
@@ -186,10 +186,10 @@ class SystemRoutes:
             topic, _, key = text.partition(":")
             topics.setdefault(topic, []).append(key or "*")
         namespace = request.namespace
-        rights = self._parts.rights(request)
+        rights = self._parts.acl.rights(request.token)
         index, _ = request.blocking()
         wanted = list(self._state.namespaces) if namespace == "*" else [namespace]
-        if not self._subscribable(rights, topics, wanted):
+        if rights is None or not self._subscribable(rights, topics, wanted):
             return Response(stream=self._silence())
 
         def allowed(topic: str, where: str) -> bool:
@@ -206,6 +206,8 @@ class SystemRoutes:
             return True
         for topic in topics:
             if topic == "Node" and rights.coarse("node"):
+                continue
+            if topic == "Variable" and all(rights.any_variable(one) for one in namespaces):
                 continue
             if topic not in _NAMESPACED or not all(rights.namespace(one, "read-job") for one in namespaces):
                 return False

@@ -175,7 +175,7 @@ class Scheduler:
         if previous is not None:
             before = self._state.allocations[previous["ID"]]
             before["NextAllocation"] = row["ID"]
-            if before["DesiredDescription"] == "alloc was rescheduled because it failed":
+            if placement.rescheduled:
                 policy = group["ReschedulePolicy"]
                 row["RescheduleTracker"] = {
                     "Events": [

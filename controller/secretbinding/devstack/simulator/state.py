@@ -224,6 +224,7 @@ class State:
             changes: Json = {"Status": status, "ModifyIndex": index}
             self.replace_version(key, job["Version"], changes)
             self._table_index["jobs"] = index
+            self.publish(index, "Job", "EvaluationUpdated", key[1], key[0], {"Job": self.jobs[key]})
 
     def _status(self, key: JobKey, job: Json) -> str:
         if job["Periodic"] is not None or job["ParameterizedJob"] is not None:

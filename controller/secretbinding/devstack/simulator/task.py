@@ -16,7 +16,7 @@ from secretbinding.devstack.processes import signal_group, spawn
 from secretbinding.devstack.simulator.durations import format_duration
 from secretbinding.devstack.simulator.identity import Identities
 from secretbinding.devstack.simulator.state import now_nanos, timestamp
-from secretbinding.devstack.simulator.taskenv import base_env, interpolate, interpolated
+from secretbinding.devstack.simulator.taskenv import ConfigError, base_env, interpolate, interpolated
 from secretbinding.devstack.simulator.taskstate import add_event, event, finished, new_state, started
 from secretbinding.devstack.simulator.tasktoken import TaskToken, TokenError
 from secretbinding.devstack.simulator.templating import Host, TemplateGroup, TemplatesError
@@ -244,6 +244,9 @@ class TaskRunner:
         """Start the process and wait for its end: (exit code, signal)."""
         try:
             process = self._spawn()
+        except ConfigError as error:
+            self._emit(event("Failed Validation", str(error), ValidationError=str(error), FailsTask=True))
+            return 1, 0
         except (OSError, ValueError) as error:
             text = f"rpc error: code = Unknown desc = {error}"
             self._emit(event("Driver Failure", text, DriverError=text, FailsTask=False))

@@ -11,7 +11,12 @@ from secretbinding.devstack.simulator.reconcile import index_of
 from secretbinding.devstack.simulator.state import DATACENTER, NODE_NAME, REGION
 
 _REFERENCE = re.compile(r"\$\{([^}]+)\}")
+_NOT_A_NAME = re.compile(r"(?<!\$)\$\{[^}]*:[^}]*\}")
 _FROM_HOST = ("PATH", "HOME", "USER", "LANG", "TMPDIR")
+
+
+class ConfigError(ValueError):
+    """A task's configuration cannot be evaluated."""
 
 
 def base_env(row: Mapping[str, Any], task: Mapping[str, Any], group: Mapping[str, Any], root: Path) -> dict[str, str]:
@@ -63,8 +68,16 @@ def interpolate(text: str, env: Mapping[str, str]) -> str:
 
 
 def interpolated(value: Any, env: Mapping[str, str]) -> Any:
-    """The same for all texts inside lists and maps."""
+    """The same for all texts inside lists and maps.
+
+    Nomad evaluates a task's `config` as an HCL template, so `${X:-y}` of a shell is an error there: `ConfigError`.
+    """
     if isinstance(value, str):
+        if _NOT_A_NAME.search(value):
+            raise ConfigError(
+                "failed to parse config: Extra characters after interpolation expression: Template interpolation "
+                "doesn't expect a colon at this location."
+            )
         return interpolate(value, env)
     if isinstance(value, list):
         return [interpolated(one, env) for one in value]

@@ -227,19 +227,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _stream(self, items: Iterable[Any]) -> None:
-        """Lines of JSON in chunks until the iterator or the client ends."""
+        """Lines of JSON, unframed as Nomad sends them, until the iterator or the client ends."""
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
+        self.send_header("Cache-Control", "no-cache")
         self.end_headers()
         self.wfile.flush()
         self.close_connection = True
         try:
             for item in items:
-                line = json.dumps(item, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-                self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+                self.wfile.write(json.dumps(item, separators=(",", ":"), ensure_ascii=False).encode() + b"\n")
                 self.wfile.flush()
-            self.wfile.write(b"0\r\n\r\n")
         except OSError:
             return
 

@@ -1,0 +1,78 @@
+"""`status`, `rotate` and `run` with custom resources, on a small API server and on a real one where there is one."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.cli.test_run import controller
+from tests.support.commandline import CommandLine
+from tests.support.kubernetes import Cluster, a_binding, kubernetes_api, real_kubernetes, small_kubernetes, tenant
+from tests.support.servers import Stack
+from tests.support.world import World, a_job, a_manifest
+
+__all__ = ["kubernetes_api", "real_kubernetes", "small_kubernetes", "tenant"]
+
+
+@pytest.fixture(autouse=True)
+def _kubeconfig(cli: CommandLine, kubernetes_api: Cluster) -> None:
+    cli.setenv(KUBECONFIG=str(kubernetes_api.kubeconfig))
+
+
+def create(kubernetes_api: Cluster, manifest: dict[str, Any]) -> None:
+    kubernetes_api.api.create_binding(manifest)
+
+
+def test_status_shows_the_custom_resources_of_a_namespace(
+    cli: CommandLine, kubernetes_api: Cluster, tenant: str
+) -> None:
+    create(kubernetes_api, a_binding(tenant, "one"))
+    create(kubernetes_api, a_binding(tenant, "two"))
+    ran = cli("status", "--source", "kubernetes", "-n", tenant)
+    assert ran.code == 0, ran.err
+    rows = [line.split() for line in ran.out.splitlines()]
+    assert [row[:5] for row in rows[1:]] == [[tenant, name, "web", "Unknown", "Pending"] for name in ("one", "two")]
+    assert rows[1][-1].endswith("s")
+    everywhere = cli("status", "--source", "kubernetes", "-n", "*", "-o", "json")
+    assert {"one", "two"} <= {item["metadata"]["name"] for item in json.loads(everywhere.out)["items"]}
+    one = cli("status", "two", "--source", "kubernetes", "-n", tenant, "-o", "json")
+    assert [item["metadata"]["name"] for item in json.loads(one.out)["items"]] == ["two"]
+    assert cli("status", "three", "--source", "kubernetes", "-n", tenant).code == 1
+
+
+def test_rotate_sets_the_annotation(cli: CommandLine, kubernetes_api: Cluster, tenant: str) -> None:
+    create(kubernetes_api, a_binding(tenant, "one"))
+    ran = cli("rotate", "one", "--source", "kubernetes", "-n", tenant)
+    assert ran.code == 0, ran.err
+    found = kubernetes_api.api.binding(tenant, "one")
+    assert found is not None
+    annotations = found["metadata"]["annotations"]
+    assert ran.out == f"{tenant}/one: asked at {annotations['nomad-vault.io/rotate-requested-at']}\n"
+    assert cli("rotate", "two", "--source", "kubernetes", "-n", tenant).code == 1
+
+
+def test_without_a_kubeconfig_the_error_says_what_to_set(cli: CommandLine, tmp_path: Path) -> None:
+    cli.setenv(KUBECONFIG=str(tmp_path / "none"))
+    ran = cli("status", "--source", "kubernetes")
+    assert ran.code == 1
+    assert "correct KUBECONFIG" in ran.err
+
+
+def test_run_makes_a_custom_resource_true(
+    simulator: Stack, cli: CommandLine, kubernetes_api: Cluster, tenant: str, tmp_path: Path, unique: str
+) -> None:
+    world = World(simulator)
+    world.secret(unique, username="app", password="first")
+    world.register(a_job(unique))
+    world.deployed(unique)
+    manifest = a_manifest(unique, unique, unique)
+    create(kubernetes_api, {**manifest, "metadata": {"name": unique, "namespace": tenant}})
+    config = str(kubernetes_api.kubeconfig)
+    with controller(simulator, tmp_path / "log", "kubernetes", KUBECONFIG=config) as process:
+        ran = cli("status", unique, "--source", "kubernetes", "-n", tenant, "--wait", "--timeout", "30s")
+        assert ran.code == 0, ran.err + (tmp_path / "log").read_text()
+        process.child.send_signal(signal.SIGTERM)
+        assert process.child.wait(timeout=20) == 0
+    assert world.seen(unique) == ["app first"]

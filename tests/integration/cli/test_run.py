@@ -1,0 +1,139 @@
+"""`run` in a process of its own: sources side by side, signals, and what it logs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.commandline import environment, servers_of
+from tests.support.servers import Stack
+from tests.support.world import World, a_job, a_manifest, wait_until
+
+
+class Process:
+    """A running controller."""
+
+    def __init__(self, log: Path, child: subprocess.Popen[bytes]) -> None:
+        self.log = log
+        self.child = child
+
+    def entries(self) -> list[dict[str, Any]]:
+        """What it logged, complete lines only."""
+        text = self.log.read_text()
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def events(self, **fields: object) -> list[str]:
+        """The events that have these fields."""
+        return [entry["event"] for entry in self.entries() if fields.items() <= entry.items()]
+
+    def await_event(self, event: str, **fields: object) -> None:
+        try:
+            wait_until(f"{event} is logged", lambda: event in self.events(**fields))
+        except AssertionError as error:
+            raise AssertionError(f"{error}:\n{self.log.read_text()}") from None
+
+
+@contextmanager
+def controller(stack: Stack, log: Path, *sources: str, **more: str) -> Iterator[Process]:
+    """A controller as a process; killed at the end if it is still there."""
+    pace = {"SECRETBINDING_POLL_SECONDS": "0.3", "SECRETBINDING_FILES_SECONDS": "0.1"}
+    variables = environment(**{**servers_of(stack), **pace, "SECRETBINDING_LOG_FORMAT": "json", **more})
+    flags = [part for source in sources for part in ("--source", source)]
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "secretbinding", "run", *flags]
+        child = subprocess.Popen(command, env=dict(variables), stdout=subprocess.PIPE, stderr=output)
+    try:
+        yield Process(log, child)
+    finally:
+        child.kill()
+        child.communicate()
+
+
+@pytest.fixture
+def world(stack: Stack) -> World:
+    return World(stack)
+
+
+def test_files_are_followed_from_their_first_sight_to_their_removal(world: World, tmp_path: Path, unique: str) -> None:
+    world.secret(unique, username="app", password="first")
+    world.secret(f"{unique}-b", username="b", password="first")
+    for name in (unique, f"{unique}-b"):
+        world.register(a_job(name))
+        world.deployed(name)
+    watched = tmp_path / "bindings"
+    watched.mkdir()
+    (watched / "a.yaml").write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    with controller(world.stack, tmp_path / "log", f"files={watched}", "nomad") as process:
+        process.await_event("Ready", binding=f"default/{unique}")
+        (watched / "b.yaml").write_text(yaml.safe_dump(a_manifest(f"{unique}-b", f"{unique}-b", f"{unique}-b")))
+        process.await_event("Ready", binding=f"default/{unique}-b")
+        wait_until("it is served", lambda: world.seen(f"{unique}-b") == ["b first"])
+
+        world.secret(unique, username="app", password="second")
+        wait_until("the job has rolled", lambda: world.seen(unique) == ["app second"])
+
+        (watched / "a.yaml").write_text("kind: [")
+        process.await_event("InvalidManifest", binding=f"default/{unique}")
+        (watched / "a.yaml").write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+        wait_until("it is mended", lambda: process.events(binding=f"default/{unique}")[-1] != "InvalidManifest")
+        assert world.seen(unique) == ["app second"]
+
+        (watched / "b.yaml").unlink()
+        process.await_event("Removed", binding=f"default/{unique}-b")
+        assert world.policies(having=f"{unique}-b") == []
+        assert not world.job(f"{unique}-b")["TaskGroups"][0]["Tasks"][0]["Vault"]
+
+        process.child.send_signal(signal.SIGTERM)
+        assert process.child.wait(timeout=20) == 0
+        assert process.events()[-1] == "stopped"
+    assert world.policies(having=unique), "what is bound stays bound"
+    log = (tmp_path / "log").read_text()
+    assert world.stack.openbao.root_token not in json.dumps([entry.get("event") for entry in process.entries()])
+    assert "second" not in log.replace("seconds", "")
+    done = [entry for entry in process.entries() if entry["event"] == "pass done"]
+    assert all(entry["actions"] > 0 for entry in done), "a pass that did nothing is not worth a line"
+
+
+def test_a_restart_changes_nothing(world: World, tmp_path: Path, unique: str) -> None:
+    world.secret(unique, username="app", password="first")
+    world.register(a_job(unique))
+    world.deployed(unique)
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    for number in ("1", "2"):
+        with controller(world.stack, tmp_path / number, f"files={path}") as process:
+            process.await_event("Ready" if number == "1" else "started")
+            wait_until("it is served", lambda: world.seen(unique) == ["app first"])
+            world.deployed(unique)
+            if number == "2":
+                process.await_event("Ready", binding=f"default/{unique}")
+            process.child.send_signal(signal.SIGINT)
+            assert process.child.wait(timeout=20) == 0
+    assert len(world.versions(unique)) == 2
+    assert process.events(actions=1) == []
+
+
+def test_a_second_signal_ends_it_at_once(simulator: Stack, tmp_path: Path) -> None:
+    with controller(simulator, tmp_path / "log", "nomad") as process:
+        process.await_event("started")
+        os.kill(process.child.pid, signal.SIGTERM)
+        os.kill(process.child.pid, signal.SIGINT)
+        assert process.child.wait(timeout=5) == 1
+
+
+def test_a_server_that_is_away_is_waited_for(simulator: Stack, tmp_path: Path, unique: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    with controller(simulator, tmp_path / "log", f"files={path}", VAULT_ADDR="http://127.0.0.1:9") as process:
+        process.await_event("VaultUnreachable", binding=f"default/{unique}")
+        process.await_event("pass failed", reason="VaultUnreachable")
+        process.child.send_signal(signal.SIGTERM)
+        assert process.child.wait(timeout=20) == 0
