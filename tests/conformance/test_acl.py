@@ -110,9 +110,8 @@ def test_the_controllers_policy_is_enough_for_its_work(acl_stack: Stack, unique:
     controller.put("/v1/jobs", {"Job": {**sent, "Meta": {"a": "b"}}}).expect(200)
     controller.put(f"/v1/job/{unique}/plan", {"Job": sent, "Diff": True}).expect(200)
     controller.put(f"/v1/job/{unique}/versions/x/tag", {"Version": 0}).expect(200)
-    controller.put("/v1/jobs/parse", {"JobHCL": 'job "x" { group "g" { task "t" { driver = "raw_exec" } } }'}).expect(
-        200
-    )
+    text = 'job "x" {\n  group "g" {\n    task "t" {\n      driver = "raw_exec"\n    }\n  }\n}\n'
+    controller.put("/v1/jobs/parse", {"JobHCL": text}).expect(200)
     for name in ("versions", "deployments", "allocations", "evaluations"):
         controller.get(f"/v1/job/{unique}/{name}").expect(200)
 

@@ -137,9 +137,7 @@ def test_region_leader_and_namespaces_are_told(nomad: Nomad) -> None:
 
 def test_a_node_is_ready(nomad: Nomad) -> None:
     nodes = nomad.api.get("/v1/nodes").expect(200).json()
-    assert [(one["Status"], one["SchedulingEligibility"], one["Drain"]) for one in nodes] == [
-        ("ready", "eligible", False)
-    ]
+    assert [(one["Status"], one["SchedulingEligibility"]) for one in nodes] == [("ready", "eligible")]
     assert nodes[0]["Drivers"]["raw_exec"]["Healthy"] is True
 
 

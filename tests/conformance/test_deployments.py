@@ -1,5 +1,6 @@
 """Rolling deployments: order, health, failure, reverting, canaries."""
 
+import itertools
 import time
 from typing import Any
 
@@ -42,11 +43,11 @@ def test_a_change_rolls_one_allocation_after_the_other(nomad: Nomad, unique: str
         return any(one["JobVersion"] == 1 and one["Status"] == "successful" for one in nomad.deployments(unique))
 
     nomad.wait("the deployment", done)
-    assert fewest == 2
+    assert fewest >= 2
     new = [one for one in nomad.allocations(unique) if one["JobVersion"] == 1]
     times = sorted(one["CreateTime"] for one in new)
     assert len(times) == 3
-    assert min(later - earlier for earlier, later in zip(times, times[1:], strict=False)) >= 200 * MS
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 200 * MS
     old = [one for one in nomad.allocations(unique) if one["JobVersion"] == 0]
     assert {one["DesiredDescription"] for one in old} == {"alloc is being updated due to job update"}
 

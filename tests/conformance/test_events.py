@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 
 def read_events(
-    nomad: Nomad, act: Callable[[], None], enough: Callable[[list[Json]], bool], **params: str | int
+    nomad: Nomad, act: Callable[[], object], enough: Callable[[list[Json]], bool], **params: str | int
 ) -> list[Json]:
     """Subscribe, act once the first heartbeat came, and gather events until there are enough."""
     found: list[Json] = []
@@ -43,7 +43,7 @@ def test_a_registration_and_its_deployment_are_told(nomad: Nomad, unique: str) -
             for one in found
         )
 
-    found = read_events(nomad, lambda: nomad.register(job(unique)) and None, enough, topic="*", namespace="default")
+    found = read_events(nomad, lambda: nomad.register(job(unique)), enough, topic="*", namespace="default")
     mine = [one for one in found if one["Namespace"] == "default"]
     registered = next(one for one in mine if one["Topic"] == "Job" and one["Key"] == unique)
     assert registered["Type"] == "JobRegistered"
@@ -66,7 +66,7 @@ def test_a_topic_and_key_narrow_the_stream(nomad: Nomad, unique: str) -> None:
         nomad.purge(unique)
 
     def purged(seen: list[Json]) -> bool:
-        return seen[-1]["Type"] == "JobDeregistered"
+        return bool(seen[-1]["Type"] == "JobDeregistered")
 
     found = read_events(nomad, act, purged, topic=f"Job:{unique}")
     assert {(one["Topic"], one["Key"]) for one in found} == {("Job", unique)}

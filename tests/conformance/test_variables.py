@@ -117,7 +117,7 @@ def test_a_blocking_listing_returns_when_a_variable_below_it_changes(nomad: Noma
     answers: list[Answer] = []
 
     def wait() -> None:
-        params = {"prefix": f"{unique}/", "index": index, "wait": "20s"}
+        params: dict[str, str | int] = {"prefix": f"{unique}/", "index": index, "wait": "20s"}
         answers.append(nomad.api.request("GET", "/v1/vars", params=params, timeout_seconds=30))
 
     waiter = threading.Thread(target=wait)

@@ -13,14 +13,20 @@ def claims_of(token: str) -> dict[str, Any]:
     return decoded
 
 
+def pinned(path: str, version: int) -> dict[str, Any]:
+    """An env template that sets V to the field `user` of that version."""
+    secret = f"secret/data/{path}?version={version}"
+    return env_template(f'{{{{ with secret "{secret}" }}}}V={{{{ .Data.data.user | toJSON }}}}\n{{{{ end }}}}')
+
+
 def test_a_task_logs_in_and_sees_the_pinned_version(nomad: Nomad, unique: str) -> None:
     vault = nomad.stack.openbao
     vault.put_secret(unique, {"user": "one"})
     vault.put_secret(unique, {"user": "two"})
     nomad.grant(unique, unique)
     for version, expected in ((1, "one"), (2, "two")):
-        text = f'{{{{ with secret "secret/data/{unique}?version={version}" }}}}V={{{{ .Data.data.user | toJSON }}}}\n{{{{ end }}}}'
-        nomad.register(job(f"{unique}-{version}", vault_task(unique, [env_template(text)], "echo $V; exec sleep 3000")))
+        sent = vault_task(unique, [pinned(unique, version)], "echo $V; exec sleep 3000")
+        nomad.register(job(f"{unique}-{version}", sent))
         nomad.wait_deployed(f"{unique}-{version}")
         assert nomad.logs(nomad.running(f"{unique}-{version}")[0]) == f"{expected}\n"
 
@@ -31,13 +37,12 @@ def test_moving_the_pin_rolls_the_job_and_the_tasks_see_the_new_value(nomad: Nom
     vault.put_secret(unique, {"user": "two"})
     nomad.grant(unique, unique)
 
-    def pinned(version: int) -> dict[str, Any]:
-        text = f'{{{{ with secret "secret/data/{unique}?version={version}" }}}}V={{{{ .Data.data.user | toJSON }}}}\n{{{{ end }}}}'
-        return job(unique, vault_task(unique, [env_template(text)], "echo $V; exec sleep 3000"), count=2)
+    def sent(version: int) -> dict[str, Any]:
+        return job(unique, vault_task(unique, [pinned(unique, version)], "echo $V; exec sleep 3000"), count=2)
 
-    nomad.register(pinned(1))
+    nomad.register(sent(1))
     nomad.wait_deployed(unique, 0)
-    nomad.register(pinned(2))
+    nomad.register(sent(2))
     nomad.wait_deployed(unique, 1)
     assert [nomad.logs(one) for one in nomad.running(unique)] == ["two\n", "two\n"]
 
@@ -103,9 +108,7 @@ def test_a_vault_block_without_an_identity_leaves_the_task_waiting(nomad: Nomad,
 
 def test_the_token_reaches_the_task_only_where_the_block_says_so(nomad: Nomad, unique: str) -> None:
     nomad.grant(unique, unique)
-    script = (
-        "test -n "$VAULT_TOKEN" && echo env; cat $NOMAD_SECRETS_DIR/vault_token >/dev/null 2>&1 && echo file; exec sleep 3000"
-    )
+    script = 'test -n "$VAULT_TOKEN" && echo env; test -s $NOMAD_SECRETS_DIR/vault_token && echo file; exec sleep 3000'
     both = job(f"{unique}-both", vault_task(unique, [], script))
     neither = changed(
         {**both, "ID": f"{unique}-neither"}, lambda _, one: one["Vault"].update(Env=False, DisableFile=True)

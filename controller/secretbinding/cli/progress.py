@@ -50,9 +50,10 @@ class Progress:
     def changed(self, key: BindingKey, status: SecretBindingStatus) -> None:
         """A binding has a new status."""
         state = state_of(status)
-        ready = status.condition(ConditionType.READY)
-        if ready is not None and ready.status is ConditionStatus.TRUE:
+        if state == Reason.READY.value:
             self._done.add(key)
+        else:
+            self._done.discard(key)
         if self._states.get(key) != state:
             self._states[key] = state
             if self._live is None:

@@ -1,9 +1,8 @@
 """`run`: the controller."""
 
 import os
-import signal
+import threading
 from collections.abc import Sequence
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import structlog
@@ -11,13 +10,14 @@ import typer
 
 from secretbinding.cli.connect import clients, kubernetes_source, read_settings
 from secretbinding.cli.options import Namespace, SourceName
+from secretbinding.cli.signals import Signals
 from secretbinding.errors import UsageError
 from secretbinding.models.key import WorkloadKey
 from secretbinding.settings import Settings
 from secretbinding.sources.base import Source
 
 if TYPE_CHECKING:
-    from secretbinding.app import Clients
+    from secretbinding.app import Clients, Controller
     from secretbinding.status import Pass
 
 _log = structlog.get_logger(__name__)
@@ -93,19 +93,8 @@ def _sources(
 def _serve(settings: Settings, connected: "Clients", sources: Sequence[Source]) -> int:
     from secretbinding.app import Controller
 
-    # A pipe, since a handler may interrupt anything, another handler and the waiting for a lock included.
-    asked, ask = os.pipe()
-    signals: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signals.append(number)
-        if len(signals) > 1:
-            os._exit(1)
-        os.write(ask, b".")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     controller = Controller(settings, connected, sources, on_pass=_log_pass)
-    try:
+    with Signals() as signals:
         controller.start()
         _log.info(
             "started",
@@ -114,16 +103,22 @@ def _serve(settings: Settings, connected: "Clients", sources: Sequence[Source]) 
             vault=settings.vault.address,
             nomad=settings.nomad.address,
         )
-        os.read(asked, 1)
+        signals.wait()
         _log.info("stopping; passes under way are finished first")
-        controller.stop()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(asked)
-        os.close(ask)
+        stopping = threading.Thread(target=_stop, args=(controller, signals), name="stop", daemon=True)
+        stopping.start()
+        if signals.wait():
+            _log.warning("stopped at once")
+            os._exit(1)
     _log.info("stopped")
     return 0
+
+
+def _stop(controller: "Controller", signals: Signals) -> None:
+    try:
+        controller.stop()
+    finally:
+        signals.wake()
 
 
 def _log_pass(workload: WorkloadKey, found: "Pass", seconds: float) -> None:

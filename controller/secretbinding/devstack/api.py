@@ -1,7 +1,7 @@
 """A small JSON-over-HTTP client for the development stack's servers."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -87,7 +87,7 @@ class Api:
 
     def stream(
         self, path: str, *, params: Mapping[str, str | int] | None = None, timeout_seconds: float = 30.0
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """Decoded lines of a newline-delimited JSON stream. Raises urllib3's HTTPError after a silence of
         `timeout_seconds`; closing the generator closes the connection."""
         url = f"{self.address}{path}" + (f"?{urlencode(params)}" if params else "")

@@ -4,9 +4,8 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
-import time
+import sys
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,7 @@ from typing import Any
 
 import urllib3
 
+from secretbinding.devstack import nomad_guard
 from secretbinding.devstack.api import Api, ApiError, quoted
 from secretbinding.devstack.openbao import JWT_MOUNT
 from secretbinding.devstack.processes import ManagedProcess, ProcessError, free_ports, wait_until
@@ -51,6 +51,7 @@ class NomadAgent:
         self.address = ""
         self.api = Api("")
         self._process: ManagedProcess | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self._client = False
 
     @property
@@ -64,6 +65,12 @@ class NomadAgent:
     def start(self, *, timeout_seconds: float = 60.0) -> "NomadAgent":
         """Start on free ports and wait until the node is ready and eligible. Raises `ProcessError`."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._guard = subprocess.Popen(
+            [sys.executable, "-m", nomad_guard.__name__, str(self.data_dir)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         for attempt in range(3):
             http, rpc, serf = free_ports(3)
             self.address = f"http://127.0.0.1:{http}"
@@ -98,7 +105,9 @@ class NomadAgent:
                 self._purge_jobs()
         self._process.stop(grace_seconds=15.0)
         self._process = None
-        _kill_leftovers(self.data_dir)
+        if self._guard is not None:
+            self._guard.communicate()
+            self._guard = None
 
     def __enter__(self) -> "NomadAgent":
         return self.start()
@@ -119,11 +128,8 @@ class NomadAgent:
             "client": {
                 "enabled": client,
                 "options": {"fingerprint.denylist": _NO_FINGERPRINT, "driver.allowlist": "raw_exec,exec,mock_driver"},
-                # Together with leave_on_terminate: a SIGTERM, also the one sent when our parent dies, ends the tasks.
-                "drain_on_shutdown": {"deadline": "5s", "force": True},
                 "gc_interval": "1h",
             },
-            "leave_on_terminate": True,
             "plugin": [{"raw_exec": [{"config": [{"enabled": True}]}]}],
             "vault": {"enabled": True, "address": self._vault_address, "jwt_auth_backend_path": JWT_MOUNT},
             "ui": {"enabled": False},
@@ -136,9 +142,7 @@ class NomadAgent:
     def _run(self, timeout_seconds: float) -> None:
         env = {"PATH": os.environ.get("PATH", ""), "HOME": str(self._directory)}
         argv = [self._program, "agent", f"-config={self._directory / 'nomad.json'}"]
-        process = ManagedProcess(
-            "nomad", argv, log_path=self.log_path, env=env, cwd=self._directory, death_signal=signal.SIGTERM
-        )
+        process = ManagedProcess("nomad", argv, log_path=self.log_path, env=env, cwd=self._directory)
         try:
             process.wait_ready(self._keys_served, timeout_seconds=timeout_seconds)
             self._bootstrap(timeout_seconds)
@@ -190,27 +194,3 @@ class NomadAgent:
 
         wait_until(none_left, timeout_seconds=15.0, what="the end of all allocations")
         self.api.put("/v1/system/gc")
-
-
-def _kill_leftovers(data_dir: Path) -> None:
-    """Kill executors and tasks of this data directory, and detach what Nomad mounted in it."""
-    marker = os.fsencode(str(data_dir.resolve()))
-    for _ in range(3):
-        found = False
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            with contextlib.suppress(OSError):
-                environ = (entry / "environ").read_bytes()
-                command = (entry / "cmdline").read_bytes()
-                if b"NOMAD_ALLOC_DIR=" + marker in environ or (b"\0executor\0" in command and marker in command):
-                    found = True
-                    os.kill(int(entry.name), signal.SIGKILL)
-        if not found:
-            break
-        time.sleep(0.1)
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/mounts").read_text().splitlines():
-            target = line.split(" ")[1].replace("\\040", " ")
-            if os.fsencode(target).startswith(marker + b"/"):
-                subprocess.run(["umount", "-l", target], check=False, capture_output=True)

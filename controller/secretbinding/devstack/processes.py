@@ -3,14 +3,12 @@
 import contextlib
 import ctypes
 import os
-import queue
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -25,38 +23,9 @@ class ProcessError(RuntimeError):
     """A child process did not start, ended early, or was not ready in time. The text names it and its log file."""
 
 
-class _Spawner:
-    """Starts all children from one thread that lives as long as this process.
-
-    The kernel sends the parent-death signal when the *thread* that started a child ends, so a child started by a
-    short-lived thread would be killed too early.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pid = 0
-        self._queue: queue.SimpleQueue[tuple[Callable[[], subprocess.Popen[bytes]], Future[subprocess.Popen[bytes]]]]
-
-    def _run(self) -> None:
-        while True:
-            start, future = self._queue.get()
-            try:
-                future.set_result(start())
-            except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it
-                future.set_exception(error)
-
-    def start(self, call: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-        with self._lock:
-            if self._pid != os.getpid():
-                self._queue = queue.SimpleQueue()
-                threading.Thread(target=self._run, name="spawner", daemon=True).start()
-                self._pid = os.getpid()
-        future: Future[subprocess.Popen[bytes]] = Future()
-        self._queue.put((call, future))
-        return future.result()
-
-
-_SPAWNER = _Spawner()
+# All children are started by one thread that lives as long as this process: the kernel sends the parent-death signal
+# when the *thread* that started a child ends, so a short-lived thread would take its children with it.
+_SPAWNER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
 
 
 def spawn(
@@ -77,7 +46,7 @@ def spawn(
         if _LIBC is not None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
 
-    return _SPAWNER.start(
+    return _SPAWNER.submit(
         lambda: subprocess.Popen(
             list(argv),
             env=None if env is None else dict(env),
@@ -86,9 +55,10 @@ def spawn(
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
+            # In the child only a C function that is already loaded is called.
             preexec_fn=in_child if _LIBC is not None else None,
         )
-    )
+    ).result()
 
 
 def signal_group(pid: int, number: int) -> None:

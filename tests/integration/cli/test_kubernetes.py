@@ -15,6 +15,9 @@ from tests.support.world import World, a_job, a_manifest
 
 __all__ = ["kubernetes_api", "real_kubernetes", "small_kubernetes", "tenant"]
 
+# A real API server takes half a minute to start: one worker is enough for all that need it.
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
 
 @pytest.fixture(autouse=True)
 def _kubeconfig(cli: CommandLine, kubernetes_api: Cluster) -> None:

@@ -136,3 +136,13 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
 def test_help_is_without_colors_where_there_is_no_terminal(cli: CommandLine) -> None:
     assert "\x1b" not in cli("--help").out
+
+
+def test_a_demo_without_its_extra_says_what_to_install(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("secretbinding.devstack.demo")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delattr("secretbinding.devstack.demo", raising=False)
+    monkeypatch.setitem(sys.modules, "secretbinding.devstack.demo", None)
+    ran = cli("demo")
+    assert ran.code == 1
+    assert "pip install 'secretbinding[devstack]'" in ran.err

@@ -8,7 +8,7 @@ import pytest
 from secretbinding.desired import BindingInput, BindingResult
 from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name
-from secretbinding.plan import DeletePolicy, WritePolicy
+from secretbinding.plan import DeletePolicy, WritePolicy, make_plan
 from secretbinding.ports import Json
 from tests.support import builders as make
 from tests.support.builders import INSTANCE, binding, generic_state, kv_state, templates_of
@@ -124,6 +124,18 @@ def test_of_two_bindings_the_one_that_is_there_keeps_the_place(target: dict[str,
     assert templates_of(world.job or {}) == before
 
 
+@pytest.mark.parametrize("greedy", ["a", "z"])
+def test_a_binding_that_is_in_the_job_cannot_take_anothers_place_there(greedy: str) -> None:
+    world = world_with()
+    holder = make.given(binding(make.kv("other", path="other", env={"HELD": "password"}), name="m"))
+    before = make.given(binding(make.kv("app", path="app"), name=greedy))
+    world.settle([holder, before])
+    after = make.given(binding(make.kv("app", path="app", env={"HELD": "password"}), name=greedy))
+    assert reason_of(world, [holder, after], holder) is None
+    assert reason_of(world, [holder, after], after) is Reason.DUPLICATE_TARGET
+    assert not world.run([holder, after]).registers
+
+
 def test_a_binding_that_is_going_frees_its_places_at_once() -> None:
     world = world_with()
     old = make.given(binding(make.kv("app", path="app", env={"SAME": "password"}), name="a"))
@@ -188,6 +200,15 @@ def test_a_policy_without_our_mark_is_never_written_or_deleted(text: str) -> Non
     plan = world.run([make.given(item.binding, deleting=True)])
     assert not plan.actions
     assert world.policies[name] == text
+
+
+def test_no_plan_writes_over_a_policy_without_our_mark_whatever_is_desired() -> None:
+    world = world_with()
+    item = make.given(binding(make.kv("app", path="app")))
+    desired, _ = world.decide([item])
+    world.policies[policy_name(Owner(INSTANCE, item.key))] = "# somebody's\n"
+    plan = make_plan(world.observe([item]), desired, [item], INSTANCE)
+    assert not any(isinstance(action, WritePolicy) for action in plan.actions)
 
 
 def test_a_policy_with_anothers_mark_is_never_written_or_deleted() -> None:

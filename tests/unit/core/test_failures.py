@@ -185,6 +185,18 @@ def test_a_failure_that_no_longer_matters_is_forgotten() -> None:
     assert not world.run([item]).actions
 
 
+def test_of_several_failures_only_the_one_that_is_held_is_remembered() -> None:
+    world, item = scene()
+    for version in (2, 3):
+        rotate(world, item, version, success=False)
+        world.run([item])
+    failed = [job["Version"] for job in world.versions if job["VersionTag"]]
+    held = world.decide([item])[0].held
+    assert held is not None
+    assert failed == [held.version]
+    assert not world.run([item]).actions
+
+
 def test_a_tag_of_somebody_elses_stays() -> None:
     world, item = scene()
     world.secrets["kv", "app"] = kv_state(2)
@@ -271,6 +283,17 @@ def test_the_groups_that_wait_do_not_grow_and_keep_their_rights() -> None:
         world.finish_deployment()
     assert [group["Constraints"] for group in (world.job or {})["TaskGroups"]] == constraints
     assert world.run([replace(items[0], deleting=False), replace(items[1], deleting=True)]).waiting
+
+
+def test_what_waits_keeps_the_rights_of_what_is_in_the_job() -> None:
+    world, items = two_bindings()
+    world.secrets["kv", "app"], world.secrets["kv", "third"] = kv_state(1, destroyed=[1]), kv_state(1)
+    changed = make.given(binding(make.kv("other", path="third"), name="b"))
+    world.run([items[0], changed])
+    world.finish_deployment()
+    plan = world.run([items[0], changed])
+    assert plan.waiting == "a group of the job is left as it is for now"
+    world.check_rights()
 
 
 def test_a_good_version_lets_everything_go_on() -> None:

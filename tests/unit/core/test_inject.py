@@ -210,6 +210,17 @@ def test_what_is_there_with_the_same_meaning_stays_as_it_is_whatever_its_order(
     assert same_job(keep_rendered(inject(strip(job, INSTANCE), parts, INSTANCE), job, INSTANCE), job)
 
 
+def test_templates_stand_in_one_order_whatever_order_they_come_in() -> None:
+    templates = [(owner(name), block(secret, name=name)) for name in ("b", "a") for secret in ("two", "one")]
+    stripped = strip(make.job(), INSTANCE)
+    jobs_made = [
+        inject(stripped, {("web", "server"): TaskPart("nsb.test.x.y", tuple(given_order))}, INSTANCE)
+        for given_order in (templates, templates[::-1])
+    ]
+    assert jobs_made[0] == jobs_made[1]
+    assert [placed.key.name for placed in placed_marks(jobs_made[0], INSTANCE)] == ["a", "a", "b", "b"]
+
+
 def test_a_template_that_somebody_edited_is_put_back() -> None:
     job = server_hooks(inject(strip(server_hooks(make.job()), INSTANCE), {("web", "server"): part()}, INSTANCE))
     for change in (

@@ -118,7 +118,7 @@ def test_what_cannot_be_used_is_a_fault_until_something_serves(
         pytest.param(
             kv_state(2, gone=[1]), {"strategy": "Manual"}, Reason.MANUAL_ROTATION_PENDING, True, id="Manual, pruned"
         ),
-        pytest.param(kv_state(1, era=1, deleted=[1]), {}, Reason.SECRET_VERSION_DELETED, True, id="another secret"),
+        pytest.param(kv_state(2, era=1, deleted=[2]), {}, Reason.SECRET_VERSION_DELETED, True, id="another secret"),
         pytest.param(DENIED, {}, Reason.PERMISSION_DENIED, True, id="not allowed to look"),
         pytest.param(MISSING, {}, Reason.SECRET_NOT_FOUND, True, id="the secret is gone for good"),
     ],

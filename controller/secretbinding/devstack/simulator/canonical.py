@@ -185,10 +185,7 @@ def _nulls(sent: Mapping[str, Any], names: str) -> Json:
             value = nanoseconds(value)
         result[name] = None if value in ({}, []) else value
         if name == "Constraints" and result[name]:
-            result[name] = [
-                _given(one, {"LTarget": "", "Operand": "", "RTarget": ""})
-                for one in result[name]
-            ]
+            result[name] = [_given(one, {"LTarget": "", "Operand": "", "RTarget": ""}) for one in result[name]]
     return result
 
 

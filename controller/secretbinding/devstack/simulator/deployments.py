@@ -119,9 +119,7 @@ class Deployments:
         if status == "successful" and key in self._state.jobs:
             self._state.replace_version(key, deployment["JobVersion"], {"Stable": True, "ModifyIndex": index})
             self._state.touch(index, "jobs")
-            self._state.publish(
-                index, "Job", "DeploymentStatusUpdate", key[1], key[0], {"Job": self._state.jobs[key]}
-            )
+            self._state.publish(index, "Job", "DeploymentStatusUpdate", key[1], key[0], {"Job": self._state.jobs[key]})
         self.changed(deployment, index, "DeploymentStatusUpdate")
 
     def forget(self, deployment: Json) -> None:

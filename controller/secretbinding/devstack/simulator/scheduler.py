@@ -251,5 +251,3 @@ def _resources(group: Any) -> Json:
             for task in group["Tasks"]
         },
     }
-
-

@@ -13,6 +13,7 @@ from secretbinding.devstack.simulator.deployments import Deployments
 from secretbinding.devstack.simulator.identity import Identities
 from secretbinding.devstack.simulator.routes import Parts
 from secretbinding.devstack.simulator.routes_jobs import JobRoutes
+from secretbinding.devstack.simulator.routes_registration import RegistrationRoutes
 from secretbinding.devstack.simulator.routes_runtime import RuntimeRoutes
 from secretbinding.devstack.simulator.routes_system import SystemRoutes
 from secretbinding.devstack.simulator.scheduler import Scheduler
@@ -82,7 +83,7 @@ class Simulator:
             lambda: self._stopped,
         )
         router = Router()
-        for routes in (JobRoutes(parts), RuntimeRoutes(parts), SystemRoutes(parts)):
+        for routes in (RegistrationRoutes(parts), JobRoutes(parts), RuntimeRoutes(parts), SystemRoutes(parts)):
             routes.add_to(router)
         self._web = WebServer(router, port)
         self.address = self._web.address

@@ -203,7 +203,7 @@ class State:
                 "Variables": submission.get("Variables") or "",
                 "Version": job["Version"],
             }
-        self.refresh_status(key, index)
+        job["Status"] = self._status(key, job)
 
     def replace_version(self, key: JobKey, version: int, changes: Mapping[str, Any]) -> None:
         """Change fields beside the specification (Stable, VersionTag, Status) of one version, the current one too."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import urllib3
 
-from secretbinding.devstack.simulator.template import Secret, load_json
+from secretbinding.devstack.simulator.template import Secret, load_json, secret_of
 
 
 class VaultError(Exception):
@@ -59,15 +59,7 @@ class VaultClient:
         data = body.get("data")
         if data is None or (isinstance(data, dict) and "metadata" in data and data.get("data", "") is None):
             raise VaultError(f"no secret exists at {path}", 404)
-        lease = int(body.get("lease_duration") or 0)
-        return Secret(
-            str(body.get("request_id")),
-            str(body.get("lease_id") or ""),
-            lease,
-            bool(body.get("renewable")),
-            data,
-            body.get("warnings"),
-        )
+        return secret_of(body)
 
     def renew(self, token: str) -> int:
         """Renew the token itself; the new lease in seconds. Raises `VaultError`."""

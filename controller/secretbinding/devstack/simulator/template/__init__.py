@@ -7,6 +7,6 @@ methods, writes to Vault, Consul, services.
 
 from secretbinding.devstack.simulator.template.evaluate import Rendering, render
 from secretbinding.devstack.simulator.template.lexer import TemplateError
-from secretbinding.devstack.simulator.template.values import Secret, load_json
+from secretbinding.devstack.simulator.template.values import Secret, load_json, secret_of
 
-__all__ = ["Rendering", "Secret", "TemplateError", "load_json", "render"]
+__all__ = ["Rendering", "Secret", "TemplateError", "load_json", "render", "secret_of"]

@@ -176,7 +176,7 @@ class _Run:
                 if name not in FIELDS:
                     why = f"can't evaluate field {name} in type *dependency.Secret"
                     raise self._fail(operand, 0, operand.text, why)
-                value = getattr(value, name)
+                value = value.fields[name]
             elif isinstance(value, dict):
                 if name not in value and self._strict:
                     raise self._fail(operand, 0, operand.text, f'map has no entry for key "{name}"')
@@ -211,7 +211,8 @@ class _Run:
             return FUNCTIONS[name](*arguments)
         except FunctionError as error:
             raise self._fail(head, 0, text, f"error calling {name}: {error}") from None
-        except TypeError:
+        except (TypeError, ValueError, AttributeError):
+            # The words of Python's own errors are left out: they may hold a value.
             why = f"wrong number of args for {name} or wrong type for value"
             raise self._fail(head, 0, text, why) from None
 

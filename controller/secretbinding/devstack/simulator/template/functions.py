@@ -204,7 +204,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "replaceAll": lambda old, new, text: _plain(text).replace(old, new),
     "regexReplaceAll": lambda pattern, new, text: re.sub(pattern, new.replace("$", "\\"), _plain(text)),
     "regexMatch": lambda pattern, text: re.search(pattern, _plain(text)) is not None,
-    "split": lambda separator, text: _plain(text).split(separator),
+    "split": lambda separator, text: _plain(text).split(separator) if separator else list(text),
     "join": lambda separator, items: separator.join(items),
     "contains": lambda item, items: item in items,
     "base64Encode": lambda text: base64.b64encode(_plain(text).encode()).decode(),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,21 +13,24 @@ class JsonNumber(str):
     __slots__ = ()
 
 
+FIELDS = ("RequestID", "LeaseID", "LeaseDuration", "Renewable", "Data", "Warnings", "Auth", "WrapInfo")
+"""The fields of a secret that templates may ask for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """What the function `secret` returns. The names are those that templates use."""
+    """What the function `secret` returns: `fields` has a value for each of `FIELDS`."""
 
-    RequestID: str
-    LeaseID: str
-    LeaseDuration: int
-    Renewable: bool
-    Data: Any
-    Warnings: Any = None
-    Auth: Any = None
-    WrapInfo: Any = None
+    fields: Mapping[str, Any]
 
 
-FIELDS = frozenset(("RequestID", "LeaseID", "LeaseDuration", "Renewable", "Data", "Warnings", "Auth", "WrapInfo"))
+def secret_of(body: Mapping[str, Any]) -> Secret:
+    """The secret in an answer of Vault (`request_id`, `lease_id`, `data`, ...)."""
+    keys = ("request_id", "lease_id", "lease_duration", "renewable", "data", "warnings", "auth", "wrap_info")
+    values = dict(zip(FIELDS, (body.get(key) for key in keys), strict=True))
+    values["LeaseDuration"] = int(values["LeaseDuration"] or 0)
+    values["Renewable"] = bool(values["Renewable"])
+    return Secret(values)
 
 
 def load_json(text: str) -> Any:
@@ -82,7 +86,7 @@ def text_of(value: Any, *, nested: bool = False) -> str:
         case list():
             return "[" + " ".join(text_of(one, nested=True) for one in value) + "]"
         case Secret():
-            inner = (value.RequestID, value.LeaseID, value.LeaseDuration, value.Renewable, value.Data)
+            inner = [value.fields[name] for name in FIELDS[:5]]
             return "{" + " ".join(text_of(one, nested=True) for one in inner) + " <nil> <nil> <nil>}"
     return str(value)
 
@@ -98,7 +102,7 @@ def go_float(value: float) -> str:
 def to_json(value: Any, indent: int | None = None) -> str:
     """Go's JSON: keys sorted, `<>&`, U+2028 and U+2029 escaped, other characters as they are."""
     if isinstance(value, Secret):
-        value = {name: getattr(value, name) for name in sorted(FIELDS)}
+        value = dict(value.fields)
     text = _encode(value, indent, 0)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
