@@ -38,7 +38,7 @@ class Clients:
 
 
 class Controller:
-    """The whole of `secretbinding run`: engine, watchers and sources. `on_pass` is told of each pass and its seconds."""
+    """The whole of `secretbinding run`: engine, watchers, sources. `on_pass` is told of each pass and its seconds."""
 
     def __init__(
         self,

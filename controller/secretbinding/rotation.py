@@ -139,27 +139,32 @@ class FailedState:
 
 
 def failed_states(versions: Sequence[Json], deployments: Sequence[Json], instance: str) -> tuple[FailedState, ...]:
-    """The failed states that the job's history tells: versions whose deployment failed, and versions that we tagged.
+    """The failed states that the job's history tells, each once: its newest attempt that came to an end or is under way
+    decides.
 
-    Nomad forgets deployments after an hour and versions after six; a tagged version is kept.
-    A cancelled deployment says nothing: a newer version took its place. A version whose part is that of the one before
-    it failed for the user's own change: it is no failure of ours.
+    An attempt failed when its deployment did, or when we tagged its version: Nomad forgets deployments after an hour
+    and versions after six, a tagged version is kept. A cancelled deployment, and one that Nomad no longer knows of a
+    version that it does not call stable, say nothing. A version whose part is that of the one before it failed for the
+    user's own change: it is no failure of ours.
     """
-    failed = {
-        int(deployment.get("JobVersion", -1)) for deployment in deployments if deployment.get("Status") == "failed"
-    }
+    states = {int(item.get("JobVersion", -1)): str(item.get("Status")) for item in reversed(deployments)}
     by_number = {int(job.get("Version") or 0): job for job in versions}
+    decided: set[tuple[str, str]] = set()
     found: list[FailedState] = []
-    for number, job in sorted(by_number.items()):
+    for number, job in sorted(by_number.items(), reverse=True):
         tagged = is_failed_tag(job, instance)
-        if number not in failed and not tagged:
+        status = "failed" if tagged else "successful" if job.get("Stable") else states.get(number, "")
+        if status in ("", "cancelled"):
             continue
-        part = part_state(job, instance)
+        part, user = part_state(job, instance), user_state(job, instance)
         before = by_number.get(number - 1)
-        if not tagged and before is not None and part_state(before, instance) == part:
+        users_own = not tagged and before is not None and part_state(before, instance) == part
+        if (part, user) in decided or (status == "failed" and users_own):
             continue
-        found.append(FailedState(part, user_state(job, instance), number, int(job.get("SubmitTime") or 0), tagged))
-    return tuple(found)
+        decided.add((part, user))
+        if status == "failed":
+            found.append(FailedState(part, user, number, int(job.get("SubmitTime") or 0), tagged))
+    return tuple(reversed(found))
 
 
 def failed_tag(instance: str, version: int) -> str:

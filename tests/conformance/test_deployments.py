@@ -234,7 +234,7 @@ def test_a_deployment_failed_by_hand_goes_back_where_it_may(nomad: Nomad, unique
 def test_a_kill_timeout_ends_a_task_that_does_not_listen(nomad: Nomad, unique: str) -> None:
     stubborn = "trap '' INT; while true; do sleep 0.1; done"
     nomad.register(job(unique, task(stubborn, KillTimeout=500 * MS)))
-    nomad.wait_deployed(unique, 0)
+    nomad.wait_allocation(unique, "running")
     begun = time.monotonic()
     nomad.api.delete(f"/v1/job/{quoted(unique)}").expect(200)
     gone = nomad.wait_allocation(unique, "complete")

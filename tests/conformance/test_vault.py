@@ -24,9 +24,10 @@ def test_a_task_logs_in_and_sees_the_pinned_version(nomad: Nomad, unique: str) -
     vault.put_secret(unique, {"user": "one"})
     vault.put_secret(unique, {"user": "two"})
     nomad.grant(unique, unique)
-    for version, expected in ((1, "one"), (2, "two")):
+    for version in (1, 2):
         sent = vault_task(unique, [pinned(unique, version)], "echo $V; exec sleep 3000")
         nomad.register(job(f"{unique}-{version}", sent))
+    for version, expected in ((1, "one"), (2, "two")):
         nomad.wait_deployed(f"{unique}-{version}")
         assert nomad.logs(nomad.running(f"{unique}-{version}")[0]) == f"{expected}\n"
 
@@ -113,8 +114,9 @@ def test_the_token_reaches_the_task_only_where_the_block_says_so(nomad: Nomad, u
     neither = changed(
         {**both, "ID": f"{unique}-neither"}, lambda _, one: one["Vault"].update(Env=False, DisableFile=True)
     )
-    for sent, expected in ((both, "env\nfile\n"), (neither, "")):
+    for sent in (both, neither):
         nomad.register(sent)
+    for sent, expected in ((both, "env\nfile\n"), (neither, "")):
         nomad.wait_deployed(sent["ID"])
         assert nomad.logs(nomad.running(sent["ID"])[0]) == expected
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
+from secretbinding.job.marks import read_mark
 from secretbinding.ports import Json
 from secretbinding.render.template import TemplateBlock
 
@@ -26,6 +27,9 @@ class Mixture:
     def add(self, template: Json) -> None:
         """One more template that stays as it is."""
         self._env = self._env or bool(template.get("Envvars"))
+        if "Once" not in template and read_mark(template) is not None:
+            # We always write it: this Nomad does not know it, and has one manager for all.
+            return
         if template.get("Once"):
             self._once = True
         else:

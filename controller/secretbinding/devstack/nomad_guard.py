@@ -1,8 +1,8 @@
 """Kills what a Nomad agent left behind, once the process that started the agent is gone.
 
 Nomad's tasks outlive its agent on purpose, so no parent-death signal reaches them. This module runs as a process of its
-own: `python -m secretbinding.devstack.nomad_guard <data_dir>`. It waits until its standard input ends, which happens when
-the starter closes it or dies, and then cleans up.
+own: `python -m secretbinding.devstack.nomad_guard <data_dir>`. It waits until its standard input ends, which happens
+when the starter closes it or dies, and then cleans up.
 """
 
 import contextlib

@@ -326,3 +326,28 @@ def test_everything_about_a_task_of_another_instance_is_the_users() -> None:
     fault = other.decide([item])[0].results[item.key].fault
     assert fault is not None
     assert f"nsb.{INSTANCE}." in fault.message
+
+
+def test_a_failed_state_that_is_being_tried_again_on_request_is_not_called_failed() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    world.finish_deployment()
+    asked = replace(item, rotate_requested_at=nanoseconds_to_time(world.now) + timedelta(seconds=1))
+    assert world.run([asked]).registers
+    assert world.decide([item])[0].held is None
+    assert not world.run([item]).registers
+
+
+def test_a_retry_that_succeeds_ends_the_hold_for_good() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    world.finish_deployment()
+    asked = replace(item, rotate_requested_at=nanoseconds_to_time(world.now) + timedelta(seconds=1))
+    assert world.run([asked]).registers
+    world.finish_deployment()
+    assert world.decide([item])[0].held is None
+    assert pins(world) == ["2"]
+    world.settle([replace(item, deleting=True)])
+    assert world.run([item]).registers

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from secretbinding.desired import BindingInput
@@ -50,9 +50,12 @@ def share_of(world: World, item: BindingInput) -> list[tuple[str, str, Json]]:
 
 
 ways = st.sampled_from(["suspended", "invalid", "unseen"])
+one_secret_each = {name: Variant(("one",), 0, False, False) for name in NAMES}
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), variants, min_size=1), ways, st.booleans(), st.booleans())
+@example(one_secret_each, "suspended", False, True)
+@example(one_secret_each, "suspended", False, False)
 def test_freezing_and_thawing_write_nothing(made: dict[str, Variant], how: str, all_of_them: bool, old: bool) -> None:
     items = [make.given(variant.binding(name)) for name, variant in sorted(made.items())]
     world = world_of(items, older_nomad=old)

@@ -1,0 +1,84 @@
+"""When a new version may be rolled: settling, the least interval, windows, and a free slot. Pure; the clock is given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from secretbinding.kinds.base import Pin
+from secretbinding.models.key import BindingKey
+from secretbinding.models.rotation import Rotation
+from secretbinding.windows import opening
+
+Change = tuple[BindingKey, str, Pin]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What the limits are measured against.
+
+    Attributes:
+        now: the moment of the decision, in UTC; None lets everything through (one-shot commands, where somebody waits).
+        seen: when each new version was first seen by this process, by binding, secret and version.
+        slot_free: another roll may begin now, by the limits on rolls in flight.
+        settle_seconds: how long changes settle where a binding does not say.
+    """
+
+    now: datetime | None = None
+    seen: Mapping[Change, datetime] = field(default_factory=dict)
+    slot_free: bool = True
+    settle_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why a roll waits, and until when; None when that is not known."""
+
+    why: str
+    until: datetime | None = None
+
+
+def first_seen(gate: Gate, change: Change) -> datetime | None:
+    """When a change was first known of: when this process saw it, or when Vault says it was made, if that is earlier.
+    A version that was written while the controller was down does not settle again."""
+    seen = gate.seen.get(change)
+    created = _moment(change[2].created)
+    known = [moment for moment in (seen, created) if moment is not None]
+    return min(known, default=None)
+
+
+def waits(rotation: Rotation, gate: Gate, *, since: datetime | None, last_roll: datetime | None) -> Wait | None:
+    """What a binding's roll has to wait for, None when it may begin.
+
+    `since` is when the earliest of the job's pending changes was first known of, so that all that follow within the
+    settle time roll with it. `last_roll` is when the job was last rolled for a change of ours.
+    """
+    now = gate.now
+    if now is None:
+        return None
+    settle = rotation.settle.seconds if rotation.settle is not None else gate.settle_seconds
+    if since is not None and now < since + timedelta(seconds=settle):
+        until = since + timedelta(seconds=settle)
+        return Wait(f"changes settle until {_text(until)}", until)
+    if rotation.min_interval is not None and last_roll is not None:
+        until = last_roll + timedelta(seconds=rotation.min_interval.seconds)
+        if now < until:
+            return Wait(f"the job was rolled at {_text(last_roll)}, and is not again before {_text(until)}", until)
+    state = opening(rotation.windows, now)
+    if not state.allowed:
+        until_text = f"; that may change at {_text(state.changes_at)}" if state.changes_at is not None else ""
+        return Wait(f"no window is open now{until_text}", state.changes_at)
+    if not gate.slot_free:
+        return Wait("as many jobs as may are rolling now")
+    return None
+
+
+def _moment(created: str) -> datetime | None:
+    """Vault's created_time, which has nanoseconds, as a datetime."""
+    try:
+        return datetime.fromisoformat(created[:19] + "+00:00")
+    except ValueError:
+        return None
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
