@@ -8,6 +8,7 @@ import structlog
 from secretbinding.adapters.connection import NomadConnection, TokenFile, TokenSource, VaultConnection
 from secretbinding.adapters.nomad import NomadAdapter
 from secretbinding.adapters.vault import VaultAdapter
+from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.loop import Engine, EngineSettings
 from secretbinding.engine.queue import Priority
 from secretbinding.engine.reconciler import Pace, Reconciler
@@ -49,10 +50,13 @@ class Controller:
     ) -> None:
         own = settings.controller
         pace = Pace(resync_seconds=own.resync_seconds, progress_seconds=own.progress_seconds)
+        limits = Limits(own.max_rolls, own.max_rolls_per_namespace, own.settle_seconds)
+        self.gates = Gatekeeper(limits)
         self.engine = Engine(
-            make_reconciler(settings, clients),
+            make_reconciler(settings, clients, gates=self.gates),
             clients.vault,
             EngineSettings(instance=own.instance, workers=own.workers, pace=pace),
+            gates=self.gates,
             on_pass=on_pass,
         )
         for source in sources:
@@ -85,9 +89,14 @@ def _log_action(workload: WorkloadKey, action: Action) -> None:
 
 
 def make_reconciler(
-    settings: Settings, clients: Clients, on_action: Callable[[WorkloadKey, Action], None] = _log_action
+    settings: Settings,
+    clients: Clients,
+    on_action: Callable[[WorkloadKey, Action], None] = _log_action,
+    *,
+    gates: Gatekeeper | None = None,
 ) -> Reconciler:
-    """The reconciler for these connections; `on_action` is told of every write, the log is by default."""
+    """The reconciler for these connections; `on_action` is told of every write, the log is by default. Without `gates`
+    no roll waits for a window or a limit: for commands at which somebody waits."""
     return Reconciler(
         clients.vault,
         clients.nomad,
@@ -96,6 +105,7 @@ def make_reconciler(
         clock=time.monotonic,
         purge_grace_seconds=settings.controller.purge_grace_seconds,
         on_action=on_action,
+        gates=gates,
     )
 
 

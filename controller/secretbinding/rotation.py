@@ -13,6 +13,8 @@ from secretbinding.models.reasons import Reason
 from secretbinding.naming import name_prefix
 from secretbinding.ports import Json
 
+_DEFAULT_MAX_VERSIONS = 10
+
 
 @dataclass(frozen=True, slots=True)
 class SecretDecision:
@@ -26,6 +28,8 @@ class SecretDecision:
         hold: why a newer version is not rolled while `serving` goes on.
         unreadable: `serving` cannot be read any more, or nobody knows: what runs goes on, but a task that starts anew
             would not get it, so that nothing may be registered that starts its group anew.
+        at_risk: `serving` is gone, or goes with the next version that is written.
+        until: when what holds the newer version may end, None when nobody knows.
     """
 
     name: str
@@ -35,6 +39,8 @@ class SecretDecision:
     fault: Fault | None = None
     hold: Fault | None = None
     unreadable: bool = False
+    at_risk: bool = False
+    until: datetime | None = None
 
 
 def decide_version(
@@ -71,8 +77,11 @@ def decide_version(
             newest=state.current,
             hold=hold,
             unreadable=serving is not None and not _readable(state, serving),
+            at_risk=_at_risk(state, serving),
         )
-    return SecretDecision(entry.name, pin=pin, serving=serving, newest=state.current)
+    return SecretDecision(
+        entry.name, pin=pin, serving=serving, newest=state.current, at_risk=pin != serving and _at_risk(state, serving)
+    )
 
 
 def _held_or_fault(entry: SecretEntry, serving: Pin | None, state: SecretState, finding: Fault) -> SecretDecision:
@@ -82,8 +91,24 @@ def _held_or_fault(entry: SecretEntry, serving: Pin | None, state: SecretState, 
     if not unreadable and _unusable(entry, state, serving.version) is not None:
         return SecretDecision(entry.name, serving=serving, newest=state.current, fault=finding)
     return SecretDecision(
-        entry.name, pin=serving, serving=serving, newest=state.current, hold=finding, unreadable=unreadable
+        entry.name,
+        pin=serving,
+        serving=serving,
+        newest=state.current,
+        hold=finding,
+        unreadable=unreadable,
+        at_risk=_at_risk(state, serving),
     )
+
+
+def _at_risk(state: SecretState, pin: Pin | None) -> bool:
+    """True when the version that serves can no longer be read, or is the oldest that Vault keeps: the next version that
+    is written prunes it. KV v2 keeps 10 versions where neither the secret nor its mount says otherwise; what the mount
+    says cannot be read without a right to its configuration."""
+    if pin is None or state.fault is not None:
+        return False
+    kept = state.max_versions or _DEFAULT_MAX_VERSIONS
+    return not _readable(state, pin) or pin.version <= state.current - kept + 1 < state.current
 
 
 def _readable(state: SecretState, pin: Pin) -> bool:
@@ -207,6 +232,16 @@ def last_stable(versions: Sequence[Json], part: str, instance: str) -> int:
         int(job.get("Version") or 0) for job in versions if job.get("Stable") and part_state(job, instance) == part
     ]
     return max(stable, default=-1)
+
+
+def last_roll(versions: Sequence[Json], instance: str) -> datetime | None:
+    """When a version of the job was last registered that changed our part, as far as Nomad still knows its versions."""
+    by_number = {int(job.get("Version") or 0): job for job in versions}
+    for number, job in sorted(by_number.items(), reverse=True):
+        before = by_number.get(number - 1)
+        if before is not None and part_state(before, instance) != part_state(job, instance):
+            return nanoseconds_to_time(int(job.get("SubmitTime") or 0))
+    return None
 
 
 def nanoseconds_to_time(value: int) -> datetime:

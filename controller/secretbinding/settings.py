@@ -64,6 +64,9 @@ class ControllerSettings(BaseSettings):
         files_seconds: how often the files of `--source files=PATH` are looked at.
         resync_seconds: how often each job is compared with what it should be, changes or not.
         progress_seconds: how often a job with a running deployment is looked at when no event comes.
+        settle_seconds: how long changes of secrets settle where a binding does not say (spec.rotation.settle).
+        max_rolls: how many jobs may roll for a new secret version at once; 0 for any number.
+        max_rolls_per_namespace: the same in one Nomad namespace.
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
         log_level: DEBUG, INFO, WARNING or ERROR.
         log_format: `text` or `json`.
@@ -80,6 +83,9 @@ class ControllerSettings(BaseSettings):
     files_seconds: Annotated[float, Field(gt=0)] = 2.0
     resync_seconds: Annotated[float, Field(gt=0)] = 300.0
     progress_seconds: Annotated[float, Field(gt=0)] = 5.0
+    settle_seconds: Annotated[float, Field(ge=0)] = 10.0
+    max_rolls: Annotated[int, Field(ge=0)] = 20
+    max_rolls_per_namespace: Annotated[int, Field(ge=0)] = 0
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"

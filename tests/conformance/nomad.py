@@ -31,6 +31,14 @@ def task(script: str = "exec sleep 3000", **fields: Any) -> Json:
     }
 
 
+_SAID = "--said--\n"
+
+
+def say(script: str) -> str:
+    """A script that runs, marks the end of its output for `Nomad.said`, and goes on sleeping."""
+    return f"{script}; echo {_SAID.strip()}; exec sleep 3000"
+
+
 def vault_task(role: str, templates: list[Json], script: str = "exec sleep 3000", **fields: Any) -> Json:
     """A task that logs in to Vault with an identity of its own and renders templates."""
     identity = {"Name": "vault_default", "Audience": ["vault.io"], "TTL": 3600 * SECOND}
@@ -170,6 +178,19 @@ class Nomad:
     def logs(self, allocation: Mapping[str, Any], kind: str = "stdout", task_name: str = "t") -> str:
         path = f"/v1/client/fs/logs/{allocation['ID']}"
         return self.api.get(path, task=task_name, type=kind, plain="true").expect(200).text
+
+    def said(self, job_id: str) -> str:
+        """Wait for all that the script of `say` printed in the job's newest allocation."""
+
+        def look() -> str | None:
+            rows = self.allocations(job_id)
+            if not rows or not (rows[-1]["TaskStates"] or {}).get("t", {}).get("StartedAt"):
+                return None
+            text = self.logs(rows[-1])
+            return text if text.endswith(_SAID) else None
+
+        text: str = self.wait(f"the output of {job_id}", look)
+        return text.removesuffix(_SAID)
 
     def file(self, allocation: Mapping[str, Any], path: str) -> str:
         return self.api.get(f"/v1/client/fs/cat/{allocation['ID']}", path=path).expect(200).text

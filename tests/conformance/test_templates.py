@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.conformance.nomad import Nomad, env_template, events, file_template, job, task, vault_task
+from tests.conformance.nomad import Nomad, env_template, events, file_template, job, say, task, vault_task
 
 NASTY = "<>&\"'\n$ \\ é #\t`{{"
 SECRET: dict[str, Any] = {
@@ -92,23 +92,20 @@ def test_expressions_print_what_consul_template_prints(nomad: Nomad, unique: str
     cases = PRINTED
     text = MARK.join(wrapped(unique, expression) for expression, _ in cases)
     nomad.register(job(unique, vault_task(unique, [file_template(text, ErrMissingKey=True)])))
-    nomad.wait_deployed(unique)
-    printed = nomad.file(nomad.running(unique)[0], "t/local/out").split(MARK)
+    printed = nomad.file(nomad.wait_allocation(unique, "running"), "t/local/out").split(MARK)
     assert dict(zip([one for one, _ in cases], printed, strict=True)) == dict(cases)
 
 
 def test_comments_and_trim_markers_leave_nothing(nomad: Nomad, unique: str) -> None:
     text = '{{/* owned by x: {"a": 1} */}}a  {{- /* c */ -}}  b\n{{- "c" -}}\n d{{ if true -}}  e  {{- end }}'
     nomad.register(job(unique, task(Templates=[file_template(text)])))
-    nomad.wait_deployed(unique)
-    assert nomad.file(nomad.running(unique)[0], "t/local/out") == "abcde"
+    assert nomad.file(nomad.wait_allocation(unique, "running"), "t/local/out") == "abcde"
 
 
 def test_other_delimiters_may_be_used(nomad: Nomad, unique: str) -> None:
     template = file_template('[[ "x" ]]{{ y }}', LeftDelim="[[", RightDelim="]]")
     nomad.register(job(unique, task(Templates=[template])))
-    nomad.wait_deployed(unique)
-    assert nomad.file(nomad.running(unique)[0], "t/local/out") == "x{{ y }}"
+    assert nomad.file(nomad.wait_allocation(unique, "running"), "t/local/out") == "x{{ y }}"
 
 
 def test_a_template_that_cannot_be_executed_fails_the_allocation_at_once(nomad: Nomad, unique: str) -> None:
@@ -132,8 +129,7 @@ def test_without_error_on_missing_key_no_value_reaches_the_task(nomad: Nomad, un
     nomad.stack.openbao.put_secret(unique, {"a": "1"})
     nomad.grant(unique, unique)
     nomad.register(job(unique, vault_task(unique, [file_template(wrapped(unique, ".Data.data.missing"))])))
-    nomad.wait_deployed(unique)
-    assert nomad.file(nomad.running(unique)[0], "t/local/out") == "<no value>"
+    assert nomad.file(nomad.wait_allocation(unique, "running"), "t/local/out") == "<no value>"
 
 
 def test_the_first_pass_runs_before_any_secret_was_read(nomad: Nomad, unique: str) -> None:
@@ -156,10 +152,9 @@ def test_nasty_values_survive_an_env_template_through_to_json(nomad: Nomad, uniq
     nomad.grant(unique, unique)
     lines = "".join(f"V_{name.upper()}={{{{ .Data.data.{name} | toJSON }}}}\n" for name in ("s", "i", "t"))
     text = f'{{{{ with secret "secret/data/{unique}" }}}}{lines}{{{{ end }}}}'
-    script = "cat /proc/$$/environ; exec sleep 3000"
+    script = say("cat /proc/$$/environ; echo")
     nomad.register(job(unique, vault_task(unique, [env_template(text)], script)))
-    nomad.wait_deployed(unique)
-    environ = dict(one.split("=", 1) for one in nomad.logs(nomad.running(unique)[0]).split("\0") if one)
+    environ = dict(one.split("=", 1) for one in nomad.said(unique).split("\0") if "=" in one)
     assert (environ["V_S"], environ["V_I"], environ["V_T"]) == (NASTY, "42", "true")
 
 
@@ -179,10 +174,9 @@ ENV_LINES = [
 
 def test_env_files_are_read_by_nomads_rules(nomad: Nomad, unique: str) -> None:
     text = "\n".join(line for line, _ in ENV_LINES) + "\n\n"
-    script = "cat /proc/$$/environ; exec sleep 3000"
+    script = say("cat /proc/$$/environ; echo")
     nomad.register(job(unique, task(script, Templates=[env_template(text)])))
-    nomad.wait_deployed(unique)
-    environ = dict(one.split("=", 1) for one in nomad.logs(nomad.running(unique)[0]).split("\0") if one)
+    environ = dict(one.split("=", 1) for one in nomad.said(unique).split("\0") if "=" in one)
     expected = {"ABCDEFGHI"[place]: value for place, (_, value) in enumerate(ENV_LINES) if value is not None}
     assert {name: environ.get(name) for name in expected} == expected
     assert "J" not in environ
@@ -205,24 +199,21 @@ def test_env_templates_of_both_kinds_do_not_add_up(nomad: Nomad, unique: str) ->
     nomad.grant(unique, unique)
     ours = env_template(f'{{{{ with secret "secret/data/{unique}" }}}}OURS={{{{ .Data.data.a }}}}\n{{{{ end }}}}')
     theirs = env_template("THEIRS=1\n", DestPath="local/theirs.env", Once=False)
-    script = "echo $OURS-$THEIRS; exec sleep 3000"
+    script = say("echo $OURS-$THEIRS")
     nomad.register(job(unique, vault_task(unique, [ours, theirs], script)))
     nomad.register(job(f"{unique}-alike", vault_task(unique, [ours, {**theirs, "Once": True}], script)))
-    nomad.wait_deployed(unique)
-    nomad.wait_deployed(f"{unique}-alike")
-    assert nomad.logs(nomad.running(unique)[0]) in ("1-\n", "-1\n")
-    assert nomad.logs(nomad.running(f"{unique}-alike")[0]) == "1-1\n"
+    assert nomad.said(unique) in ("1-\n", "-1\n")
+    assert nomad.said(f"{unique}-alike") == "1-1\n"
 
 
 def test_a_template_overrides_the_tasks_own_env(nomad: Nomad, unique: str) -> None:
     one = task(
-        "echo $A $B; exec sleep 3000",
+        say("echo $A $B"),
         Env={"A": "job", "B": "${NOMAD_JOB_ID}"},
         Templates=[env_template("A=template\n")],
     )
     nomad.register(job(unique, one))
-    nomad.wait_deployed(unique)
-    assert nomad.logs(nomad.running(unique)[0]) == f"template {unique}\n"
+    assert nomad.said(unique) == f"template {unique}\n"
 
 
 def test_destination_and_permissions_are_as_asked(nomad: Nomad, unique: str) -> None:
@@ -231,17 +222,15 @@ def test_destination_and_permissions_are_as_asked(nomad: Nomad, unique: str) -> 
         file_template("b", DestPath="${NOMAD_SECRETS_DIR}/b"),
         file_template("c", DestPath="../alloc/data/c"),
     ]
-    script = "stat -c %a local/deep/er; cat local/deep/er secrets/b ../alloc/data/c; exec sleep 3000"
+    script = say("stat -c %a local/deep/er; cat local/deep/er secrets/b ../alloc/data/c; echo")
     nomad.register(job(unique, task(script, Templates=templates)))
-    nomad.wait_deployed(unique)
-    assert nomad.logs(nomad.running(unique)[0]) == "640\nabc"
+    assert nomad.said(unique) == "640\nabc\n"
 
 
 def test_the_file_api_answers_errors_as_content_and_keeps_secrets(nomad: Nomad, unique: str) -> None:
     templates = [file_template("x"), file_template("hidden", DestPath="secrets/x")]
     nomad.register(job(unique, task(Templates=templates)))
-    nomad.wait_deployed(unique)
-    running = nomad.running(unique)[0]
+    running = nomad.wait_allocation(unique, "running")
     assert nomad.file(running, "t/local/out") == "x"
     assert nomad.file(running, "t/secrets/x") == "Reading secret file prohibited: t/secrets/x"
     assert nomad.file(running, "t/local/none").endswith("t/local/none: no such file or directory")
@@ -255,8 +244,7 @@ def test_json_in_a_template_is_what_json_says(nomad: Nomad, unique: str) -> None
     nomad.stack.openbao.put_secret(unique, SECRET)
     nomad.grant(unique, unique)
     nomad.register(job(unique, vault_task(unique, [file_template(wrapped(unique, ".Data.data | toJSON"))])))
-    nomad.wait_deployed(unique)
-    assert json.loads(nomad.file(nomad.running(unique)[0], "t/local/out")) == SECRET
+    assert json.loads(nomad.file(nomad.wait_allocation(unique, "running"), "t/local/out")) == SECRET
 
 
 def test_a_deleted_version_leaves_the_task_waiting_until_it_is_back(nomad: Nomad, unique: str) -> None:

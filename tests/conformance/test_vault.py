@@ -4,7 +4,18 @@ import base64
 import json
 from typing import Any
 
-from tests.conformance.nomad import SECOND, Nomad, changed, env_template, events, file_template, job, task, vault_task
+from tests.conformance.nomad import (
+    SECOND,
+    Nomad,
+    changed,
+    env_template,
+    events,
+    file_template,
+    job,
+    say,
+    task,
+    vault_task,
+)
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -25,11 +36,10 @@ def test_a_task_logs_in_and_sees_the_pinned_version(nomad: Nomad, unique: str) -
     vault.put_secret(unique, {"user": "two"})
     nomad.grant(unique, unique)
     for version in (1, 2):
-        sent = vault_task(unique, [pinned(unique, version)], "echo $V; exec sleep 3000")
+        sent = vault_task(unique, [pinned(unique, version)], say("echo $V"))
         nomad.register(job(f"{unique}-{version}", sent))
     for version, expected in ((1, "one"), (2, "two")):
-        nomad.wait_deployed(f"{unique}-{version}")
-        assert nomad.logs(nomad.running(f"{unique}-{version}")[0]) == f"{expected}\n"
+        assert nomad.said(f"{unique}-{version}") == f"{expected}\n"
 
 
 def test_moving_the_pin_rolls_the_job_and_the_tasks_see_the_new_value(nomad: Nomad, unique: str) -> None:
@@ -50,11 +60,10 @@ def test_moving_the_pin_rolls_the_job_and_the_tasks_see_the_new_value(nomad: Nom
 
 def test_the_identity_carries_nomads_claims(nomad: Nomad, unique: str) -> None:
     identity = {"Name": "vault_default", "Audience": ["vault.io"], "TTL": 3600 * SECOND, "File": True, "Env": True}
-    script = "cat $NOMAD_SECRETS_DIR/nomad_vault_default.jwt; echo; echo $NOMAD_TOKEN_vault_default; exec sleep 3000"
+    script = say("cat $NOMAD_SECRETS_DIR/nomad_vault_default.jwt; echo; echo $NOMAD_TOKEN_vault_default")
     nomad.register(job(unique, task(script, Identities=[identity])))
-    nomad.wait_deployed(unique)
+    from_file, from_env = nomad.said(unique).split()
     running = nomad.running(unique)[0]
-    from_file, from_env = nomad.logs(running).split()
     for token in (from_file, from_env):
         claims = claims_of(token)
         assert claims["sub"] == f"global:default:{unique}:g:t:vault_default"
@@ -69,7 +78,7 @@ def test_a_role_bound_to_the_subject_lets_that_task_in_and_no_other(nomad: Nomad
     nomad.grant(unique, unique, bound_subject=f"global:default:{unique}:g:t:vault_default")
     template = env_template(f'{{{{ with secret "secret/data/{unique}" }}}}V={{{{ .Data.data.user }}}}\n{{{{ end }}}}')
     nomad.register(job(unique, vault_task(unique, [template])))
-    nomad.wait_deployed(unique)
+    nomad.wait_allocation(unique, "running")
     nomad.register(job(f"{unique}-other", vault_task(unique, [template])))
     refused = nomad.wait_allocation(f"{unique}-other", "failed")
     assert "Vault: failed to derive vault token: " in dict(events(refused))["Killing"]
@@ -109,7 +118,7 @@ def test_a_vault_block_without_an_identity_leaves_the_task_waiting(nomad: Nomad,
 
 def test_the_token_reaches_the_task_only_where_the_block_says_so(nomad: Nomad, unique: str) -> None:
     nomad.grant(unique, unique)
-    script = 'test -n "$VAULT_TOKEN" && echo env; test -s $NOMAD_SECRETS_DIR/vault_token && echo file; exec sleep 3000'
+    script = say('test -n "$VAULT_TOKEN" && echo env; test -s $NOMAD_SECRETS_DIR/vault_token && echo file')
     both = job(f"{unique}-both", vault_task(unique, [], script))
     neither = changed(
         {**both, "ID": f"{unique}-neither"}, lambda _, one: one["Vault"].update(Env=False, DisableFile=True)
@@ -117,8 +126,7 @@ def test_the_token_reaches_the_task_only_where_the_block_says_so(nomad: Nomad, u
     for sent in (both, neither):
         nomad.register(sent)
     for sent, expected in ((both, "env\nfile\n"), (neither, "")):
-        nomad.wait_deployed(sent["ID"])
-        assert nomad.logs(nomad.running(sent["ID"])[0]) == expected
+        assert nomad.said(sent["ID"]) == expected
 
 
 def test_the_keys_are_served_without_a_token(nomad: Nomad) -> None:

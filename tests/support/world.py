@@ -108,7 +108,13 @@ class World:
             address=stack.openbao.address, token=SecretStr(vault_token or stack.openbao.root_token)
         )
         self.settings.nomad = NomadSettings(address=stack.address, token=SecretStr(nomad_token or stack.token))
-        pace = {"poll_seconds": 0.2, "progress_seconds": 0.2, "resync_seconds": 3600.0, "purge_grace_seconds": 1.0}
+        pace = {
+            "poll_seconds": 0.2,
+            "progress_seconds": 0.2,
+            "resync_seconds": 3600.0,
+            "purge_grace_seconds": 1.0,
+            "settle_seconds": 0.0,
+        }
         self.settings.controller = ControllerSettings(instance=instance, **{**pace, **own})
 
     @contextmanager

@@ -27,10 +27,9 @@ class Mixture:
     def add(self, template: Json) -> None:
         """One more template that stays as it is."""
         self._env = self._env or bool(template.get("Envvars"))
-        if "Once" not in template and read_mark(template) is not None:
-            # We always write it: this Nomad does not know it, and has one manager for all.
-            return
-        if template.get("Once"):
+        found = read_mark(template)
+        # A Nomad that does not keep `Once` mixes nothing; there the mark says how the template was meant.
+        if template.get("Once", found is not None and found[0].once):
             self._once = True
         else:
             self._again = True

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from secretbinding.desired.gating import gated
 from secretbinding.desired.once import Mixture
 from secretbinding.desired.values import BindingInput, BindingResult, Observed
 from secretbinding.job.marks import Mark, Placed
@@ -33,7 +34,7 @@ from secretbinding.render.template import (
     unsound,
     workload_env_block,
 )
-from secretbinding.rotation import SecretDecision, decide_version
+from secretbinding.rotation import SecretDecision, decide_version, last_roll
 
 _FORMATS = (None, FileFormat.JSON, FileFormat.DOTENV)
 _RESTART = Change(mode="restart")
@@ -76,6 +77,7 @@ def judge(
         for item in bindings
         if not item.deleting and item.frozen is None and item.binding is not None
     }
+    decisions = _decisions(bindings, active, observed, placed, instance)
     leaving = {item.key for item in bindings if item.deleting}
     staying = [item for item in placed if item.key not in leaving]
     present = {item.key for item in staying}
@@ -88,7 +90,9 @@ def judge(
             else:
                 claims.reserve(item, active[item.key])
         judged = {
-            item.key: _judge_one(item, active[item.key], observed, user_job, placed, claims, instance)
+            item.key: _judge_one(
+                item, active[item.key], decisions.get(item.key, ()), observed, user_job, claims, instance
+            )
             for item in sorted(bindings, key=lambda item: (item.key not in present, item.key))
             if item.key in active
         }
@@ -116,9 +120,9 @@ def serving_pins(placed: Iterable[Placed], key: BindingKey) -> Mapping[str, tupl
 def _judge_one(
     item: BindingInput,
     binding: SecretBinding,
+    decisions: tuple[SecretDecision, ...],
     observed: Observed,
     user_job: Json | None,
-    placed: Sequence[Placed],
     claims: "_Claims",
     instance: str,
 ) -> Judged:
@@ -131,7 +135,6 @@ def _judge_one(
     unsupported = _unsupported(binding)
     if unsupported is not None:
         return Judged(BindingResult(item.key, fault=unsupported, policy=policy))
-    decisions = _decide(item, binding, observed, placed)
     result = BindingResult(item.key, secrets=decisions, policy=policy)
 
     def refuse(fault: Fault) -> Judged:
@@ -187,6 +190,31 @@ def _unsupported(binding: SecretBinding) -> Fault | None:
                 )
                 return Fault(Reason.UNSUPPORTED_KIND, message)
     return None
+
+
+def _decisions(
+    bindings: Sequence[BindingInput],
+    active: Mapping[BindingKey, SecretBinding],
+    observed: Observed,
+    placed: Sequence[Placed],
+    instance: str,
+) -> dict[BindingKey, tuple[SecretDecision, ...]]:
+    """What is decided for each secret of all bindings, with what has to wait held back."""
+    decisions = {
+        item.key: _decide(item, active[item.key], observed, placed)
+        for item in bindings
+        if item.key in active and _unsupported(active[item.key]) is None
+    }
+    requested = frozenset(
+        item.key
+        for item in bindings
+        if item.key in decisions
+        and any(
+            _requested(item.rotate_requested_at, _state(observed, item.key, entry))
+            for entry in active[item.key].spec.secrets
+        )
+    )
+    return gated(decisions, active, requested, observed.gate, last_roll(observed.versions, instance))
 
 
 def _decide(

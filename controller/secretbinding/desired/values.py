@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from secretbinding.gate import Gate
 from secretbinding.kinds.base import Fault, SecretState
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey, WorkloadKey
@@ -56,6 +57,7 @@ class Observed:
         policies: by name; None for one that is not there.
         roles: by name; None for one that is not there.
         secrets: by binding and secret name.
+        gate: what the limits on rolls are measured against.
         purged_at_risk: the job is gone, but tasks of it may still be running.
     """
 
@@ -69,6 +71,7 @@ class Observed:
     roles: Mapping[str, Json | None] = field(default_factory=dict)
     secrets: Mapping[tuple[BindingKey, str], SecretState] = field(default_factory=dict)
     purged_at_risk: bool = False
+    gate: Gate = field(default_factory=Gate)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import structlog
 
 from secretbinding.desired.values import BindingInput, Observed
+from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.orphans import find_orphans
 from secretbinding.engine.queue import Priority, WorkQueue
 from secretbinding.engine.reconciler import Pace, Reconciler, next_pass_seconds
@@ -49,6 +50,7 @@ class Engine:
         settings: EngineSettings,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        gates: Gatekeeper | None = None,
         on_pass: Callable[[WorkloadKey, Pass, float], None] = lambda workload, found, seconds: None,
     ) -> None:
         self.store = Store()
@@ -57,6 +59,7 @@ class Engine:
         self._vault = vault
         self._settings = settings
         self._now = now
+        self._gates = gates
         self._on_pass = on_pass
         self._sources: dict[str, Source] = {}
         self._lock = threading.Lock()
@@ -146,6 +149,8 @@ class Engine:
             bindings = [*inputs_of(entries), *self._orphans_of(workload, entries)]
             found = self._reconciler.run(workload, bindings)
         self._on_pass(workload, found, time.monotonic() - started)
+        if self._gates is not None:
+            self.wake(self._gates.note(workload, found), Priority.PROGRESS)
         reported = self._report(entries, found)
         self._finish(found, bindings)
         self._again(workload, found if reported else None)
@@ -293,6 +298,8 @@ class Engine:
             wanted = bool(self._orphans.get(workload))
         if not wanted and not self.store.of_workload(workload):
             self._failures.pop(workload, None)
+            if self._gates is not None:
+                self._gates.forget(workload)
             return
         if found is None:
             self.queue.add(workload, Priority.RESYNC, after=self._settings.pace.backoff_seconds)

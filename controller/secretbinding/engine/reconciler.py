@@ -8,6 +8,7 @@ from datetime import datetime
 from secretbinding.desired import Desired, Observed, desire
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.apply import Applier
+from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.observe import Observer
 from secretbinding.errors import SecretBindingError, ServiceError
 from secretbinding.models.key import WorkloadKey
@@ -28,6 +29,7 @@ class Preview:
 class Reconciler:
     """Stateless but for the moment at which a job was first seen missing; everything else is read anew each pass.
 
+    With `gates`, rolls of new versions wait as their bindings and the limits say; without, nothing waits.
     `clock` gives seconds that never go back; `purge_grace_seconds` is how long after a job was found gone its tasks may
     still be stopping.
     """
@@ -42,6 +44,7 @@ class Reconciler:
         clock: Callable[[], float],
         purge_grace_seconds: float = 30.0,
         on_action: Callable[[WorkloadKey, Action], None] = lambda workload, action: None,
+        gates: Gatekeeper | None = None,
     ) -> None:
         self._vault = vault
         self._nomad = nomad
@@ -50,6 +53,7 @@ class Reconciler:
         self._clock = clock
         self._purge_grace_seconds = purge_grace_seconds
         self._on_action = on_action
+        self._gates = gates
         self._missing_since: dict[WorkloadKey, float] = {}
         self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
 
@@ -62,6 +66,8 @@ class Reconciler:
         """Everything but the writes. Raises `errors.ServiceError` subclasses."""
         observed = self._observer.observe(workload, bindings)
         observed = self._with_grace(observed, bindings)
+        if self._gates is not None:
+            observed = replace(observed, gate=self._gates.gate(workload))
         if _unsettled(observed):
             observed = self._observer.with_history(observed)
         desired = desire(observed, bindings, self._instance)
@@ -73,11 +79,19 @@ class Reconciler:
             plan = make_plan(observed, desired, bindings, self._instance)
         return Preview(observed, desired, plan)
 
+    def _entered(self, workload: WorkloadKey, bindings: Sequence[BindingInput], preview: Preview) -> Preview:
+        """The preview, when its roll may begin; decided anew when another job has taken the last slot meanwhile."""
+        if self._gates is None or not preview.plan.registers or self._gates.enter(workload, preview.desired):
+            return preview
+        observed = replace(preview.observed, gate=replace(preview.observed.gate, slot_free=False))
+        desired = desire(observed, bindings, self._instance)
+        return Preview(observed, desired, make_plan(observed, desired, bindings, self._instance))
+
     def run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
         """One pass. Errors of the servers do not leave it: they are part of what it found."""
         preview: Preview | None = None
         try:
-            preview = self.preview(workload, bindings)
+            preview = self._entered(workload, bindings, self.preview(workload, bindings))
             applier = Applier(
                 self._vault,
                 self._nomad,
@@ -119,7 +133,20 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
         return settings.progress_seconds
     if found.observed.job is None:
         return settings.missing_seconds
-    return settings.resync_seconds * random.uniform(0.8, 1.2)
+    resync = settings.resync_seconds * random.uniform(0.8, 1.2)
+    return min(resync, _gate_seconds(found, settings))
+
+
+def _gate_seconds(found: Pass, settings: "Pace") -> float:
+    """How long until the first of the versions that wait may be rolled; a free slot wakes the workload by itself."""
+    now = found.observed.gate.now
+    if now is None or found.desired is None:
+        return settings.resync_seconds
+    dates = [
+        item.until for result in found.desired.results.values() for item in result.secrets if item.until is not None
+    ]
+    # A moment later, so that the clock has surely passed the date.
+    return max(0.0, (min(dates) - now).total_seconds()) + 0.05 if dates else settings.resync_seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Mark:
         body: digest of the block as it was written; another one means that somebody edited it.
         of: digest of which secret it reads (`render.template.secret_identity`).
         pin: the version it reads, None when it reads none.
+        once: the template is meant to be rendered once (Nomad before 1.10.2 does not keep the block's own word).
         adds: what else we put into the task: `identity`.
         keeps: what the group had of its own that looks like what Nomad's server adds.
     """
@@ -37,6 +38,7 @@ class Mark:
     body: str
     of: str = ""
     pin: Pin | None = None
+    once: bool = False
     adds: tuple[str, ...] = ()
     keeps: Keeps = field(default_factory=Keeps)
 
@@ -88,6 +90,8 @@ def render_block(block: TemplateBlock, owner: Owner, adds: tuple[str, ...], keep
         fields["of"] = block.of
     if block.pin is not None:
         fields["pin"] = [block.pin.version, block.pin.created]
+    if block.once:
+        fields["once"] = True
     if adds:
         fields["adds"] = list(adds)
     if keeps != Keeps():
@@ -113,6 +117,7 @@ def read_mark(template: Mapping[str, Any]) -> tuple[Mark, bool] | None:
         body=str(fields.get("body", "")),
         of=str(fields.get("of", "")),
         pin=_pin(fields.get("pin")),
+        once=fields.get("once") is True,
         adds=tuple(str(item) for item in _list(fields.get("adds"))),
         keeps=_keeps(fields.get("keeps")),
     )

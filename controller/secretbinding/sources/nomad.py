@@ -86,7 +86,9 @@ class NomadSource:
     def healthy(self, now: float) -> str:
         with self._lock:
             heard = dict(self._heard)
-        silent = [place for place, moment in heard.items() if now - moment > 2 * self._wait_seconds + _RETRY_MAX_SECONDS]
+        silent = [
+            place for place, moment in heard.items() if now - moment > 2 * self._wait_seconds + _RETRY_MAX_SECONDS
+        ]
         return f"Nomad's variables have not been listed for {len(silent)} watch(es)" if silent else ""
 
     def _watch(self, namespace: str, prefix: str, take: Callable[[Sequence[VariableMeta]], None]) -> None:

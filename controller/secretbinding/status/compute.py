@@ -29,6 +29,8 @@ from secretbinding.status.faults import STALLED
 _UNKNOWN = ConditionStatus.UNKNOWN
 _TRUE = ConditionStatus.TRUE
 _FALSE = ConditionStatus.FALSE
+# What holds a newer version is less urgent than that an allocation that starts anew could soon not read the old one.
+_OUTRANKED_BY_RISK = (Reason.MANUAL_ROTATION_PENDING, Reason.NEW_VERSION_HELD, Reason.SECRET_FIELD_MISSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +210,11 @@ def _rotation(view: _View) -> _Draft:
     for decision in result.secrets if result is not None else ():
         finding = decision.hold or decision.fault
         if finding is not None:
-            ok = finding.reason is Reason.MANUAL_ROTATION_PENDING
             serves = f"; version {decision.serving.version} serves" if decision.serving is not None else ""
+            if decision.at_risk and finding.reason in _OUTRANKED_BY_RISK:
+                message = f"{finding.message}{serves}, and Vault no longer keeps it, or not past the next write"
+                return _Draft(_FALSE, Reason.PINNED_VERSION_AT_RISK, message)
+            ok = finding.reason in (Reason.MANUAL_ROTATION_PENDING, Reason.NEW_VERSION_HELD)
             return _Draft(_TRUE if ok else _FALSE, finding.reason, f"{finding.message}{serves}")
     if result is not None and result.fault is not None:
         return _Draft(_UNKNOWN, result.fault.reason, result.fault.message)
@@ -315,6 +320,7 @@ def _secrets(view: _View, previous: SecretBindingStatus) -> tuple[SecretStatus, 
                 serving_version=str(serving.version) if serving is not None else None,
                 wanted_version=wanted_before.get(decision.name) or (str(wanted) if wanted else None),
                 changed_at=_seconds(version.created) if version is not None else None,
+                next_rotation_at=_stamp(decision.until) if decision.until is not None else None,
                 message=finding.message if finding is not None else None,
             )
         )

@@ -56,6 +56,7 @@ one_secret_each = {name: Variant(("one",), 0, False, False) for name in NAMES}
 @given(st.dictionaries(st.sampled_from(NAMES), variants, min_size=1), ways, st.booleans(), st.booleans())
 @example(one_secret_each, "suspended", False, True)
 @example(one_secret_each, "suspended", False, False)
+@example({"a": Variant(("one",), 0, False, True), "b": Variant(("one",), 0, False, False)}, "unseen", False, True)
 def test_freezing_and_thawing_write_nothing(made: dict[str, Variant], how: str, all_of_them: bool, old: bool) -> None:
     items = [make.given(variant.binding(name)) for name, variant in sorted(made.items())]
     world = world_of(items, older_nomad=old)

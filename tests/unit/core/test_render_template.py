@@ -81,7 +81,7 @@ def test_the_shape_that_nomad_gets() -> None:
     assert body == block.body
     assert mark == (
         '{{/* secretbinding {"adds":["identity"],"body":"3uicz3265xxq7vu5bbv23uspgg","instance":"default",'
-        '"keeps":[1,0,"SIGHUP"],"name":"app","of":"xx75dlssxz3krjdfgd7krebpez",'
+        '"keeps":[1,0,"SIGHUP"],"name":"app","of":"xx75dlssxz3krjdfgd7krebpez","once":true,'
         '"pin":[7,"2026-01-01T00:07:00.000000Z"],"slot":"env:app","source":"files","tenant":"payments",'
         '"want":"jzr3enwlkbq6yga26qjqf6s3xt"}'
     )
