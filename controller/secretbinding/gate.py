@@ -1,4 +1,4 @@
-"""When a new version may be rolled: settling, the least interval, windows, and a free slot. Pure; the clock is given."""
+"""When a new version may be rolled: settling, least interval, windows, and a free slot. Pure; the clock is given."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

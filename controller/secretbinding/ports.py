@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 Json = dict[str, Any]
@@ -166,8 +165,8 @@ class Nomad(Protocol):
         """All deployments of the job that Nomad still knows, newest first by CreateIndex."""
 
     def allocations(self, namespace: str, job_id: str) -> Sequence[Json]:
-        """All allocations that Nomad still knows (`?all=true`). Purging a job removes them at once, though its tasks may
-        still be stopping: an empty answer for a job that is gone proves nothing."""
+        """All allocations that Nomad still knows (`?all=true`). Purging a job removes them at once, though its tasks
+        may still be stopping: an empty answer for a job that is gone proves nothing."""
 
     def evaluations(self, namespace: str, job_id: str) -> Sequence[Json]:
         """Evaluations of the job that Nomad still knows; of a purged job too."""

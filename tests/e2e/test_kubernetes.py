@@ -127,9 +127,7 @@ def test_an_annotation_asks_for_a_manual_roll_and_the_status_answers(
         assert world.seen(unique) == ["app two"]
 
 
-def test_a_binding_costs_three_writes_and_a_restart_none(
-    world: World, small_kubernetes: Cluster, unique: str
-) -> None:
+def test_a_binding_costs_three_writes_and_a_restart_none(world: World, small_kubernetes: Cluster, unique: str) -> None:
     cluster = small_kubernetes
     assert cluster.small is not None
     cluster.api.create_namespace("budget")

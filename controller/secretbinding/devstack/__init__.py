@@ -1,0 +1,1 @@
+"""Servers for the demo and the tests: a real OpenBao, a real Nomad agent, and a simulator of Nomad."""

@@ -124,8 +124,7 @@ class Engine:
                 return
             try:
                 self.reconcile(workload)
-            except Exception:
-                # One workload's surprise must not end the worker that all others need.
+            except Exception:  # noqa: BLE001 - one workload's surprise must not end the worker that all others need
                 _log.exception("pass failed", workload=str(workload))
                 self.queue.add(workload, Priority.RESYNC, after=self._settings.pace.backoff_max_seconds)
             finally:

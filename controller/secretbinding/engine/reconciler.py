@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from secretbinding.desired import Desired, Observed, desire
 from secretbinding.desired.values import BindingInput

@@ -56,7 +56,7 @@ class Reason(_Meant):
 
     # The job.
     JOB_NOT_FOUND = "JobNotFound", "Nomad has no such job; policy and role are ready for when it comes."
-    JOB_STOPPED = "JobStopped", "The job is stopped; its secrets are in place for when it is started again."
+    JOB_STOPPED = "JobStopped", "The job is stopped; it gets its secrets when it is registered again."
     GROUP_NOT_FOUND = "GroupNotFound", "The job has no such task group."
     TASK_NOT_FOUND = "TaskNotFound", "The group has no such task."
     UNSUPPORTED_JOB_TYPE = "UnsupportedJobType", "The controller does not register jobs of this type; use `inject`."

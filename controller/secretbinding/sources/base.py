@@ -81,4 +81,5 @@ class Source(Protocol):
         """True when the source can prove, by asking for just this one, that the binding does not exist."""
 
     def healthy(self, now: float) -> str:
-        """`""` while the source hears its server, else a sentence that says since when not. `now` is `time.monotonic()`."""
+        """`""` while the source hears its server, else a sentence that says since when not; `now` is
+        `time.monotonic()`."""

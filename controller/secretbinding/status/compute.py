@@ -168,6 +168,9 @@ def _job_synced(view: _View, fault: Fault | None) -> _Draft:
     untouchable = job_fault(job)
     if untouchable is not None:
         return _Draft(_FALSE, untouchable.reason, untouchable.message)
+    if job.get("Stop"):
+        message = f"job {workload.job} is stopped; it gets its secrets when it is registered again"
+        return _Draft(_FALSE, Reason.JOB_STOPPED, message)
     if view.found.desired is not None and view.found.desired.held is not None:
         return _Draft(_FALSE, Reason.DEPLOYMENT_FAILED, _held_message(view))
     return _Draft(_FALSE, Reason.PENDING, "no task of the job takes the secrets")
@@ -179,7 +182,7 @@ def _ready(view: _View, fault: Fault | None, job_synced: _Draft) -> _Draft:
     if not view.present:
         return _Draft(_FALSE, job_synced.reason, job_synced.message)
     if (view.found.observed.job or {}).get("Stop"):
-        return _Draft(_FALSE, Reason.JOB_STOPPED, "the job is stopped; its secrets are in place for its next start")
+        return _Draft(_FALSE, Reason.JOB_STOPPED, "the job is stopped; its secrets are in place for when it is started")
     served = _served_before(view)
     if view.found.registered:
         return (

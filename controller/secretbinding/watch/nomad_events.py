@@ -22,8 +22,8 @@ class NomadEventWatcher:
     """One stream for each Nomad namespace that bindings name, since a stream's namespaces are fixed when it begins, and
     `*` needs the right in every namespace.
 
-    After each reconnect all workloads of the namespace are looked at: the stream's buffer is short, and an index that is
-    too old silently starts at the closest one. `workloads` lists those of a namespace.
+    After each reconnect all workloads of the namespace are looked at: the stream's buffer is short, and an index that
+    is too old silently starts at the closest one. `workloads` lists those of a namespace.
     """
 
     def __init__(

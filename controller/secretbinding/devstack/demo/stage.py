@@ -145,7 +145,7 @@ class Stage:
 
 @contextmanager
 def watch_serving(stage: Stage, value: str) -> Iterator[Callable[[], int]]:
-    """Count, for as long as the block runs, how many allocations see `value` at the least; gives a function that tells."""
+    """Count, as long as the block runs, how many allocations see `value` at the least; gives a function that tells."""
     fewest: list[int] = []
     stop = threading.Event()
 

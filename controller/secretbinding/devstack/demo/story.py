@@ -18,8 +18,8 @@ from secretbinding.devstack.demo.stage import JOB, NAMESPACE, DemoError, Stage, 
 from secretbinding.devstack.processes import ProcessError
 from secretbinding.engine.oneshot import OneShot
 from secretbinding.errors import SecretBindingError
-from secretbinding.logs import configure
 from secretbinding.job.diff import job_diff, policy_diff, role_diff
+from secretbinding.logs import configure
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import parse_manifests
 from secretbinding.models.reasons import ConditionType, Reason
