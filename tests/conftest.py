@@ -1,5 +1,7 @@
 """Makes the shared fixtures known to all tests."""
 
+import pytest
+
 from tests.support.kubernetes import kubernetes_api, real_kubernetes, small_kubernetes, tenant
 from tests.support.servers import (
     acl_simulator,
@@ -26,3 +28,10 @@ __all__ = [
     "tenant",
     "unique",
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a real Kubernetes API server share one: with several workers they all go to the same."""
+    for item in items:
+        if item.get_closest_marker("real_kubernetes") is not None:
+            item.add_marker(pytest.mark.xdist_group("kubernetes"))

@@ -192,8 +192,8 @@ class Nomad(Protocol):
     def delete_variable(self, namespace: str, path: str) -> None:
         """Delete; one that is not there is success."""
 
-    def list_jobs(self, namespace: str) -> Sequence[Json]:
-        """Job stubs of a namespace (`*` for all)."""
+    def list_jobs(self, namespace: str, prefix: str = "") -> Sequence[Json]:
+        """Job stubs of a namespace (`*` for all) whose ID begins with `prefix`."""
 
     def events(self, topics: Sequence[str], namespace: str, *, index: int = 0) -> Iterator[Event]:
         """Nomad's event stream, heartbeats included; ends by raising `Unreachable` when the connection is cut or no

@@ -132,7 +132,7 @@ def _judge_one(
     if there is not None and (there.document is None or there.document.owner != owner):
         message = f"policy {policy} exists and does not carry this binding's mark; delete or rename it, or `adopt` it"
         return Judged(BindingResult(item.key, fault=Fault(Reason.POLICY_CONFLICT, message), policy=policy))
-    unsupported = _unsupported(binding)
+    unsupported = _unsupported(binding) or _elsewhere(binding, observed)
     if unsupported is not None:
         return Judged(BindingResult(item.key, fault=unsupported, policy=policy))
     result = BindingResult(item.key, secrets=decisions, policy=policy)
@@ -164,6 +164,14 @@ def _judge_one(
     for ref in tasks:
         claims.take(ref, item.key, binding, share.blocks)
     return Judged(result, share)
+
+
+def _elsewhere(binding: SecretBinding, observed: Observed) -> Fault | None:
+    region = binding.spec.workload.region
+    if region is None or not observed.region or region == observed.region:
+        return None
+    message = f"spec.workload.region is {region}, and this controller works in region {observed.region}"
+    return Fault(Reason.REGION_MISMATCH, message)
 
 
 def _unsupported(binding: SecretBinding) -> Fault | None:

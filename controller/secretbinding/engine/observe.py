@@ -35,8 +35,21 @@ class Observer:
         return replace(
             observed,
             deployments=self._nomad.deployments(workload.namespace, workload.job),
-            allocations=self._nomad.allocations(workload.namespace, workload.job),
+            allocations=self._allocations(workload, job),
         )
+
+    def _allocations(self, workload: WorkloadKey, job: Json) -> Sequence[Json]:
+        """The job's allocations; of a periodic or parameterized parent, which has none, those of its children that have
+        not ended: they log in with the parent's role."""
+        if not (job.get("Periodic") or job.get("ParameterizedJob")):
+            return self._nomad.allocations(workload.namespace, workload.job)
+        children = self._nomad.list_jobs(workload.namespace, f"{workload.job}/")
+        return [
+            allocation
+            for child in children
+            if child.get("ParentID") == workload.job and child.get("Status") != "dead"
+            for allocation in self._nomad.allocations(workload.namespace, str(child["ID"]))
+        ]
 
     def with_job(self, workload: WorkloadKey, bindings: Sequence[BindingInput], job: Json | None) -> Observed:
         """What Vault has for a job, wherever the job came from; its deployments and allocations are not looked at."""

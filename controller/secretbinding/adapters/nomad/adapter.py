@@ -222,10 +222,10 @@ class NomadAdapter:
         except NotFound:
             return
 
-    def list_jobs(self, namespace: str) -> Sequence[Json]:
+    def list_jobs(self, namespace: str, prefix: str = "") -> Sequence[Json]:
         """See `ports.Nomad`. An answer without rows says nothing about rights."""
         call = self._job_call("jobs_list", "list jobs", namespace, "list-jobs")
-        return _list(self._api(api.Jobs, call).get_jobs(namespace=namespace), call)
+        return _list(self._api(api.Jobs, call).get_jobs(prefix=prefix or None, namespace=namespace), call)
 
     def events(self, topics: Sequence[str], namespace: str, *, index: int = 0) -> EventStream:
         """See `ports.Nomad`. The subscription is open when this returns; close it from any thread by `close()`."""
