@@ -1,7 +1,8 @@
 # Everything the project needs is installed into .venv by the targets themselves.
 PYTHON := $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(if $(shell command -v $(name) 2>/dev/null),$(name))))
 BIN := .venv/bin
-WORKERS ?= 2
+# Most tests wait for servers rather than for a processor.
+WORKERS ?= 6
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-e2e lint types imports unit crd format lock clean
