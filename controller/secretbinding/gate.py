@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from secretbinding.kinds.base import Pin
 from secretbinding.models.key import BindingKey
+from secretbinding.models.reasons import Reason
 from secretbinding.models.rotation import Rotation
 from secretbinding.windows import opening
 
@@ -21,12 +22,14 @@ class Gate:
         seen: when each new version was first seen by this process, by binding, secret and version.
         slot_free: another roll may begin now, by the limits on rolls in flight.
         settle_seconds: how long changes settle where a binding does not say.
+        ungated_allowed: groups that Nomad replaces all at once may be rolled without being asked.
     """
 
     now: datetime | None = None
     seen: Mapping[Change, datetime] = field(default_factory=dict)
     slot_free: bool = True
     settle_seconds: float = 0.0
+    ungated_allowed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Wait:
 
     why: str
     until: datetime | None = None
+    reason: Reason = Reason.NEW_VERSION_HELD
 
 
 def first_seen(gate: Gate, change: Change) -> datetime | None:
@@ -46,15 +50,24 @@ def first_seen(gate: Gate, change: Change) -> datetime | None:
     return min(known, default=None)
 
 
-def waits(rotation: Rotation, gate: Gate, *, since: datetime | None, last_roll: datetime | None) -> Wait | None:
+def waits(
+    rotation: Rotation, gate: Gate, *, since: datetime | None, last_roll: datetime | None, ungated: str = ""
+) -> Wait | None:
     """What a binding's roll has to wait for, None when it may begin.
 
+    `ungated` names a group that Nomad would replace all at once, "" when there is none.
     `since` is when the earliest of the job's pending changes was first known of, so that all that follow within the
     settle time roll with it. `last_roll` is when the job was last rolled for a change of ours.
     """
     now = gate.now
     if now is None:
         return None
+    if ungated and not gate.ungated_allowed:
+        why = (
+            f"group {ungated} has update.max_parallel = 0, so that all its allocations would be replaced at once; "
+            "set it to 1 or more, or ask with `rotate`"
+        )
+        return Wait(why, reason=Reason.UNGATED_UPDATE)
     settle = rotation.settle.seconds if rotation.settle is not None else gate.settle_seconds
     if since is not None and now < since + timedelta(seconds=settle):
         until = since + timedelta(seconds=settle)

@@ -67,6 +67,7 @@ class ControllerSettings(BaseSettings):
         settle_seconds: how long changes of secrets settle where a binding does not say (spec.rotation.settle).
         max_rolls: how many jobs may roll for a new secret version at once; 0 for any number.
         max_rolls_per_namespace: the same in one Nomad namespace.
+        ungated_rolls: whether groups with `max_parallel` 0, which Nomad replaces all at once, are rolled unasked.
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
         log_level: DEBUG, INFO, WARNING or ERROR.
         log_format: `text` or `json`.
@@ -86,6 +87,7 @@ class ControllerSettings(BaseSettings):
     settle_seconds: Annotated[float, Field(ge=0)] = 10.0
     max_rolls: Annotated[int, Field(ge=0)] = 20
     max_rolls_per_namespace: Annotated[int, Field(ge=0)] = 0
+    ungated_rolls: bool = False
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"

@@ -155,3 +155,19 @@ def test_the_next_child_of_a_parameterized_job_gets_the_new_version(world: World
         assert world.seen(first) == ["app one"]
         for child in (first, second):
             world.api.delete(f"/v1/job/{child.replace('/', '%2F')}").expect()
+
+
+def test_a_group_that_nomad_would_replace_all_at_once_is_rolled_on_request_only(world: World, unique: str) -> None:
+    job = a_job(unique, count=2)
+    job["TaskGroups"][0]["Update"]["MaxParallel"] = 0
+    world.secret(unique, username="app", password="one")
+    world.register(job)
+    with world.running():
+        world.bind(a_manifest(unique, unique, unique))
+        wait_until("both see version 1", lambda: world.seen(unique) == ["app one"] * 2)
+        world.secret(unique, username="app", password="two")
+        world.await_reason(unique, Reason.UNGATED_UPDATE, ConditionType.ROTATION_HEALTHY)
+        assert "max_parallel" in world.message(unique, ConditionType.ROTATION_HEALTHY)
+        assert world.seen(unique) == ["app one"] * 2
+        world.request_rotation(unique, datetime.now(UTC).isoformat())
+        wait_until("both see version 2", lambda: world.seen(unique) == ["app two"] * 2)

@@ -8,7 +8,6 @@ from secretbinding.gate import Gate, Wait, first_seen, waits
 from secretbinding.kinds.base import Fault
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey
-from secretbinding.models.reasons import Reason
 from secretbinding.rotation import SecretDecision
 
 Decisions = Mapping[BindingKey, tuple[SecretDecision, ...]]
@@ -18,6 +17,7 @@ def gated(
     decisions: Decisions,
     bindings: Mapping[BindingKey, SecretBinding],
     requested: frozenset[BindingKey],
+    ungated: Mapping[BindingKey, str],
     gate: Gate,
     last_roll: datetime | None,
 ) -> dict[BindingKey, tuple[SecretDecision, ...]]:
@@ -25,7 +25,8 @@ def gated(
 
     Nothing waits for a binding that somebody asked to roll (`requested`), nor where a version in use is at risk: an
     allocation that starts anew could soon not read it any more. All that is not such a new version (a first injection,
-    a changed binding) never waits.
+    a changed binding) never waits. `ungated` names, for the bindings that have one, a group of theirs that Nomad would
+    replace all at once.
     """
     since = min(
         (
@@ -40,7 +41,8 @@ def gated(
     found: dict[BindingKey, tuple[SecretDecision, ...]] = {}
     for key, items in decisions.items():
         urgent = key in requested or any(item.at_risk for item in items)
-        wait = None if urgent else waits(bindings[key].spec.rotation, gate, since=since, last_roll=last_roll)
+        rotation = bindings[key].spec.rotation
+        wait = None if urgent else waits(rotation, gate, since=since, last_roll=last_roll, ungated=ungated.get(key, ""))
         found[key] = items if wait is None else tuple(_held(item, wait) for item in items)
     return found
 
@@ -54,4 +56,4 @@ def _held(item: SecretDecision, wait: Wait) -> SecretDecision:
     if not is_rotation(item) or item.pin is None:
         return item
     message = f"version {item.pin.version} of {item.name} waits: {wait.why}"
-    return replace(item, pin=item.serving, hold=Fault(Reason.NEW_VERSION_HELD, message), until=wait.until)
+    return replace(item, pin=item.serving, hold=Fault(wait.reason, message), until=wait.until)

@@ -222,7 +222,19 @@ def _decisions(
             for entry in active[item.key].spec.secrets
         )
     )
-    return gated(decisions, active, requested, observed.gate, last_roll(observed.versions, instance))
+    ungated = _ungated(observed.job, placed)
+    return gated(decisions, active, requested, ungated, observed.gate, last_roll(observed.versions, instance))
+
+
+def _ungated(job: Json | None, placed: Sequence[Placed]) -> dict[BindingKey, str]:
+    """For each binding in the job, a group of its that Nomad replaces without a deployment: `max_parallel` 0 (Nomad's
+    `Update.MaxParallel`) means all allocations at once, and no health check. A group without one is stored with 1."""
+    groups = {
+        group["Name"]
+        for group in (job or {}).get("TaskGroups") or []
+        if group.get("Update") and group["Update"].get("MaxParallel") == 0 and group.get("Count") != 0
+    }
+    return {item.key: item.group for item in placed if item.group in groups}
 
 
 def _decide(

@@ -23,11 +23,13 @@ class Limits:
         rolls: of the whole controller.
         rolls_per_namespace: in one Nomad namespace.
         settle_seconds: how long changes settle where a binding does not say.
+        ungated_allowed: groups that Nomad replaces all at once may be rolled without being asked.
     """
 
     rolls: int = 20
     rolls_per_namespace: int = 0
     settle_seconds: float = 10.0
+    ungated_allowed: bool = False
 
 
 class Gatekeeper:
@@ -50,6 +52,7 @@ class Gatekeeper:
                 seen=dict(self._seen.get(workload, {})),
                 slot_free=self._free(workload),
                 settle_seconds=self._limits.settle_seconds,
+                ungated_allowed=self._limits.ungated_allowed,
             )
 
     def enter(self, workload: WorkloadKey, desired: Desired) -> bool:

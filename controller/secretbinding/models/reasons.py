@@ -40,6 +40,10 @@ class Reason(_Meant):
     DEPLOYMENT_RUNNING = "DeploymentRunning", "A new version of a secret is rolling through the job's allocations."
     WAITING_FOR_PROMOTION = "WaitingForPromotion", "The canaries are healthy; somebody has to promote the deployment."
     NEW_VERSION_HELD = "NewVersionHeld", "A new version waits for a window, a minimum interval or a free slot."
+    UNGATED_UPDATE = (
+        "UngatedUpdate",
+        "A group would be replaced all at once (max_parallel 0); it is rolled on request.",
+    )
     MANUAL_ROTATION_PENDING = "ManualRotationPending", "A new version exists and is rolled on request only."
     SUSPENDED = "Suspended", "The binding is suspended; its share of the job stays as it is."
     DELETING = "Deleting", "The binding is being removed from job and Vault."

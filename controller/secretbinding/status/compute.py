@@ -30,7 +30,12 @@ _UNKNOWN = ConditionStatus.UNKNOWN
 _TRUE = ConditionStatus.TRUE
 _FALSE = ConditionStatus.FALSE
 # What holds a newer version is less urgent than that an allocation that starts anew could soon not read the old one.
-_OUTRANKED_BY_RISK = (Reason.MANUAL_ROTATION_PENDING, Reason.NEW_VERSION_HELD, Reason.SECRET_FIELD_MISSING)
+_OUTRANKED_BY_RISK = (
+    Reason.MANUAL_ROTATION_PENDING,
+    Reason.NEW_VERSION_HELD,
+    Reason.UNGATED_UPDATE,
+    Reason.SECRET_FIELD_MISSING,
+)
 
 
 @dataclass(frozen=True, slots=True)
