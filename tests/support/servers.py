@@ -73,14 +73,14 @@ def real_nomad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def acl_simulator(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A simulator with ACLs; its tasks cannot log in to Vault (the mount trusts the other simulator's keys)."""
+def acl_simulator(openbao: OpenBao, simulator: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A simulator with ACLs; its tasks cannot log in to Vault (the mount trusts the keys of `simulator`)."""
     with Simulator(tmp_path_factory.mktemp("acl-simulator"), vault_address=openbao.address, acl=True) as server:
         yield Stack(server.kind, server.address, server.api, server.token, openbao, server.region)
 
 
 @pytest.fixture(scope="session")
-def real_acl_nomad(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def real_acl_nomad(openbao: OpenBao, simulator: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A real Nomad agent with ACLs; as above, not joined to Vault."""
     if find_nomad() is None:
         pytest.skip(_NO_NOMAD)

@@ -159,7 +159,8 @@ class World:
 
     def running_allocations(self, name: str) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = self.api.get(f"/v1/job/{quoted(name)}/allocations").expect().json()
-        return [allocation for allocation in listed if allocation["ClientStatus"] == "running"]
+        # One that was told to stop is being killed still.
+        return [item for item in listed if item["ClientStatus"] == "running" and item["DesiredStatus"] == "run"]
 
     def seen(self, name: str, task: str = "web") -> list[str]:
         """What each running allocation's task reports."""

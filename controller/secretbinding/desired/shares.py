@@ -130,7 +130,7 @@ def _judge_one(
     policy = policy_name(owner)
     there = observed.policies.get(policy)
     if there is not None and (there.document is None or there.document.owner != owner):
-        message = f"policy {policy} exists and does not carry this binding's mark; delete or rename it, or `adopt` it"
+        message = f"policy {policy} exists and does not carry this binding's mark; delete or rename it"
         return Judged(BindingResult(item.key, fault=Fault(Reason.POLICY_CONFLICT, message), policy=policy))
     unsupported = _unsupported(binding) or _elsewhere(binding, observed)
     if unsupported is not None:

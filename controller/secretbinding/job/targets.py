@@ -86,7 +86,7 @@ def task_fault(task: Json, ref: TaskRef, binding: SecretBinding, instance: str) 
     vault = task.get("Vault")
     if vault and not is_our_vault(vault, instance):
         role = vault.get("Role") or "default"
-        message = f"{place} has a vault block of its own (role {role}); take it out of the job, or `adopt` it"
+        message = f"{place} has a vault block of its own (role {role}); take it out of the job"
         return Fault(Reason.VAULT_BLOCK_CONFLICT, message)
     own_paths = {normal_path(str(template.get("DestPath") or "")) for template in task.get("Templates") or []}
     for entry in binding.spec.secrets:

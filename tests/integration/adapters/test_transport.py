@@ -164,7 +164,7 @@ def test_a_refused_connection_is_unreachable_and_says_what_to_check() -> None:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
         adapter = NomadAdapter(NomadConnection(address=address, retry_seconds=0.5))
-        with pytest.raises(Unreachable, match=r"connection refused\): check that it runs and that NOMAD_ADDR is right"):
+        with pytest.raises(Unreachable, match=r"connection refused\); check that it runs and that NOMAD_ADDR is right"):
             adapter.job("default", "app")
 
 

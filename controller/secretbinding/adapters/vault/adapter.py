@@ -126,7 +126,9 @@ class VaultAdapter:
             return
         except NotFound:
             pass
-        raise self._no_mount(call, f"no auth method is enabled at {mount}", f"enable jwt auth at {mount} (bootstrap)")
+        raise self._no_mount(
+            call, f"no auth method is enabled at {mount}", f"enable jwt auth there, or set SECRETBINDING_JWT_MOUNT"
+        )
 
     def delete_jwt_role(self, mount: str, name: str) -> None:
         mount = mount.strip("/")
