@@ -127,7 +127,7 @@ class VaultAdapter:
         except NotFound:
             pass
         raise self._no_mount(
-            call, f"no auth method is enabled at {mount}", f"enable jwt auth there, or set SECRETBINDING_JWT_MOUNT"
+            call, f"no auth method is enabled at {mount}", "enable jwt auth there, or set SECRETBINDING_JWT_MOUNT"
         )
 
     def delete_jwt_role(self, mount: str, name: str) -> None:
