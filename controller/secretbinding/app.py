@@ -7,7 +7,7 @@ import structlog
 
 from secretbinding.adapters.connection import NomadConnection, TokenFile, TokenSource, VaultConnection
 from secretbinding.adapters.nomad import NomadAdapter
-from secretbinding.adapters.vault import VaultAdapter
+from secretbinding.adapters.vault.listing import ListingVaultAdapter
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.loop import Engine, EngineSettings
 from secretbinding.engine.queue import Priority
@@ -18,6 +18,7 @@ from secretbinding.plan_text import describe
 from secretbinding.settings import NomadSettings, Settings, VaultSettings
 from secretbinding.sources.base import Source
 from secretbinding.status import Pass
+from secretbinding.watch.audit import AuditFile, AuditListener
 from secretbinding.watch.nomad_events import NomadEventWatcher
 from secretbinding.watch.secrets import SecretWatcher
 
@@ -29,7 +30,7 @@ class Clients:
 
     def __init__(self, settings: Settings) -> None:
         workers = settings.controller.workers
-        self.vault = VaultAdapter(vault_connection(settings.vault, workers))
+        self.vault = ListingVaultAdapter(vault_connection(settings.vault, workers))
         self.nomad = NomadAdapter(nomad_connection(settings.nomad, workers))
 
     def close(self) -> None:
@@ -57,13 +58,23 @@ class Controller:
             clients.vault,
             EngineSettings(instance=own.instance, workers=own.workers, pace=pace),
             gates=self.gates,
-            on_pass=on_pass,
+            on_pass=self._passed,
         )
+        self._on_pass = on_pass
         for source in sources:
             self.engine.add_source(source)
         self.secrets = SecretWatcher(
-            clients.vault, self.engine.store.entries, self.engine.wake, interval_seconds=own.poll_seconds
+            clients.vault,
+            self.engine.store,
+            self.engine.wake,
+            interval_seconds=own.poll_seconds,
+            namespace=settings.vault.namespace,
         )
+        self.audits: list[AuditListener | AuditFile] = []
+        if own.audit_bind is not None:
+            self.audits.append(AuditListener(own.audit_bind, self.secrets.pushed))
+        if own.audit_file is not None:
+            self.audits.append(AuditFile(own.audit_file, self.secrets.pushed))
         self.events = NomadEventWatcher(
             clients.nomad,
             self.engine.store.workloads,
@@ -72,16 +83,24 @@ class Controller:
         )
 
     def start(self) -> None:
-        """Start everything; returns at once."""
+        """Start everything; returns at once. Raises `errors.UsageError` when it cannot listen where it is told to."""
+        for audit in self.audits:
+            audit.start()
         self.engine.start()
         self.secrets.start()
         self.events.start()
 
     def stop(self) -> None:
         """Stop everything; passes that are under way are finished."""
+        for audit in self.audits:
+            audit.stop()
         self.secrets.stop()
         self.events.stop()
         self.engine.stop()
+
+    def _passed(self, workload: WorkloadKey, found: Pass, seconds: float) -> None:
+        self.secrets.observed(workload, found)
+        self._on_pass(workload, found, seconds)
 
 
 def _log_action(workload: WorkloadKey, action: Action) -> None:

@@ -1,9 +1,10 @@
 """All settings, from the environment: the names that Vault's, OpenBao's and Nomad's own tools use, and our own."""
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from secretbinding.errors import UsageError
@@ -61,6 +62,9 @@ class ControllerSettings(BaseSettings):
         jwt_mount: the auth mount that Nomad's clients log in to (`jwt_auth_backend_path` of their `vault` block).
         workers: how many jobs are worked on at once.
         poll_seconds: how often each distinct secret is looked at.
+        audit_listen_anywhere: allow `audit_listen` to be no loopback address; nobody has to prove who he is there.
+        audit_listen: where a `socket` audit device of Vault finds us: `host:port` or `unix:/path`.
+        audit_file: the file that a `file` audit device of Vault writes; None for no file.
         files_seconds: how often the files of `--source files=PATH` are looked at.
         resync_seconds: how often each job is compared with what it should be, changes or not.
         progress_seconds: how often a job with a running deployment is looked at when no event comes.
@@ -81,6 +85,9 @@ class ControllerSettings(BaseSettings):
     jwt_mount: str = "jwt-nomad"
     workers: Annotated[int, Field(ge=1, le=256)] = 8
     poll_seconds: Annotated[float, Field(gt=0)] = 30.0
+    audit_listen_anywhere: bool = False
+    audit_listen: str = ""
+    audit_file: Path | None = None
     files_seconds: Annotated[float, Field(gt=0)] = 2.0
     resync_seconds: Annotated[float, Field(gt=0)] = 300.0
     progress_seconds: Annotated[float, Field(gt=0)] = 5.0
@@ -98,6 +105,43 @@ class ControllerSettings(BaseSettings):
         if not INSTANCE_PATTERN.match(value):
             raise ValueError("use 1 to 20 lower-case letters, digits and dashes, with a letter or digit at both ends")
         return value
+
+    @field_validator("audit_listen")
+    @classmethod
+    def _audit_listen_is_guarded(cls, value: str, info: ValidationInfo) -> str:
+        bind = listen_address(value) if value else None
+        if isinstance(bind, tuple) and not _is_loopback(bind[0]) and not info.data.get("audit_listen_anywhere"):
+            raise ValueError(
+                "not a loopback address; whoever reaches it can make the controller read metadata: guard it by a "
+                "firewall and set SECRETBINDING_AUDIT_LISTEN_ANYWHERE=true, or use 127.0.0.1:PORT or unix:/path"
+            )
+        return value
+
+    @property
+    def audit_bind(self) -> tuple[str, int] | Path | None:
+        """Where to listen for audit entries: host and port, or the path of a Unix socket."""
+        return listen_address(self.audit_listen) if self.audit_listen else None
+
+
+def listen_address(text: str) -> tuple[str, int] | Path:
+    """Host and port of `host:port` (IPv6 in brackets), or the path of `unix:/path`. Raises `ValueError`."""
+    if text.startswith("unix:"):
+        path = Path(text.removeprefix("unix:"))
+        if not path.is_absolute():
+            raise ValueError("write unix: and an absolute path")
+        return path
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError("write HOST:PORT, or unix: and an absolute path")
+    return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Settings:

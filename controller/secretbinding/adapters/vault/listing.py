@@ -1,0 +1,46 @@
+"""The metadata of many KV secrets with one request, where the server can (OpenBao)."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from secretbinding.adapters.transport import unexpected
+from secretbinding.adapters.vault.adapter import VaultAdapter, _data, _keys, _mapping, _version
+from secretbinding.errors import NotFound
+from secretbinding.ports import KvMetadata
+
+
+class ListingVaultAdapter(VaultAdapter):
+    """The Vault adapter, with OpenBao's lists of metadata."""
+
+    def kv_folder(self, mount: str, path: str) -> Mapping[str, KvMetadata] | None:
+        """The metadata of all secrets directly in a folder of a KV v2 mount, by name; `path` "" is the mount's root.
+
+        `LIST <mount>/detailed-metadata/<path>`: the answer has `key_info`, by key, beside the `keys` of any list. None
+        when the folder is empty or not there, and when the server has no such list (HashiCorp Vault): both are 404.
+        """
+        mount = mount.strip("/")
+        folder = f"{mount}/detailed-metadata/{path}".rstrip("/")
+        call = self._call("kv_metadata_list", f"list metadata of {mount}/{path}", folder, "list")
+        try:
+            body = self._hvac(call).list(url=f"/v1/{quote(folder)}/")
+        except NotFound:
+            return None
+        data = _data(body, call)
+        names = [key for key in _keys(body, call) if not key.endswith("/")]
+        info = _mapping(data.get("key_info") or {}, call)
+        if not all(isinstance(info.get(name), dict) and "versions" in info[name] for name in names):
+            raise unexpected("vault", call, "a list without metadata")
+        now = datetime.now(UTC)
+        return {name: _metadata(info[name], now) for name in names}
+
+
+def _metadata(body: Mapping[str, Any], now: datetime) -> KvMetadata:
+    versions = body.get("versions") or {}
+    return KvMetadata(
+        current=int(body.get("current_version", 0)),
+        versions={int(number): _version(int(number), each, now) for number, each in versions.items()},
+        max_versions=int(body.get("max_versions", 0)),
+        oldest=int(body.get("oldest_version", 0)),
+    )

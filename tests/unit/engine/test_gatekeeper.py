@@ -1,0 +1,120 @@
+"""Slots for rolls in flight, and changes that were seen."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from secretbinding.desired.values import BindingResult, Desired, Observed
+from secretbinding.engine.gatekeeper import Gatekeeper, Limits
+from secretbinding.kinds.base import Fault, Pin, SecretState
+from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.reasons import Reason
+from secretbinding.ports import KvVersion
+from secretbinding.rotation import SecretDecision
+from secretbinding.status import Pass
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+KEY = BindingKey("files", "default", "app")
+OLD, NEW = Pin(1, "2026-01-01T00:00:00Z"), Pin(2, "2026-02-28T00:00:00Z")
+HELD = Fault(Reason.NEW_VERSION_HELD, "waits")
+
+
+def workload(job: str, namespace: str = "default") -> WorkloadKey:
+    return WorkloadKey("default", "", namespace, job)
+
+
+def wanting(item: SecretDecision) -> Desired:
+    return Desired(None, {}, {}, {KEY: BindingResult(KEY, secrets=(item,))})
+
+
+ROTATION = wanting(SecretDecision("app", pin=NEW, serving=OLD, newest=2))
+WAITING = wanting(SecretDecision("app", pin=OLD, serving=OLD, newest=2, hold=HELD))
+DONE = wanting(SecretDecision("app", pin=NEW, serving=NEW, newest=2))
+FIRST = wanting(SecretDecision("app", pin=NEW, newest=2))
+
+
+def a_pass(key: WorkloadKey, desired: Desired, **changes: Any) -> Pass:
+    state = SecretState("v2", pinnable=True, current=2, versions={2: KvVersion(2, NEW.created)})
+    return Pass("default", Observed(key, secrets={(KEY, "app"): state}), desired, **changes)
+
+
+def keeper(rolls: int = 1, per_namespace: int = 0) -> Gatekeeper:
+    return Gatekeeper(Limits(rolls, per_namespace), now=lambda: NOW)
+
+
+def test_a_slot_is_taken_by_a_roll_and_free_again_when_it_is_over() -> None:
+    gates = keeper()
+    a, b = workload("a"), workload("b")
+    assert gates.enter(a, ROTATION)
+    assert not gates.gate(b).slot_free
+    assert not gates.enter(b, ROTATION)
+    gates.note(a, a_pass(a, ROTATION, registered=True))
+    assert not gates.gate(b).slot_free
+    gates.note(a, a_pass(a, DONE))
+    assert gates.gate(b).slot_free
+    assert gates.rolling() == 0
+
+
+def test_a_job_that_rolls_may_roll_on() -> None:
+    gates = keeper()
+    assert gates.enter(workload("a"), ROTATION)
+    assert gates.gate(workload("a")).slot_free
+    assert gates.enter(workload("a"), ROTATION)
+
+
+def test_what_is_no_rotation_needs_no_slot() -> None:
+    gates = keeper()
+    gates.enter(workload("a"), ROTATION)
+    assert gates.enter(workload("b"), FIRST)
+    assert gates.rolling() == 1
+
+
+def test_a_job_that_waits_for_a_slot_is_woken_when_one_is_free() -> None:
+    gates = keeper()
+    a, b = workload("a"), workload("b")
+    gates.enter(a, ROTATION)
+    assert gates.note(b, a_pass(b, WAITING)) == set()
+    assert gates.note(a, a_pass(a, DONE)) == {b}
+    assert gates.note(a, a_pass(a, DONE)) == set()
+
+
+def test_the_limit_of_a_namespace_leaves_the_others_free() -> None:
+    gates = keeper(rolls=0, per_namespace=1)
+    gates.enter(workload("a", "blue"), ROTATION)
+    assert not gates.gate(workload("b", "blue")).slot_free
+    assert gates.gate(workload("b", "green")).slot_free
+
+
+def test_zero_is_no_limit() -> None:
+    gates = keeper(rolls=0)
+    assert all(gates.enter(workload(str(number)), ROTATION) for number in range(100))
+
+
+def test_a_change_is_remembered_from_when_it_was_first_seen_until_it_is_rolled() -> None:
+    moment = [NOW]
+    gates = Gatekeeper(Limits(), now=lambda: moment[0])
+    a = workload("a")
+    gates.note(a, a_pass(a, WAITING))
+    moment[0] = NOW + timedelta(seconds=5)
+    gates.note(a, a_pass(a, WAITING))
+    assert gates.gate(a).seen == {(KEY, "app", NEW): NOW}
+    gates.note(a, a_pass(a, DONE))
+    assert gates.gate(a).seen == {}
+
+
+@pytest.mark.parametrize("forget", [True, False])
+def test_a_job_that_nothing_names_any_more_keeps_no_slot(forget: bool) -> None:
+    gates = keeper()
+    gates.enter(workload("a"), ROTATION)
+    if forget:
+        gates.forget(workload("a"))
+    assert gates.gate(workload("b")).slot_free is forget
+
+
+def test_a_pass_that_failed_changes_nothing() -> None:
+    gates = keeper()
+    a = workload("a")
+    gates.enter(a, ROTATION)
+    assert gates.note(a, a_pass(a, DONE, error=Fault(Reason.VAULT_SEALED, "sealed"))) == set()
+    assert gates.rolling() == 1
