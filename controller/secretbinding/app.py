@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import structlog
 
@@ -130,34 +131,24 @@ def make_reconciler(
 
 def vault_connection(settings: VaultSettings, workers: int) -> VaultConnection:
     """The connection to Vault that the settings ask for. A token file is read again whenever it changes."""
-    token: TokenSource = TokenFile(settings.token_file) if settings.token_file else settings.token.get_secret_value()
-    return VaultConnection(
-        address=settings.address,
-        token=token,
-        namespace=settings.namespace,
-        ca_cert=settings.ca_cert,
-        ca_path=settings.ca_path,
-        client_cert=settings.client_cert,
-        client_key=settings.client_key,
-        tls_server_name=settings.tls_server_name,
-        skip_verify=settings.skip_verify,
-        pool_size=workers + 2,
-    )
+    return VaultConnection(**_common(settings, workers), namespace=settings.namespace)
 
 
 def nomad_connection(settings: NomadSettings, workers: int) -> NomadConnection:
     """The connection to Nomad that the settings ask for."""
+    return NomadConnection(**_common(settings, workers), region=settings.region, long_pool_size=64)
+
+
+def _common(settings: VaultSettings | NomadSettings, workers: int) -> dict[str, Any]:
     token: TokenSource = TokenFile(settings.token_file) if settings.token_file else settings.token.get_secret_value()
-    return NomadConnection(
-        address=settings.address,
-        token=token,
-        region=settings.region,
-        ca_cert=settings.ca_cert,
-        ca_path=settings.ca_path,
-        client_cert=settings.client_cert,
-        client_key=settings.client_key,
-        tls_server_name=settings.tls_server_name,
-        skip_verify=settings.skip_verify,
-        pool_size=workers + 2,
-        long_pool_size=64,
-    )
+    return {
+        "address": settings.address,
+        "token": token,
+        "ca_cert": settings.ca_cert,
+        "ca_path": settings.ca_path,
+        "client_cert": settings.client_cert,
+        "client_key": settings.client_key,
+        "tls_server_name": settings.tls_server_name,
+        "skip_verify": settings.skip_verify,
+        "pool_size": workers + 2,
+    }

@@ -1,1 +1,1 @@
-"""The adapters against real servers, and against small servers that misbehave on purpose."""
+"""Detection against a real OpenBao."""

@@ -1,6 +1,7 @@
 """How fast a server is asked, on a clock of the test's own."""
 
 import random
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ def test_a_refusal_forbids_everything_for_a_while_that_doubles_up_to_a_minute() 
         pauses.append(made.not_before - now)
         now = made.not_before
     assert 0.5 <= pauses[0] <= 1.0
-    assert all(later > sooner / 2 for sooner, later in zip(pauses, pauses[1:], strict=False))
+    assert all(later > sooner / 2 for sooner, later in pairwise(pauses))
     assert all(30.0 <= pause <= 60.0 for pause in pauses[6:])
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from secretbinding.desired.values import Observed
 from secretbinding.engine.store import Store
-from secretbinding.kinds.kv import KvKind
+from secretbinding.kinds.base import Fault, SecretState
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.loading import parse_object
+from secretbinding.models.reasons import Reason
 from secretbinding.ports import KvMetadata, KvVersion
 from secretbinding.sources.base import SourceItem
 from secretbinding.status import Pass
@@ -33,6 +34,14 @@ def metadata(current: int, *, deleted: Sequence[int] = (), destroyed: Sequence[i
         for number in range(1, current + 1)
     }
     return KvMetadata(current, versions)
+
+
+def observed(found: KvMetadata | None) -> SecretState:
+    """The same as the engine sees it."""
+    if found is None:
+        fault = Fault(Reason.SECRET_NOT_FOUND, "no secret")
+        return SecretState(engine="v2", pinnable=True, fault=fault)
+    return SecretState(engine="v2", pinnable=True, current=found.current, versions=found.versions)
 
 
 @dataclass
@@ -110,16 +119,17 @@ class Watch:
             rng=random.Random(7),
         )
 
-    def engine_pass(self, job: str, *, of: FakeVault | None = None) -> None:
-        """What the engine does when it works on a job: it observes the secrets, and the watcher is told."""
-        vault = of or self.vault
-        kind = KvKind()
-        states = {}
+    def engine_pass(self, job: str, **states: SecretState) -> None:
+        """What the engine does when it works on a job: it observes the secrets, and the watcher is told. `states` by
+        the secret's name in place of what Vault has."""
+        found: dict[tuple[BindingKey, str], SecretState] = {}
         for entry in self.store.of_workload(workload(job)):
             assert entry.item.binding is not None
             for secret in entry.item.binding.spec.secrets:
-                states[entry.item.key, secret.name] = kind.observe(secret, _EngineVault(vault), ())
-        self.watcher.observed(workload(job), Pass("default", Observed(workload(job), secrets=states)))
+                assert secret.kv is not None
+                known = self.vault.secrets.get((secret.kv.mount, secret.kv.path))
+                found[entry.item.key, secret.name] = states.get(secret.name) or observed(known)
+        self.watcher.observed(workload(job), Pass("default", Observed(workload(job), secrets=found)))
 
     def bind(self, *items: SourceItem) -> None:
         """Add bindings, and let the engine see each of their jobs."""
@@ -147,13 +157,3 @@ class Watch:
     def jobs_woken(self) -> list[str]:
         """The jobs that were woken, once for each time."""
         return sorted(key.job for each in self.woken for key in each)
-
-
-class _EngineVault:
-    """What a kind asks of Vault, from a `FakeVault`, uncounted. Only the part that KV needs."""
-
-    def __init__(self, vault: FakeVault) -> None:
-        self._vault = vault
-
-    def kv_engine(self, mount: str) -> str | None:
-        return "v2"
