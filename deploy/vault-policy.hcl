@@ -28,3 +28,8 @@ path "secret/metadata/*" {
 path "secret/subkeys/*" {
   capabilities = ["read"]
 }
+
+# The same of all secrets of a folder at once. OpenBao only; without it each secret is read by itself.
+path "secret/detailed-metadata/*" {
+  capabilities = ["list"]
+}

@@ -8,11 +8,11 @@ from secretbinding.desired.values import BindingInput, Desired, Observed
 from secretbinding.job.inject import same_job
 from secretbinding.job.marks import part_state, placed_marks
 from secretbinding.models.key import BindingKey
-from secretbinding.naming import Owner, mark_json, name_prefix, policy_name
+from secretbinding.naming import Owner, name_prefix, policy_name
 from secretbinding.ports import Json
 from secretbinding.render.policy import PolicyDocument, join_rights, policy_text
 from secretbinding.render.role import role_policies, same_role
-from secretbinding.rotation import failed_states, failed_tag, is_failed_tag
+from secretbinding.rotation import failed_description, failed_states, failed_tag, is_failed_tag
 
 _LIVE = ("pending", "running", "unknown")
 
@@ -173,7 +173,7 @@ def _register(observed: Observed, desired: Desired) -> RegisterJob | None:
 def _is_sound(desired: Desired, key: BindingKey) -> bool:
     """True for a binding whose wish is known and can be met. What any other one has stays, also in its roles."""
     result = desired.results.get(key)
-    return result is not None and result.fault is None
+    return result is not None and result.fault is None and result.failed is None
 
 
 def _unsettled(observed: Observed, desired: Desired) -> str:
@@ -296,31 +296,26 @@ def _settable(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tags(observed: Observed, desired: Desired, instance: str) -> list[Action]:
-    """Tags for the failures of the state that is held; one that nobody wants any more needs no memory."""
-    if desired.held is None:
-        return []
-    held = (desired.held.part, desired.held.user)
+    """Tags for the failures that hold something; one that nobody wants any more needs no memory."""
     failures = failed_states(observed.versions, observed.deployments, instance)
     # A version has one tag; somebody else's stays (and keeps the version as well).
     taken = {int(job.get("Version") or 0) for job in observed.versions if job.get("VersionTag")}
+    holding = desired.holding()
     return [
-        TagVersion(
-            failure.version,
-            failed_tag(instance, failure.version),
-            f"secretbinding: this state of the secrets failed {mark_json({'part': failure.part})}",
-        )
+        TagVersion(failure.version, failed_tag(instance, failure.version), failed_description(failure))
         for failure in failures
-        if (failure.part, failure.user) == held and not failure.tagged and failure.version not in taken
+        if failure.version in holding and not failure.tagged and failure.version not in taken
     ]
 
 
 def _forget(observed: Observed, desired: Desired, instance: str) -> list[Action]:
-    """Once a state is wanted that has not failed, the earlier failures no longer matter: Nomad may collect them."""
+    """When a state is registered, failures that hold nothing any more need no memory: Nomad may collect them."""
     if desired.held is not None:
         return []
     wanted = part_state(desired.job, instance)
+    holding = desired.holding()
     return [
         UntagVersion(str(job["VersionTag"]["Name"]))
         for job in observed.versions
-        if is_failed_tag(job, instance) and part_state(job, instance) != wanted
+        if is_failed_tag(job, instance) and job.get("Version") not in holding and part_state(job, instance) != wanted
     ]

@@ -6,14 +6,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from secretbinding.job.inject import user_state
-from secretbinding.job.marks import part_state
+from secretbinding.job.marks import part_state, share_states
 from secretbinding.kinds.base import Fault, Pin, SecretState
 from secretbinding.models.binding import SecretEntry
 from secretbinding.models.reasons import Reason
-from secretbinding.naming import name_prefix
+from secretbinding.naming import mark_json, name_prefix, read_mark_json
 from secretbinding.ports import Json
 
 _DEFAULT_MAX_VERSIONS = 10
+_DESCRIPTION = "secretbinding: this state of the secrets failed "
+_MOST_SUSPECTS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,8 @@ class FailedState:
 
     `version` is the job version, `at` the time of the registration in nanoseconds since the epoch.
     `tagged` tells whether the version carries our tag already; it survives Nomad's garbage collection then.
+    `suspects` are the shares of bindings (`job.marks.share_states`) that were new in it: what is not tried again, in
+    whatever company. The other bindings of the job go on.
     """
 
     part: str
@@ -161,6 +165,7 @@ class FailedState:
     version: int
     at: int
     tagged: bool
+    suspects: frozenset[str] = frozenset()
 
 
 def failed_states(versions: Sequence[Json], deployments: Sequence[Json], instance: str) -> tuple[FailedState, ...]:
@@ -174,6 +179,8 @@ def failed_states(versions: Sequence[Json], deployments: Sequence[Json], instanc
     """
     states = {int(item.get("JobVersion", -1)): str(item.get("Status")) for item in reversed(deployments)}
     by_number = {int(job.get("Version") or 0): job for job in versions}
+    # What has been stable once is not what is wrong when it fails later.
+    worked = {share for job in versions if job.get("Stable") for share in share_states(job, instance).values()}
     decided: set[tuple[str, str]] = set()
     found: list[FailedState] = []
     for number, job in sorted(by_number.items(), reverse=True):
@@ -188,8 +195,42 @@ def failed_states(versions: Sequence[Json], deployments: Sequence[Json], instanc
             continue
         decided.add((part, user))
         if status == "failed":
-            found.append(FailedState(part, user, number, int(job.get("SubmitTime") or 0), tagged))
+            suspects = _suspects(job, before, instance, tagged=tagged) - worked
+            found.append(FailedState(part, user, number, int(job.get("SubmitTime") or 0), tagged, suspects))
     return tuple(reversed(found))
+
+
+def suspected(
+    failures: Sequence[FailedState], user: str, share: str, requested_at: datetime | None
+) -> FailedState | None:
+    """The newest failure, with this part of the user's, that a binding's share is suspected of; None when there is
+    none, or when somebody has asked for the binding since."""
+    found = [failure for failure in failures if failure.user == user and share in failure.suspects]
+    newest = max(found, key=lambda failure: failure.at, default=None)
+    if newest is not None and requested_at is not None and requested_at > nanoseconds_to_time(newest.at):
+        return None
+    return newest
+
+
+def failed_description(failure: FailedState) -> str:
+    """The description of the tag that remembers a failure: what was new in it, as far as Nomad's limit of 1,000
+    characters allows (a longer one would make the job itself invalid)."""
+    suspects = sorted(failure.suspects)
+    fields = {"part": failure.part, "suspects": suspects} if len(suspects) <= _MOST_SUSPECTS else {"part": failure.part}
+    return f"{_DESCRIPTION}{mark_json(fields)}"
+
+
+def _suspects(job: Json, before: Json | None, instance: str, *, tagged: bool) -> frozenset[str]:
+    """The shares that were new in a failed version: as our tag says, since the version before it may be forgotten."""
+    if tagged:
+        tag: Mapping[str, Any] = job.get("VersionTag") or {}
+        fields = read_mark_json(str(tag.get("Description") or "").removeprefix(_DESCRIPTION)) or {}
+        listed = fields.get("suspects")
+        if isinstance(listed, list):
+            return frozenset(str(item) for item in listed)
+    if before is None:
+        return frozenset()
+    return frozenset(share_states(job, instance).values()) - frozenset(share_states(before, instance).values())
 
 
 def failed_tag(instance: str, version: int) -> str:

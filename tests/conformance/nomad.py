@@ -68,7 +68,7 @@ def job(job_id: str, *tasks: Json, kind: str = "service", count: int = 1, **grou
             "HealthCheck": "task_states",
             "MinHealthyTime": 200 * MS,
             "HealthyDeadline": 4 * SECOND,
-            "ProgressDeadline": 5 * SECOND,
+            "ProgressDeadline": 12 * SECOND,
         }
     if kind in ("service", "batch"):
         group["ReschedulePolicy"] = {"Attempts": 0, "Unlimited": False}

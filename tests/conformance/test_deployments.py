@@ -164,8 +164,24 @@ def test_a_deployment_is_read_by_id_with_its_job_version(nomad: Nomad, unique: s
     nomad.register(job(unique))
     done = nomad.wait_deployed(unique, 0)
     assert nomad.api.get(f"/v1/deployment/{done['ID']}").expect(200).json() == done
-    missing = nomad.api.get(f"/v1/deployment/{done['ID'][:-1]}x")
-    assert missing.status in (404, 500)
+    missing = nomad.api.get(f"/v1/deployment/{uuid.uuid4()}")
+    assert (missing.status, missing.text) == (404, "deployment not found")
+
+
+@pytest.mark.parametrize(
+    ("what", "prefix"),
+    [
+        ("allocation", "alloc lookup failed"),
+        ("deployment", "deployment lookup failed"),
+        ("evaluation", "failed to lookup eval: eval lookup failed"),
+    ],
+)
+def test_what_can_be_no_id_is_an_error(nomad: Nomad, what: str, prefix: str) -> None:
+    short = nomad.api.get(f"/v1/{what}/abc")
+    assert (short.status, short.text) == (500, f"{prefix}: index error: UUID must be 36 characters")
+    odd = nomad.api.get(f"/v1/{what}/{str(uuid.uuid4())[:-1]}x")
+    fault = "Invalid UUID: encoding/hex: invalid byte: U+0078 'x'"
+    assert (odd.status, odd.text) == (500, f"{prefix}: index error: {fault}")
 
 
 def test_canaries_wait_for_their_promotion(nomad: Nomad, unique: str) -> None:

@@ -145,10 +145,17 @@ def test_a_lock_is_held_by_one_until_it_is_released(nomad: Nomad, unique: str) -
     body: Json = {"Path": unique, "Items": {"holder": "one"}, "Lock": {"TTL": "10s", "LockDelay": "1s"}}
     taken = nomad.api.put(f"{path}?lock-acquire", body).expect(200).json()
     lock = taken["Lock"]["ID"]
-    assert nomad.api.put(f"{path}?lock-acquire", body).status == 409
-    assert put(nomad, unique, {"holder": "thief"}).status == 409
+    nothing = {name: 0 for name in ("CreateIndex", "CreateTime", "ModifyIndex", "ModifyTime")}
+    for refused in (
+        nomad.api.put(f"{path}?lock-acquire", body),
+        put(nomad, unique, {"holder": "thief"}),
+        nomad.api.put(f"{path}?lock-release", {"Path": unique, "Lock": {"ID": "wrong"}}),
+        nomad.api.delete(path),
+    ):
+        assert (refused.status, refused.json()) == (409, {**nothing, "Namespace": "default", "Path": unique})
     nomad.api.put(f"{path}?lock-renew", {"Path": unique, "Lock": {"ID": lock}}).expect(200)
-    assert nomad.api.put(f"{path}?lock-renew", {"Path": unique, "Lock": {"ID": "wrong"}}).status in (409, 500)
+    wrong = nomad.api.put(f"{path}?lock-renew", {"Path": unique, "Lock": {"ID": "wrong"}})
+    assert (wrong.status, wrong.text) == (409, "attempting to modify locked variable")
     assert nomad.api.get(path).expect(200).json()["Items"] == {"holder": "one"}
     nomad.api.put(f"{path}?lock-release", {"Path": unique, "Lock": {"ID": lock}}).expect(200)
     again = nomad.api.put(f"{path}?lock-acquire", body).expect(200).json()
@@ -158,4 +165,15 @@ def test_a_lock_is_held_by_one_until_it_is_released(nomad: Nomad, unique: str) -
 @pytest.mark.parametrize("ttl", ["5s", "25h"])
 def test_a_locks_time_to_live_is_bounded(nomad: Nomad, unique: str, ttl: str) -> None:
     body = {"Path": unique, "Items": {"a": "1"}, "Lock": {"TTL": ttl}}
-    assert nomad.api.put(f"/v1/var/{unique}?lock-acquire", body).status == 400
+    refused = nomad.api.put(f"/v1/var/{unique}?lock-acquire", body)
+    fault = "1 error occurred:\n\t* TTL must be between 10 seconds and 24 hours\n\n"
+    assert (refused.status, refused.text) == (400, f"RPC Error:: 400,{fault}")
+
+
+def test_a_lock_on_a_variable_that_is_not_there_is_neither_renewed_nor_released(nomad: Nomad, unique: str) -> None:
+    body = {"Path": unique, "Lock": {"ID": "any"}}
+    for what, status in (("renew", 404), ("release", 500)):
+        refused = nomad.api.put(f"/v1/var/{unique}?lock-{what}", body)
+        assert (refused.status, refused.text) == (status, "variable doesn't exist")
+    refused = nomad.api.put(f"/v1/var/{unique}?lock-release", {"Path": unique})
+    assert (refused.status, refused.text) == (400, "RPC Error:: 400,missing lock information")

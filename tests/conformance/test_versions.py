@@ -56,8 +56,7 @@ def test_a_tag_is_unique_within_a_job_and_can_be_taken_away(nomad: Nomad, unique
     nomad.register(version(unique, 2))
     tag(nomad, unique, 0, "x").expect(200)
     again = tag(nomad, unique, 1, "x")
-    assert again.status in (400, 500)
-    assert f'"x" already exists on a different version of job "{unique}"' in again.text
+    assert (again.status, again.text) == (500, f'tag "x" already exists on a different version of job "{unique}"')
     nomad.api.delete(f"/v1/job/{unique}/versions/x/tag").expect(200)
     assert [one["VersionTag"] for one in nomad.versions(unique)] == [None, None, None]
     tag(nomad, unique, 1, "x").expect(200)
@@ -65,8 +64,16 @@ def test_a_tag_is_unique_within_a_job_and_can_be_taken_away(nomad: Nomad, unique
 
 def test_a_tag_for_a_version_that_is_not_there_is_refused(nomad: Nomad, unique: str) -> None:
     nomad.register(version(unique, 0))
-    assert tag(nomad, unique, 9, "x").status in (404, 500)
-    assert nomad.api.delete(f"/v1/job/{unique}/versions/nope/tag").status in (404, 500)
+    for job_id, number in ((unique, 9), (f"{unique}-none", 0)):
+        refused = tag(nomad, job_id, number, "x")
+        assert (refused.status, refused.text) == (500, f'job "{job_id}" version {number} not found')
+
+
+def test_a_tag_that_is_not_there_cannot_be_taken_away(nomad: Nomad, unique: str) -> None:
+    nomad.register(version(unique, 0))
+    for job_id in (unique, f"{unique}-none"):
+        refused = nomad.api.delete(f"/v1/job/{job_id}/versions/nope/tag")
+        assert (refused.status, refused.text) == (500, f'tag "nope" not found on job "{job_id}"')
 
 
 def test_while_the_current_version_is_tagged_the_same_job_makes_a_new_version(nomad: Nomad, unique: str) -> None:
@@ -95,6 +102,8 @@ def test_the_source_of_a_version_is_kept_with_it(nomad: Nomad, unique: str) -> N
     assert (found["JobID"], found["Namespace"], found["Version"]) == (unique, "default", 0)
     missing = nomad.api.get(f"/v1/job/{unique}/submission", version=1)
     assert (missing.status, missing.text) == (404, "job source not found")
+    unsaid = nomad.api.get(f"/v1/job/{unique}/submission")
+    assert (unsaid.status, unsaid.text) == (400, "Unable to parse job submission version parameter")
 
 
 def test_reverting_makes_a_new_version_with_the_old_content_and_source(nomad: Nomad, unique: str) -> None:
@@ -109,8 +118,32 @@ def test_reverting_makes_a_new_version_with_the_old_content_and_source(nomad: No
 def test_reverting_to_the_current_version_is_refused(nomad: Nomad, unique: str) -> None:
     nomad.register(version(unique, 0))
     answer = nomad.api.put(f"/v1/job/{unique}/revert", {"JobID": unique, "JobVersion": 0})
-    assert answer.status == 500
-    assert "can't revert to current version" in answer.text
+    assert (answer.status, answer.text) == (500, "can't revert to current version")
+
+
+def test_reverting_to_what_is_not_there_is_refused(nomad: Nomad, unique: str) -> None:
+    nomad.register(version(unique, 0))
+    answer = nomad.api.put(f"/v1/job/{unique}/revert", {"JobID": unique, "JobVersion": 9})
+    assert (answer.status, answer.text) == (500, f'job "{unique}" in namespace "default" at version 9 not found')
+    none = f"{unique}-none"
+    answer = nomad.api.put(f"/v1/job/{none}/revert", {"JobID": none, "JobVersion": 0})
+    assert (answer.status, answer.text) == (500, f'job "{none}" not found')
+
+
+def test_a_request_about_a_version_names_the_job_that_its_path_names(nomad: Nomad, unique: str) -> None:
+    nomad.register(version(unique, 0))
+    for what in ("revert", "stable"):
+        answer = nomad.api.put(f"/v1/job/{unique}/{what}", {"JobID": f"{unique}-other", "JobVersion": 0})
+        assert (answer.status, answer.text) == (400, "Job ID does not match")
+        answer = nomad.api.put(f"/v1/job/{unique}/{what}", {"JobVersion": 0})
+        assert (answer.status, answer.text) == (400, "JobID must be specified")
+
+
+def test_a_version_that_is_not_there_is_not_made_stable(nomad: Nomad, unique: str) -> None:
+    nomad.register(version(unique, 0))
+    for job_id in (unique, f"{unique}-none"):
+        answer = nomad.api.put(f"/v1/job/{job_id}/stable", {"JobID": job_id, "JobVersion": 9, "Stable": True})
+        assert (answer.status, answer.text) == (500, f'job "{job_id}" in namespace "default" at version 9 not found')
 
 
 def test_a_version_becomes_stable_by_a_successful_deployment_without_a_new_job_modify_index(

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from secretbinding.desired.once import Mixture
-from secretbinding.desired.shares import Judged, Share, judge, secret_of
+from secretbinding.desired.shares import Judged, Share, judge, secret_of, serving_pins
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
 from secretbinding.job.inject import Stripped, TaskPart, inject, keep_rendered, strip, user_state
-from secretbinding.job.marks import Placed, part_state, placed_marks
+from secretbinding.job.marks import Placed, part_state, placed_marks, share_states
 from secretbinding.job.targets import TaskRef, find_task, job_fault
 from secretbinding.kinds import KINDS
 from secretbinding.kinds.base import Fault, Right
@@ -19,7 +19,14 @@ from secretbinding.naming import Owner, policy_name, role_name
 from secretbinding.ports import Json
 from secretbinding.render.policy import PolicyDocument, join_rights
 from secretbinding.render.role import RoleBinding, join_limits, role_body, role_limits
-from secretbinding.rotation import FailedState, failed_states, good_version, held_failure, last_stable
+from secretbinding.rotation import (
+    FailedState,
+    failed_states,
+    good_version,
+    held_failure,
+    last_stable,
+    suspected,
+)
 
 
 def desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> Desired:
@@ -33,29 +40,100 @@ def desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) 
     stripped = strip(job, instance) if job is not None else None
     placed = tuple(placed_marks(job, instance))
     judged = judge(bindings, observed, stripped.job if stripped else None, placed, instance)
-    shares = [item.share for item in judged.values() if item.share is not None]
+    past = _Past(observed, bindings, instance)
+    failed: dict[BindingKey, FailedState] = {}
+    while True:
+        attempt = _assemble(observed, bindings, judged, stripped, past.staying(placed, failed), failed, instance)
+        suspects = past.suspects(attempt.job) if attempt.job is not None else {}
+        if set(suspects) <= set(failed):
+            break
+        failed |= suspects
+    if attempt.job is None or job is None or stripped is None:
+        return attempt
+    held = held_failure(past.failures, part_state(attempt.job, instance), past.user, past.requested)
+    if held is None:
+        return attempt
+    return replace(attempt, job=_go_back(observed, stripped, past.failures, past.user, instance), held=held)
+
+
+class _Past:
+    """What the job's history says of the states that were tried."""
+
+    def __init__(self, observed: Observed, bindings: Sequence[BindingInput], instance: str) -> None:
+        job = observed.job
+        self._instance = instance
+        self._requests = {item.key: item.rotate_requested_at for item in bindings}
+        self.requested = max((moment for moment in self._requests.values() if moment is not None), default=None)
+        self.failures = failed_states(observed.versions, observed.deployments, instance) if job is not None else ()
+        self.user = user_state(job, instance) if job is not None and self.failures else ""
+        self._before: tuple[Placed, ...] | None = None
+        current = part_state(job, instance) if self.failures else ""
+        if any((failure.part, failure.user) == (current, self.user) for failure in self.failures):
+            # A failed state is in the job still: what a binding goes back to is what it had before.
+            good = _good(observed, self.failures, current, instance)
+            if good is not None and not _rolling(observed.deployments):
+                self._before = tuple(placed_marks(good, instance))
+
+    def suspects(self, job: Json) -> dict[BindingKey, FailedState]:
+        """The bindings whose share in `job` has failed before."""
+        found: dict[BindingKey, FailedState] = {}
+        if not self.failures:
+            return found
+        for key, share in share_states(job, self._instance).items():
+            failure = suspected(self.failures, self.user, share, self._requests.get(key))
+            if failure is not None and key in self._requests:
+                found[key] = failure
+        return found
+
+    def staying(self, placed: Sequence[Placed], failed: Mapping[BindingKey, FailedState]) -> tuple[Placed, ...]:
+        """What is in the job, with what failed bindings had before in place of what they have."""
+        if self._before is None:
+            return tuple(placed)
+        there = [item for item in placed if item.key not in failed]
+        return (*there, *(item for item in self._before if item.key in failed))
+
+
+def _assemble(
+    observed: Observed,
+    bindings: Sequence[BindingInput],
+    judged: Mapping[BindingKey, Judged],
+    stripped: Stripped | None,
+    placed: Sequence[Placed],
+    failed: Mapping[BindingKey, FailedState],
+    instance: str,
+) -> Desired:
+    """The desired state, with the shares of `failed` bindings as they are in `placed`."""
+    job = observed.job
+    shares = [item.share for key, item in judged.items() if item.share is not None and key not in failed]
     leaving = {item.key for item in bindings if item.deleting}
     kept = [item for item in placed if item.key not in leaving and item.key not in {share.key for share in shares}]
     scopes = _Scopes(observed.workload, instance, shares, job)
     parts = _parts(shares, kept, scopes, stripped.job if stripped else None, job, instance)
     roles, role_owners = _roles(observed, parts, shares, scopes, instance)
     policies = _policies(observed, judged, bindings, role_owners, instance)
-    results = {key: _with_roles(item.result, role_owners) for key, item in judged.items()}
+    results = {
+        key: _with_failure(_with_roles(item.result, role_owners), failed.get(key), placed)
+        for key, item in judged.items()
+    }
     if job is None or stripped is None or job_fault(job) is not None or _rests(job, placed, leaving):
         return Desired(None, policies, roles, results)
     unreadable = _unreadable_groups(placed, judged)
     candidate = keep_rendered(inject(stripped, parts, instance), job, instance)
     candidate = _with_groups_of(job, candidate, unreadable)
     results = _waiting(results, shares, unreadable, {item.key for item in placed})
-    clean = not unreadable
-    failures = failed_states(observed.versions, observed.deployments, instance)
-    requested = max((item.rotate_requested_at for item in bindings if item.rotate_requested_at), default=None)
-    user = user_state(job, instance)
-    held = held_failure(failures, part_state(candidate, instance), user, requested)
-    if held is None:
-        return Desired(candidate, policies, roles, results, clean=clean)
-    back = _go_back(observed, stripped, failures, user, instance)
-    return Desired(back, policies, roles, results, held=held, clean=clean)
+    return Desired(candidate, policies, roles, results, clean=not unreadable)
+
+
+def _with_failure(result: BindingResult, failure: FailedState | None, placed: Sequence[Placed]) -> BindingResult:
+    """The result of a binding whose share has failed: what it had goes on."""
+    if failure is None:
+        return result
+    serving = serving_pins(placed, result.key)
+    secrets = tuple(
+        replace(item, pin=serving[item.name][0], serving=serving[item.name][0]) if item.name in serving else item
+        for item in result.secrets
+    )
+    return replace(result, secrets=secrets, failed=failure)
 
 
 def _rests(job: Json, placed: Sequence[Placed], leaving: set[BindingKey]) -> bool:
@@ -135,8 +213,8 @@ def _go_back(
     failed_here = any((failure.part, failure.user) == (current, user) for failure in failures)
     if not failed_here or _rolling(observed.deployments):
         return job
-    good = good_version(observed.versions, failures, instance)
-    if good is None or int(good.get("Version") or 0) < last_stable(observed.versions, current, instance):
+    good = _good(observed, failures, current, instance)
+    if good is None:
         return job
     parts: dict[tuple[str, str], TaskPart] = {}
     for item in placed_marks(good, instance):
@@ -144,6 +222,14 @@ def _go_back(
         part = parts.get((item.group, item.task)) or _kept_part(task)
         parts[item.group, item.task] = replace(part, templates=(*part.templates, (item.mark.owner, item.template)))
     return keep_rendered(inject(stripped, parts, instance), job, instance)
+
+
+def _good(observed: Observed, failures: Sequence[FailedState], current: str, instance: str) -> Json | None:
+    """The version to go back to; None when there is none, or when what is there (`current`) has worked later."""
+    good = good_version(observed.versions, failures, instance)
+    if good is None or int(good.get("Version") or 0) < last_stable(observed.versions, current, instance):
+        return None
+    return good
 
 
 def _kept_part(task: Json) -> TaskPart:

@@ -167,6 +167,10 @@ def _judge_one(
 
 
 def _elsewhere(binding: SecretBinding, observed: Observed) -> Fault | None:
+    connection = binding.spec.connection
+    if connection not in (None, observed.workload.connection):
+        message = f"spec.connection is {connection}, and this controller knows only {observed.workload.connection}"
+        return Fault(Reason.CONNECTION_UNKNOWN, message)
     region = binding.spec.workload.region
     if region is None or not observed.region or region == observed.region:
         return None

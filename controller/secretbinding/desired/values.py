@@ -78,7 +78,8 @@ class Observed:
 class BindingResult:
     """What was decided for one binding.
 
-    `fault` stands for the whole binding: what it has in the job stays, nothing new is put in.
+    `fault` stands for the whole binding: what it has in the job stays, nothing new is put in. So it is with `failed`:
+    what the binding wants has failed its deployment.
     """
 
     key: BindingKey
@@ -86,6 +87,7 @@ class BindingResult:
     secrets: tuple[SecretDecision, ...] = ()
     policy: str = ""
     roles: tuple[str, ...] = ()
+    failed: FailedState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +110,8 @@ class Desired:
     results: Mapping[BindingKey, BindingResult]
     held: FailedState | None = None
     clean: bool = True
+
+    def holding(self) -> frozenset[int]:
+        """The job versions whose failures hold something now: single bindings, or the whole wanted state."""
+        failures = [result.failed for result in self.results.values() if result.failed is not None]
+        return frozenset(item.version for item in [*failures, *([self.held] if self.held is not None else [])])

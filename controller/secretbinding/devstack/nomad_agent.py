@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,9 @@ from secretbinding.devstack import nomad_guard
 from secretbinding.devstack.api import Api, ApiError, quoted
 from secretbinding.devstack.openbao import JWT_MOUNT
 from secretbinding.devstack.processes import ManagedProcess, ProcessError, free_ports, wait_until
+
+_SOCKET_PATH_BYTES = 107
+"""Longest path of a Unix socket on Linux (unix(7), sun_path)."""
 
 _NO_FINGERPRINT = "env_aws,env_gce,env_azure,env_digitalocean,consul,cni"
 """Cloud metadata addresses are not there to be asked, and neither is Consul; asking delays the start by seconds."""
@@ -53,6 +57,7 @@ class NomadAgent:
         self._process: ManagedProcess | None = None
         self._guard: subprocess.Popen[bytes] | None = None
         self._client = False
+        self._temporary: Path | None = None
 
     @property
     def log_path(self) -> Path:
@@ -65,6 +70,7 @@ class NomadAgent:
     def start(self, *, timeout_seconds: float = 60.0) -> "NomadAgent":
         """Start on free ports and wait until the node is ready and eligible. Raises `ProcessError`."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._temporary = self._make_temporary()
         self._guard = subprocess.Popen(
             [sys.executable, "-m", nomad_guard.__name__, str(self.data_dir)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -98,13 +104,15 @@ class NomadAgent:
 
     def stop(self) -> None:
         """Purge all jobs, wait for their tasks to end, stop the agent, and leave nothing behind."""
-        if self._process is None:
-            return
-        if self._process.running:
-            with contextlib.suppress(ApiError, TimeoutError, urllib3.exceptions.HTTPError):
-                self._purge_jobs()
-        self._process.stop(grace_seconds=15.0)
-        self._process = None
+        if self._process is not None:
+            if self._process.running:
+                with contextlib.suppress(ApiError, TimeoutError, urllib3.exceptions.HTTPError):
+                    self._purge_jobs()
+            self._process.stop(grace_seconds=15.0)
+            self._process = None
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary = None
         if self._guard is not None:
             self._guard.communicate()
             self._guard = None
@@ -139,8 +147,17 @@ class NomadAgent:
         }
         (self._directory / "nomad.json").write_text(json.dumps(config, indent=2))
 
+    def _make_temporary(self) -> Path:
+        """Where the agent's plugins make their sockets, which they leave behind when they are killed. In the agent's
+        directory, unless a socket's path would get too long there."""
+        inside = self._directory / "tmp"
+        if len(os.fsencode(inside / "plugin0123456789")) > _SOCKET_PATH_BYTES:
+            return Path(tempfile.mkdtemp(prefix="secretbinding-nomad-"))
+        inside.mkdir(exist_ok=True)
+        return inside
+
     def _run(self, timeout_seconds: float) -> None:
-        env = {"PATH": os.environ.get("PATH", ""), "HOME": str(self._directory)}
+        env = {"PATH": os.environ.get("PATH", ""), "HOME": str(self._directory), "TMPDIR": str(self._temporary)}
         argv = [self._program, "agent", f"-config={self._directory / 'nomad.json'}"]
         process = ManagedProcess("nomad", argv, log_path=self.log_path, env=env, cwd=self._directory)
         try:

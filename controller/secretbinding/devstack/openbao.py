@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,10 +80,18 @@ class OpenBao:
                 process.stop()
                 if attempt == 2:
                     raise
+            except BaseException:
+                process.stop()
+                raise
             else:
                 self._process = process
                 break
         return self
+
+    def reload(self) -> None:
+        """Have the server read its configuration and open its files anew (SIGHUP)."""
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGHUP)
 
     def stop(self) -> None:
         """Stop the server; its data is gone."""

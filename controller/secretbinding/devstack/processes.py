@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_TAIL_LINES = 5
+_TAIL_BYTES = 4096
 
 try:
     _LIBC: ctypes.CDLL | None = ctypes.CDLL(None, use_errno=True)
@@ -20,7 +22,8 @@ except OSError:
 
 
 class ProcessError(RuntimeError):
-    """A child process did not start, ended early, or was not ready in time. The text names it and its log file."""
+    """A child process did not start, ended early, or was not ready in time. The text names it, its log file and the
+    last lines of that."""
 
 
 # All children are started by one thread that lives as long as this process: the kernel sends the parent-death signal
@@ -123,13 +126,22 @@ class ManagedProcess:
         def condition() -> bool:
             if not self.running:
                 code = self._popen.returncode
-                raise ProcessError(f"{self.name} ended with exit code {code} while starting; see {self.log_path}")
+                raise ProcessError(f"{self.name} ended with exit code {code} while starting; {self._told()}")
             return ready()
 
         try:
             wait_until(condition, timeout_seconds=timeout_seconds)
         except TimeoutError:
-            raise ProcessError(f"{self.name} was not ready after {timeout_seconds:g} s; see {self.log_path}") from None
+            raise ProcessError(f"{self.name} was not ready after {timeout_seconds:g} s; {self._told()}") from None
+
+    def _told(self) -> str:
+        """Where the log is, and its end: whoever stops the stack removes the file with it."""
+        try:
+            text = self.log_path.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace")
+        except OSError:
+            text = ""
+        lines = [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
+        return "\n".join([f"the end of {self.log_path}:", *lines]) if lines else f"{self.log_path} is empty"
 
     def kill(self) -> None:
         """SIGKILL to the whole process group, and reap it."""

@@ -131,14 +131,14 @@ class Store:
 def workload_of(item: SourceItem) -> WorkloadKey:
     """The workload that a binding names; one with an empty job when its manifest is too broken to tell.
 
-    The region is always the connection's own (`""`): a binding that names another one is refused when it is judged, and
-    one that names the same one must not become a second workload of the same job.
+    Connection and region are always the controller's own: a binding that names others is refused when it is judged, and
+    one that names the same ones must not become a second workload of the same job.
     """
     if item.binding is None:
         return WorkloadKey(DEFAULT_CONNECTION, "", item.nomad_namespace, item.job)
     spec = item.binding.spec
     return WorkloadKey(
-        connection=spec.connection or DEFAULT_CONNECTION,
+        connection=DEFAULT_CONNECTION,
         region="",
         namespace=spec.workload.namespace or item.nomad_namespace,
         job=spec.workload.job,

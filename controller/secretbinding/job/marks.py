@@ -13,6 +13,7 @@ from secretbinding.ports import Json
 from secretbinding.render.template import TemplateBlock
 
 _NANOSECONDS = 1_000_000_000
+_SHARE_LENGTH = 12
 _HEAD = re.compile(r"([!-~]{1,8}?)/\* secretbinding ")
 
 
@@ -41,6 +42,12 @@ class Mark:
     once: bool = False
     adds: tuple[str, ...] = ()
     keeps: Keeps = field(default_factory=Keeps)
+
+    @property
+    def secret(self) -> str:
+        """The name of the secret that the template reads, `""` for the workload's own variables."""
+        parts = self.slot.split(":")
+        return parts[1] if len(parts) >= 2 else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,17 @@ def placed_marks(job: Json | None, instance: str) -> Iterator[Placed]:
                 found = read_mark(template)
                 if found is not None and found[0].owner.instance == instance:
                     yield Placed(group["Name"], task["Name"], found[0], template, found[1])
+
+
+def share_states(job: Json | None, instance: str) -> dict[BindingKey, str]:
+    """A digest of what each binding has in a job: which tasks, which templates, which versions."""
+    rows: dict[BindingKey, list[list[str]]] = {}
+    for placed in placed_marks(job, instance):
+        rows.setdefault(placed.key, []).append([placed.group, placed.task, placed.mark.slot, placed.mark.want])
+    return {
+        key: stable_digest([key.source, key.tenant, key.name, *sorted(found)])[:_SHARE_LENGTH]
+        for key, found in rows.items()
+    }
 
 
 def part_state(job: Json | None, instance: str) -> str:

@@ -55,6 +55,7 @@ class Reason(_Meant):
     UNSUPPORTED_DELIVERY = "UnsupportedDelivery", "The way of delivery is not one that this controller has."
     UNSUPPORTED_AUTH = "UnsupportedAuth", "The way to log in is not one that this controller has."
     NAMESPACE_MISMATCH = "NamespaceMismatch", "The binding names a Nomad namespace that its source may not reach."
+    CONNECTION_UNKNOWN = "ConnectionUnknown", "The binding names a connection that the controller does not have."
     REGION_MISMATCH = "RegionMismatch", "The binding names a Nomad region that the controller does not work in."
     TOO_LARGE = "TooLarge", "The manifest is larger than a Nomad variable may be."
     DUPLICATE_TARGET = "DuplicateTarget", "Another binding already has the same variable or file in the same task."

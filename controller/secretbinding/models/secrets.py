@@ -1,6 +1,6 @@
 """The secrets of a binding: where each comes from in Vault, and as what the tasks see it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Annotated, Any
@@ -8,9 +8,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from secretbinding.models.base import Fault, Model, Rule, mapping, objects, unique
-from secretbinding.models.template_syntax import template_faults
-from secretbinding.models.text import quoted
+from secretbinding.models.template_syntax import TemplateFault, template_faults, unknown_functions
+from secretbinding.models.text import compile_re2, quoted
 from secretbinding.models.types import (
+    OWN_API_IN_PATH,
+    OWN_API_SAYS,
+    BarePath,
     CertificateName,
     Command,
     Delimiter,
@@ -77,6 +80,12 @@ def _no_version_of_v1(obj: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault(("version",), "a KV v1 secret has no versions")
 
 
+def _own_api_of_v1(obj: Mapping[str, Any]) -> Iterator[Fault]:
+    path = obj.get("path")
+    if obj.get("engine") == KvEngine.V1 and isinstance(path, str) and compile_re2(OWN_API_IN_PATH).search(path):
+        yield Fault(("path",), f"path {quoted(path)} {OWN_API_SAYS}")
+
+
 class Kv(Model):
     """A secret of a KV engine."""
 
@@ -96,6 +105,14 @@ class Kv(Model):
             cel="!(has(self.engine) && self.engine == 'v1' && has(self.version))",
             field=".version",
             check=_no_version_of_v1,
+        ),
+        # Between mount and path of a v1 secret there is no `data/`, and a stated engine is not looked up.
+        Rule(
+            message=f"path {OWN_API_SAYS}",
+            remedy="leave out engine, so that the mount is looked up",
+            cel=f"!(has(self.engine) && self.engine == 'v1' && self.path.matches('{OWN_API_IN_PATH}'))",
+            field=".path",
+            check=_own_api_of_v1,
         ),
     )
 
@@ -164,7 +181,7 @@ class Generic(Model):
 
     mount: Mount
     """Mount of the secrets engine."""
-    path: VaultPath
+    path: BarePath
     """Path below the mount."""
     capabilities: Annotated[
         tuple[Capability, ...],
@@ -205,11 +222,22 @@ def _delimiters(obj: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _parses(obj: Mapping[str, Any]) -> Iterator[Fault]:
+    for fault in _in_template(obj, template_faults):
+        yield Fault(("template",), f"template does not parse: line {fault.line}: {fault.message}", fault.remedy)
+
+
+def _calls_what_there_is(obj: Mapping[str, Any]) -> Iterator[Fault]:
+    for fault in _in_template(obj, unknown_functions):
+        yield Fault(("template",), f"template cannot be rendered: line {fault.line}: {fault.message}", fault.remedy)
+
+
+def _in_template(
+    obj: Mapping[str, Any], look: Callable[[str, str, str], Iterator[TemplateFault]]
+) -> Iterator[TemplateFault]:
     template = obj.get("template")
     left, right = obj.get("leftDelimiter") or "{{", obj.get("rightDelimiter") or "}}"
     if isinstance(template, str) and isinstance(left, str) and isinstance(right, str):
-        for fault in template_faults(template, left, right):
-            yield Fault(("template",), f"template does not parse: line {fault.line}: {fault.message}", fault.remedy)
+        yield from look(template, left, right)
 
 
 class FileTarget(Model):
@@ -249,6 +277,11 @@ class FileTarget(Model):
             check=_delimiters,
         ),
         Rule(message="template does not parse", remedy="mend the template", check=_parses),
+        Rule(
+            message="template calls a function that does not exist",
+            remedy="correct its name",
+            check=_calls_what_there_is,
+        ),
     )
 
 

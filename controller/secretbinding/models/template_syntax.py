@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from secretbinding.models.functions import is_function, similar
 from secretbinding.models.templates import Action, TemplateSyntaxError, Token, TokenKind, position, scan
 
 _BLOCKS = ("if", "range", "with", "block", "define")
@@ -23,13 +24,28 @@ class TemplateFault:
 def template_faults(text: str, left: str = "{{", right: str = "}}") -> Iterator[TemplateFault]:
     """The first fault of a template by the rules of Go's text/template; nothing for a good one.
 
-    Names of functions are not looked at: which exist is the business of who renders it.
+    Names of functions are not looked at; see `unknown_functions`.
     """
     try:
         check(text, left, right)
     except TemplateSyntaxError as error:
         line, column = position(text, error.offset)
         yield TemplateFault(error.message, error.remedy, line, column)
+
+
+def unknown_functions(text: str, left: str = "{{", right: str = "}}") -> Iterator[TemplateFault]:
+    """A fault for each call of a function that Nomad's templates do not know; nothing where the template does not
+    parse."""
+    try:
+        called = [token for action in check(text, left, right) for token in action.functions]
+    except TemplateSyntaxError:
+        return
+    for token in called:
+        if not is_function(token.text):
+            line, column = position(text, token.offset)
+            meant = similar(token.text)
+            remedy = f"write `{meant}`" if meant else "use a function of consul-template or Go, or `sprig_` and its name"
+            yield TemplateFault(f"there is no function `{token.text}`", remedy, line, column)
 
 
 def check(text: str, left: str = "{{", right: str = "}}") -> tuple[Action, ...]:

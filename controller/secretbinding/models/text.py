@@ -17,7 +17,8 @@ _SHOWN = 80
 
 def compile_re2(pattern: str) -> re.Pattern[str]:
     """A pattern of the CRD (RE2) for Python: ASCII classes, `$` is the very end only, `\\x{200b}` a character."""
-    return re.compile(re.sub(r"\\x\{([0-9a-f]{4})\}", r"\\u\1", pattern).replace("$", r"\Z"), re.ASCII)
+    written = re.sub(r"\\x\{([0-9a-f]{4,5})\}", lambda found: f"\\U{int(found[1], 16):08x}", pattern)
+    return re.compile(written.replace("$", r"\Z"), re.ASCII)
 
 
 def quoted(text: str) -> str:

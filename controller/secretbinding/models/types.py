@@ -12,8 +12,14 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from secretbinding.models.base import TEXT_ERROR, VALIDATIONS
 from secretbinding.models.text import Names, Never, Text, quoted
 
-# What may stand in no name or path: C0 and C1 controls, zero-width and direction marks, line and paragraph separators.
-_UNSEEN = r"\x00-\x1f\x7f-\x9f\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}-\x{2069}\x{feff}"
+# What may stand in no name or path: C0 and C1 controls, soft hyphen and joiners, zero-width and direction marks, line
+# and paragraph separators, fillers, annotation marks and tags.
+_UNSEEN = (
+    r"\x00-\x1f\x7f-\x9f\xad\x{034f}\x{061c}\x{115f}\x{1160}\x{180e}\x{200b}-\x{200f}\x{2028}-\x{202e}"
+    r"\x{2060}-\x{206f}\x{3164}\x{feff}\x{ffa0}\x{fff9}-\x{fffb}\x{e0000}-\x{e007f}"
+)
+# Spaces that are not the ordinary one.
+_WIDE = r"\xa0\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}"
 _BREAKING = "\"'`{}\\\\"
 
 
@@ -158,9 +164,9 @@ JobId = Annotated[
     str,
     Text(
         "job ID",
-        f"^[^ \\xa0\\x{{3000}}{_UNSEEN}]+$",
+        f"^[^ {_WIDE}{_UNSEEN}]+$",
         remedy="use the job's ID as `nomad job status` shows it",
-        bad=f" \\xa0\\x{{3000}}{_UNSEEN}",
+        bad=f" {_WIDE}{_UNSEEN}",
     ),
 ]
 GroupName = Annotated[
@@ -193,12 +199,22 @@ Region = Annotated[
 
 # --- Vault ---------------------------------------------------------------------------------------------------------
 
-_PATH_BAD = f"{_UNSEEN}{_BREAKING}*+?#%"
+_PATH_BAD = f"{_UNSEEN}{_WIDE}{_BREAKING}*+?#%"
 _NO_TRICKS = Never(
     r"(^|/)\.{0,2}(/|$)",
     "must not begin or end with `/`, nor have an empty, `.` or `..` segment",
     "write the plain path, such as team/app",
 )
+_NO_EDGES = Never(
+    r"(^|/) | (/|$)",
+    "must not have a segment that begins or ends with a space",
+    "leave out the space; Vault takes it for a part of the name",
+)
+# Where Vault has its own API, in the root namespace and below the path of every other one (`team/sys/policies/acl`).
+# As the last segment of a path these are ordinary names: nothing of that API is there.
+_OWN_API = "(sys|auth|identity|cubbyhole)"
+OWN_API_IN_PATH = f"(^|/){_OWN_API}/"
+OWN_API_SAYS = "may lead to Vault's own API in a namespace (a segment sys, auth, identity or cubbyhole)"
 _PATH_REMEDY = "leave out quotes, backticks, braces, backslashes, wildcards, `?`, `#`, `%` and control characters"
 
 Mount = Annotated[
@@ -211,8 +227,8 @@ Mount = Annotated[
         never=(
             _NO_TRICKS,
             Never(
-                r"^(sys|cubbyhole)(/|$)",
-                "is no mount of a secrets engine",
+                f"(^|/){_OWN_API}(/|$)",
+                "is no mount of a secrets engine (a segment sys, auth, identity or cubbyhole)",
                 "name the mount of the engine that holds the secret, such as secret",
             ),
         ),
@@ -220,7 +236,30 @@ Mount = Annotated[
 ]
 VaultPath = Annotated[
     str,
-    Text("path", f"^[^{_PATH_BAD}]+$", remedy=_PATH_REMEDY, max_length=512, bad=_PATH_BAD, never=(_NO_TRICKS,)),
+    Text(
+        "path",
+        f"^[^{_PATH_BAD}]+$",
+        remedy=_PATH_REMEDY,
+        max_length=512,
+        bad=_PATH_BAD,
+        never=(_NO_TRICKS, _NO_EDGES),
+    ),
+]
+# A path that is joined with its mount as it is, without `data/` in between.
+BarePath = Annotated[
+    str,
+    Text(
+        "path",
+        f"^[^{_PATH_BAD}]+$",
+        remedy=_PATH_REMEDY,
+        max_length=512,
+        bad=_PATH_BAD,
+        never=(
+            _NO_TRICKS,
+            _NO_EDGES,
+            Never(OWN_API_IN_PATH, OWN_API_SAYS, "name a path of the secrets engine itself, such as creds/app"),
+        ),
+    ),
 ]
 VaultRole = Annotated[
     str,

@@ -51,7 +51,7 @@ def compute_status(
 
 
 def _failed(view: View) -> FailedState | None:
-    held = view.found.desired.held if view.found.desired is not None else None
+    held = view.failure
     if held is None:
         return None
     return FailedState(
@@ -69,8 +69,7 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
     statuses: list[SecretStatus] = []
     rolling = view.found.registered or is_active(view.deployment)
     stable = stable_pins(view) if rolling else {}
-    held = view.found.desired.held if view.found.desired is not None else None
-    wanted_before = versions_in(view, held.version) if held is not None else {}
+    wanted_before = versions_in(view, view.failure.version) if view.failure is not None else {}
     for decision in result.secrets:
         serving: Pin | None = decision.serving
         if view.found.registered and not stable:

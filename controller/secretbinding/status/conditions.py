@@ -9,6 +9,7 @@ from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 from secretbinding.plan import is_active
 from secretbinding.ports import Json
+from secretbinding.rotation import FailedState
 from secretbinding.status.faults import STALLED
 from secretbinding.status.view import Draft, View, served_before, versions_in
 
@@ -86,8 +87,8 @@ def _job_synced(view: View, fault: Fault | None) -> Draft:
     if job.get("Stop"):
         message = f"job {workload.job} is stopped; it gets its secrets when it is registered again"
         return Draft(_FALSE, Reason.JOB_STOPPED, message)
-    if view.found.desired is not None and view.found.desired.held is not None:
-        return Draft(_FALSE, Reason.DEPLOYMENT_FAILED, _held_message(view))
+    if view.failure is not None:
+        return Draft(_FALSE, Reason.DEPLOYMENT_FAILED, _held_message(view, view.failure))
     return Draft(_FALSE, Reason.PENDING, "no task of the job takes the secrets")
 
 
@@ -122,8 +123,8 @@ def _serving(view: View) -> Draft:
 
 def _rotation(view: View) -> Draft:
     found = view.found
-    if found.desired is not None and found.desired.held is not None:
-        return Draft(_FALSE, Reason.DEPLOYMENT_FAILED, _held_message(view))
+    if view.failure is not None:
+        return Draft(_FALSE, Reason.DEPLOYMENT_FAILED, _held_message(view, view.failure))
     result = view.result
     for decision in result.secrets if result is not None else ():
         finding = decision.hold or decision.fault
@@ -148,10 +149,7 @@ def _rotation(view: View) -> Draft:
     return Draft(_TRUE, Reason.UP_TO_DATE)
 
 
-def _held_message(view: View) -> str:
-    held = view.found.desired.held if view.found.desired is not None else None
-    if held is None:
-        return ""
+def _held_message(view: View, held: FailedState) -> str:
     versions = versions_in(view, held.version)
     failed = ", ".join(f"{name} version {number}" for name, number in versions.items()) or "this state"
     serving = serving_pins(view.placed, view.item.key)

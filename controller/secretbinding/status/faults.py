@@ -24,6 +24,7 @@ STALLED = frozenset(
         Reason.UNSUPPORTED_AUTH,
         Reason.UNSUPPORTED_JOB_TYPE,
         Reason.NAMESPACE_MISMATCH,
+        Reason.CONNECTION_UNKNOWN,
         Reason.REGION_MISMATCH,
         Reason.TOO_LARGE,
         Reason.DUPLICATE_TARGET,

@@ -11,6 +11,7 @@ from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus
 from secretbinding.plan import Plan, deployment_of
 from secretbinding.ports import Json
+from secretbinding.rotation import FailedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,13 @@ class View:
     deployment: Json | None
     result: BindingResult | None = None
     drafts: dict[ConditionType, Draft] = field(default_factory=dict)
+
+    @property
+    def failure(self) -> FailedState | None:
+        """The failure that holds what the binding wants."""
+        if self.result is not None and self.result.failed is not None:
+            return self.result.failed
+        return self.found.desired.held if self.found.desired is not None else None
 
     @property
     def present(self) -> bool:

@@ -31,9 +31,12 @@ _PAUSE_SECONDS = 0.5
 
 def _tell(lines: Iterable[bytes], on_change: OnChange) -> None:
     for line in lines:
-        path = changed_path(line)
-        if path is not None:
-            on_change(path)
+        try:
+            path = changed_path(line)
+            if path is not None:
+                on_change(path)
+        except Exception as error:  # noqa: BLE001 - one entry must not end the push; the error's text may hold anything
+            _log.error("audit entry not understood", error=type(error).__name__)
 
 
 class AuditListener:
@@ -59,7 +62,7 @@ class AuditListener:
         """Where it listens: `host:port` or the path; what was asked for before it was started."""
         if isinstance(self._bind, Path):
             return str(self._bind)
-        host, port = self._bind if self._listening is None else self._listening.getsockname()[:2]
+        host, port = self._bind
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def start(self) -> None:
@@ -71,6 +74,8 @@ class AuditListener:
                 f"SECRETBINDING_AUDIT_LISTEN: cannot listen at {self.address} ({problem.strerror})",
                 remedy="choose an address that is free and that this user may use",
             ) from None
+        if not isinstance(self._bind, Path):
+            self._bind = self._bind[0], self._listening.getsockname()[1]
         self._listening.setblocking(False)
         self._selector.register(self._listening, selectors.EVENT_READ)
         self._selector.register(self._stop_read, selectors.EVENT_READ)
@@ -135,10 +140,7 @@ class AuditListener:
         if not chunk:
             self._close(connection)
             return
-        try:
-            _tell(self._connections[connection].feed(chunk), self._on_change)
-        except Exception as error:  # noqa: BLE001 - one entry must not end the listener; its text may hold anything
-            _log.error("audit entry not understood", error=type(error).__name__)
+        _tell(self._connections[connection].feed(chunk), self._on_change)
 
     def _close(self, connection: socket.socket) -> None:
         self._selector.unregister(connection)
@@ -273,9 +275,6 @@ class AuditFile:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval_seconds):
-            try:
-                self.look()
-            except Exception as error:  # noqa: BLE001 - one entry must not end the reader; its text may hold anything
-                _log.error("audit entry not understood", error=type(error).__name__)
+            self.look()
         for followed in [*self._renamed, *([self._current] if self._current is not None else [])]:
             followed.file.close()

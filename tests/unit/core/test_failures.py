@@ -35,6 +35,11 @@ def rotate(world: World, item: BindingInput, version: int, *, success: bool) -> 
     world.finish_deployment(success=success)
 
 
+def holding(world: World, *items: BindingInput) -> frozenset[int]:
+    """The job versions whose failures hold something."""
+    return world.decide(list(items))[0].holding()
+
+
 def pins(world: World) -> list[str]:
     assert world.job is not None
     return [
@@ -56,7 +61,7 @@ def test_after_auto_revert_the_old_version_serves_and_nothing_is_registered() ->
         world.run([item])
     assert registrations(world) == before
     assert pins(world) == ["1"]
-    assert world.decide([item])[0].held is not None
+    assert holding(world, item)
 
 
 def test_without_auto_revert_our_part_of_the_last_good_version_is_put_back() -> None:
@@ -171,7 +176,7 @@ def test_the_failure_is_remembered_in_nomad_when_nomad_has_forgotten_the_deploym
     world.forget_deployments()
     for _ in range(3):
         assert not world.run([item]).registers
-    assert world.decide([item])[0].held is not None
+    assert holding(world, item)
 
 
 def test_a_failure_that_no_longer_matters_is_forgotten() -> None:
@@ -191,9 +196,8 @@ def test_of_several_failures_only_the_one_that_is_held_is_remembered() -> None:
         rotate(world, item, version, success=False)
         world.run([item])
     failed = [job["Version"] for job in world.versions if job["VersionTag"]]
-    held = world.decide([item])[0].held
-    assert held is not None
-    assert failed == [held.version]
+    assert failed == sorted(holding(world, item))
+    assert len(failed) == 1
     assert not world.run([item]).actions
 
 
@@ -217,7 +221,7 @@ def test_the_users_own_failed_change_is_no_failure_of_ours() -> None:
     world.finish_deployment(success=False)
     plan = world.run([item])
     assert not plan.registers
-    assert world.decide([item])[0].held is None
+    assert not holding(world, item)
 
 
 def test_a_state_that_has_worked_before_stays_when_going_back_to_it_fails_as_well() -> None:
@@ -236,8 +240,7 @@ def test_rights_that_a_held_state_may_need_stay() -> None:
     world.secrets["kv", "other"] = kv_state(1)
     world.run([changed])
     world.finish_deployment(success=False)
-    plan = world.run([changed])
-    assert plan.waiting == "a failed state is held"
+    world.run([changed])
     (role,) = world.roles
     assert world.rights_of(role) == {"secret/data/app", "secret/data/other"}
 
@@ -335,7 +338,7 @@ def test_a_failed_state_that_is_being_tried_again_on_request_is_not_called_faile
     world.finish_deployment()
     asked = replace(item, rotate_requested_at=nanoseconds_to_time(world.now) + timedelta(seconds=1))
     assert world.run([asked]).registers
-    assert world.decide([item])[0].held is None
+    assert not holding(world, item)
     assert not world.run([item]).registers
 
 
@@ -347,7 +350,80 @@ def test_a_retry_that_succeeds_ends_the_hold_for_good() -> None:
     asked = replace(item, rotate_requested_at=nanoseconds_to_time(world.now) + timedelta(seconds=1))
     assert world.run([asked]).registers
     world.finish_deployment()
-    assert world.decide([item])[0].held is None
+    assert not holding(world, item)
     assert pins(world) == ["2"]
     world.settle([replace(item, deleting=True)])
     assert world.run([item]).registers
+
+
+# --- several bindings of one job -------------------------------------------------------------------------------------
+
+
+def company() -> tuple[World, BindingInput, BindingInput]:
+    """Two bindings of one task that serve version 1 each, the first of which has failed with version 2."""
+    world, first = scene()
+    world.secrets["kv", "other"] = kv_state(1)
+    second = make.given(binding(make.kv("other", path="other", env={"OTHER": "password"}), name="second"))
+    world.settle([first, second])
+    world.secrets["kv", "app"] = kv_state(2)
+    assert world.run([first, second]).registers
+    world.finish_deployment(success=False)
+    world.run([first, second])
+    world.finish_deployment()
+    return world, first, second
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+def test_a_binding_that_failed_does_not_hold_the_others_of_its_job(forgotten: bool) -> None:
+    world, first, second = company()
+    if forgotten:
+        world.forget_deployments()
+    world.secrets["kv", "other"] = kv_state(2)
+    assert world.run([first, second]).registers
+    world.finish_deployment()
+    assert sorted(pins(world)) == ["1", "2"]
+    desired = world.decide([first, second])[0]
+    assert desired.results[first.key].failed is not None
+    assert desired.results[second.key].failed is None
+    for _ in range(3):
+        assert not world.run([first, second]).registers
+
+
+def test_a_binding_that_comes_while_another_is_held_is_injected_without_it() -> None:
+    world, first, second = company()
+    third = make.given(binding(make.kv("third", path="other", env={"THIRD": "password"}), name="third"))
+    assert world.run([first, second, third]).registers
+    world.finish_deployment()
+    assert pins(world) == ["1", "1", "1"]
+    assert not world.run([first, second, third]).registers
+
+
+def test_a_binding_goes_while_another_of_its_job_is_held() -> None:
+    world, first, second = company()
+    going = replace(second, deleting=True)
+    world.settle([first, going])
+    assert second.key not in {document.owner.key for document in world.decide([first])[0].policies.values()}
+    assert pins(world) == ["1"]
+
+
+def test_a_request_for_one_binding_tries_no_other_again() -> None:
+    world, first, second = company()
+    asked = replace(second, rotate_requested_at=nanoseconds_to_time(world.now) + timedelta(seconds=1))
+    assert not world.run([first, asked]).registers
+
+
+def test_a_first_injection_that_fails_leaves_the_binding_out_and_the_others_in() -> None:
+    world, first = scene()
+    world.secrets["kv", "other"] = kv_state(1)
+    second = make.given(binding(make.kv("other", path="other", env={"OTHER": "password"}), name="second"))
+    assert world.run([first, second]).registers
+    world.finish_deployment(success=False)
+    for _ in range(3):
+        world.run([first, second])
+        world.finish_deployment()
+    assert pins(world) == ["1"]
+    rotate_both = [first, second]
+    world.secrets["kv", "app"] = kv_state(2)
+    assert world.run(rotate_both).registers
+    world.finish_deployment()
+    assert pins(world) == ["2"]

@@ -75,7 +75,7 @@ def test_the_devices_prefix_is_skipped() -> None:
         b'{"type":"response","request":{"operation":["update"],"path":"a/data/b"}}',
         b'{"type":"response","request":{"operation":"update","path":"a/data/b","namespace":7}}'[:-1],
         b'["response","/data/"]',
-        b'{"response":"/data/",' + b'"a":[' * 100_000,
+        b'{"response":"/data/","a":' + b"[" * 100_000,
         b'{"response":"/data/","n":' + b"9" * 10_000 + b"}",
         b'\xff\xfe{"type":"response"/data/',
         b" " * 1000 + b'{"type":"response","request":{"operation":"update","path":"a/data/b"}}',

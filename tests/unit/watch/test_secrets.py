@@ -262,6 +262,19 @@ def test_a_server_in_trouble_is_asked_less_and_less_and_then_again(watch: Watch,
     assert 270 <= len(watch.vault.reads) <= 330
 
 
+def test_a_look_that_failed_is_repeated_when_the_pause_is_over_not_an_interval_later() -> None:
+    watch = Watch(interval=600.0)
+    watch.vault.write("app", 1)
+    watch.bind(binding("web", "app"))
+    watch.vault.failure = GONE
+    watch.run(FIRST_LOOK_SECONDS + 1.0)
+    assert watch.vault.reads
+    watch.vault.failure = None
+    watch.forget()
+    watch.run(60.0)
+    assert watch.vault.reads == ["secret/app"]
+
+
 def test_a_slow_server_is_busy_with_us_for_half_of_the_time_at_most(watch: Watch) -> None:
     for number in range(100):
         watch.vault.write(f"f{number}/app", 1)

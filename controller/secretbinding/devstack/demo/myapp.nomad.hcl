@@ -25,7 +25,7 @@ job "myapp" {
 
       config {
         command = "/bin/sh"
-        args    = ["-c", "echo $DB_USER $DB_PASS > local/seen; if [ \"$DB_PASS\" = broken ]; then exit 1; fi; exec sleep 3600"]
+        args    = ["-c", "echo \"seen: $DB_USER $DB_PASS\" > local/seen; if [ \"$DB_PASS\" = broken ]; then exit 1; fi; exec sleep 3600"]
       }
 
       resources {

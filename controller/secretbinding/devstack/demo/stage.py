@@ -1,18 +1,21 @@
 """The servers of the demo, and what can be seen on them from outside."""
 
+import os
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol
 
 from pydantic import SecretStr
+from urllib3.exceptions import HTTPError
 
 from secretbinding.app import Clients, Controller
-from secretbinding.devstack.api import Api
+from secretbinding.devstack.api import Api, ApiError
 from secretbinding.devstack.nomad_agent import NomadAgent, find_nomad
 from secretbinding.devstack.openbao import OpenBao
 from secretbinding.devstack.simulator import Simulator
@@ -23,6 +26,8 @@ from secretbinding.sources.nomad import BINDINGS, MANIFEST_ITEM, STATUS, NomadSo
 JOB = "myapp"
 NAMESPACE = "default"
 _SEEN = "web/local/seen"
+_REPORT = "seen:"
+_FOREIGN = ("VAULT_", "BAO_", "NOMAD_", "SECRETBINDING_")
 
 
 class DemoError(RuntimeError):
@@ -58,9 +63,13 @@ class Stage:
     def start_nomad(self) -> None:
         """Start a real Nomad agent when there is one on PATH, else the simulator; join it to OpenBao."""
         if find_nomad() is not None:
-            self.nomad = NomadAgent(self.folder / "nomad", vault_address=self.openbao.address).start()
+            agent = NomadAgent(self.folder / "nomad", vault_address=self.openbao.address)
+            self.nomad = agent
+            agent.start()
         else:
-            self.nomad = Simulator(self.folder / "simulator", vault_address=self.openbao.address).start()
+            simulator = Simulator(self.folder / "simulator", vault_address=self.openbao.address)
+            self.nomad = simulator
+            simulator.start()
         self.openbao.enable_jwt(self.nomad.address)
 
     def start_controller(self) -> None:
@@ -75,15 +84,16 @@ class Stage:
         self.controller.start()
 
     def stop(self) -> None:
-        """Stop everything that was started, and remove its files."""
-        if self.controller is not None:
-            self.controller.stop()
-        if self.clients is not None:
-            self.clients.close()
-        if self.nomad is not None:
-            self.nomad.stop()
-        self.openbao.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Stop everything that was started, and remove its files, even where one part does not stop as it should."""
+        with ExitStack() as last_first:
+            last_first.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            last_first.callback(self.openbao.stop)
+            if self.nomad is not None:
+                last_first.callback(self.nomad.stop)
+            if self.clients is not None:
+                last_first.callback(self.clients.close)
+            if self.controller is not None:
+                last_first.callback(self.controller.stop)
 
     @property
     def api(self) -> Api:
@@ -121,14 +131,18 @@ class Stage:
         return read_status(variable) if variable is not None else None
 
     def seen(self) -> dict[str, str]:
-        """What the task of each running allocation sees, by allocation ID: its own report of DB_USER and DB_PASS."""
+        """What the task of each running allocation sees, by allocation ID: its own report of DB_USER and DB_PASS.
+
+        An allocation that is to stop is left out, and so is one whose task has not reported yet: for a file that is
+        not there Nomad answers 200 with the text of an error.
+        """
         found: dict[str, str] = {}
         for allocation in self.api.get(f"/v1/job/{JOB}/allocations", namespace=NAMESPACE).expect().json():
-            if allocation["ClientStatus"] != "running":
+            if (allocation["DesiredStatus"], allocation["ClientStatus"]) != ("run", "running"):
                 continue
             answer = self.api.get(f"/v1/client/fs/cat/{allocation['ID']}", path=_SEEN, namespace=NAMESPACE)
-            if answer.status == 200:
-                found[allocation["ID"]] = answer.text.strip()
+            if answer.status == 200 and answer.text.startswith(_REPORT) and answer.text.endswith("\n"):
+                found[allocation["ID"]] = answer.text.removeprefix(_REPORT).strip()
         return found
 
     def deployment_states(self) -> set[str]:
@@ -143,24 +157,58 @@ class Stage:
         return newest
 
 
+class Watcher:
+    """Looks, as long as its block runs, again and again at what all allocations see at once.
+
+    Attributes:
+        moments: what was seen each time, one text for each allocation.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self.moments: list[tuple[str, ...]] = []
+        self._stage = stage
+        self._stop = threading.Event()
+        self._fault: Exception | None = None
+        self._thread = threading.Thread(target=self._look, name="demo-watcher", daemon=True)
+
+    def __enter__(self) -> "Watcher":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._fault is not None and error is None:
+            raise self._fault
+
+    def _look(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self.moments.append(tuple(self._stage.seen().values()))
+                self._stop.wait(0.1)
+        except (ApiError, HTTPError) as error:
+            self._fault = DemoError(f"what the allocations see could not be watched: {error}")
+
+    def fewest(self, *values: str) -> int:
+        """How many allocations saw one of the values at the worst moment; 0 when nothing was looked at."""
+        return min((sum(text in values for text in moment) for moment in self.moments), default=0)
+
+    def together(self, *values: str) -> bool:
+        """Whether there was a moment at which each value was seen by some allocation."""
+        return any(set(values) <= set(moment) for moment in self.moments)
+
+
 @contextmanager
-def watch_serving(stage: Stage, value: str) -> Iterator[Callable[[], int]]:
-    """Count, as long as the block runs, how many allocations see `value` at the least; gives a function that tells."""
-    fewest: list[int] = []
-    stop = threading.Event()
-
-    def look() -> None:
-        while not stop.is_set():
-            fewest.append(sum(1 for text in stage.seen().values() if text == value))
-            stop.wait(0.1)
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
+def own_environment() -> Iterator[None]:
+    """Inside the block the process has none of the user's settings for Vault, Nomad and the controller: the demo has
+    servers of its own, and what leads to others (addresses, tokens, namespaces, certificates) would break it."""
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_FOREIGN)}
     try:
-        yield lambda: min(fewest, default=0)
+        yield
     finally:
-        stop.set()
-        thread.join()
+        os.environ.update(kept)
 
 
 def wait_for(what: str, condition: Callable[[], bool], *, timeout_seconds: float) -> float:

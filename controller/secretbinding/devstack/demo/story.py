@@ -2,19 +2,21 @@
 
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
+from urllib3.exceptions import HTTPError
 
 from secretbinding.app import make_reconciler
 from secretbinding.devstack.api import ApiError
-from secretbinding.devstack.demo.stage import JOB, NAMESPACE, DemoError, Stage, wait_for, watch_serving
+from secretbinding.devstack.demo.stage import JOB, NAMESPACE, DemoError, Stage, Watcher, own_environment, wait_for
 from secretbinding.devstack.processes import ProcessError
 from secretbinding.engine.oneshot import OneShot
 from secretbinding.errors import SecretBindingError
@@ -28,6 +30,8 @@ from secretbinding.sources.base import SourceItem
 
 _FIRST = "app first-password"
 _SECOND = "app second-password"
+_LAST = "app fifth-password"
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 _BOOKKEEPING = (
     "CreateIndex",
     "ModifyIndex",
@@ -60,7 +64,7 @@ class Narrator:
         with Status(f"{text} ...", console=self._console, spinner="dots"):
             yield seen.append
         took = time.monotonic() - started
-        note = f": {seen[-1]}" if seen else ""
+        note = escape(f": {seen[-1]}") if seen else ""
         self._console.print(f"  [green]ok[/green] {took:5.1f} s  {text}{note}", markup=True, soft_wrap=True)
 
     def show(self, text: str) -> None:
@@ -79,29 +83,48 @@ class Narrator:
 
     def fail(self, text: str) -> None:
         """What went wrong."""
-        self._console.print(f"\n[red]error:[/red] {text}", soft_wrap=True)
+        self._console.print(f"\n[red]error:[/red] {escape(text)}", soft_wrap=True)
 
 
 def main(*, keep: bool = False) -> int:
-    """Run the demo; 0 when everything happened that should. With `keep` the servers stay until interrupted."""
+    """Run the demo; 0 when everything happened that should, 1 when something did not, 130 when SIGINT or SIGTERM ended
+    it before its end. With `keep` the servers stay until one of the two comes. Nothing is left behind in any case."""
     # What the controller would log is told by the story itself; errors still show.
     configure("ERROR", "text")
-    narrator = Narrator()
-    stage = Stage()
+    before = {number: signal.signal(number, _interrupt) for number in _STOPPING}
     try:
+        with own_environment():
+            return _tell(Narrator(), keep=keep)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _tell(narrator: Narrator, *, keep: bool) -> int:
+    stage: Stage | None = None
+    try:
+        stage = Stage()
         _play(stage, narrator, keep=keep)
         narrator.end()
         if keep:
             _stay(stage, narrator)
-    except (DemoError, ApiError, ProcessError, SecretBindingError) as error:
+    except (DemoError, ApiError, HTTPError, ProcessError, SecretBindingError) as error:
         narrator.fail(str(error))
         return 1
     except KeyboardInterrupt:
         narrator.fail("interrupted")
         return 130
     finally:
-        stage.stop()
+        # A second signal must not leave half of it behind.
+        for number in _STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        if stage is not None:
+            stage.stop()
     return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _play(stage: Stage, narrator: Narrator, *, keep: bool) -> None:
@@ -121,7 +144,7 @@ def _play(stage: Stage, narrator: Narrator, *, keep: bool) -> None:
     _bad_secret(stage, narrator)
     _unbind(stage, narrator, original)
     if keep:
-        _bind(stage, narrator)
+        _bind_again(stage, narrator)
 
 
 def _before(stage: Stage, narrator: Narrator) -> dict[str, Any]:
@@ -144,6 +167,13 @@ def _bind(stage: Stage, narrator: Narrator) -> None:
     if stage.controller is None:
         stage.start_controller()
     _show_plan(stage, narrator, manifest)
+    if (value := _declare(stage, narrator)) != _FIRST:
+        raise DemoError(f"the tasks see `{value}`, not version 1")
+
+
+def _declare(stage: Stage, narrator: Narrator) -> str:
+    """Declare the binding and wait for it; gives what both tasks see then."""
+    manifest = _file("myapp.yaml")
     with narrator.step("declare it (Nomad variable nomad-vault/bindings/myapp); the controller rolls it out") as seen:
         stage.put_binding(manifest)
         wait_for(
@@ -151,6 +181,15 @@ def _bind(stage: Stage, narrator: Narrator) -> None:
         )
         value = _everywhere(stage, 2)
         seen(f"Ready; both tasks see `{value}`")
+    return value
+
+
+def _bind_again(stage: Stage, narrator: Narrator) -> None:
+    narrator.act("f. Bound again, to stay")
+    with narrator.step("write version 5 of secret/myapp, a good one"):
+        stage.openbao.put_secret(JOB, {"username": "app", "password": "fifth-password"})
+    if (value := _declare(stage, narrator)) != _LAST:
+        raise DemoError(f"the tasks see `{value}`, not version 5")
 
 
 def _show_plan(stage: Stage, narrator: Narrator, manifest: str) -> None:
@@ -174,22 +213,29 @@ def _show_plan(stage: Stage, narrator: Narrator, manifest: str) -> None:
 def _rotate(stage: Stage, narrator: Narrator) -> None:
     narrator.act("c. A rotation: a new version is written")
     before = set(stage.seen())
-    with watch_serving(stage, _FIRST) as fewest_old, watch_serving(stage, _SECOND):
+    with Watcher(stage) as watcher:
         with narrator.step("write version 2 of secret/myapp; the controller sees it and registers the job") as seen:
             stage.openbao.put_secret(JOB, {"username": "app", "password": "second-password"})
             took = wait_for("the job is registered anew", lambda: _pinned(stage) == "2", timeout_seconds=20)
             seen(f"registered {took:.2f} s after the write")
         with narrator.step("the first allocation is replaced, the other one still serves version 1") as seen:
-            wait_for("one task sees the new value", lambda: _SECOND in stage.seen().values(), timeout_seconds=30)
-            seen("one at a time, as the job's update block says")
+            wait_for(
+                "one task sees the new value while the other one sees the old",
+                lambda: watcher.together(_FIRST, _SECOND),
+                timeout_seconds=30,
+            )
+            seen("one sees version 2, one version 1, as the job's update block says")
         with narrator.step("the second follows when the first is healthy") as seen:
             wait_for("both see the new value", lambda: list(stage.seen().values()) == [_SECOND] * 2, timeout_seconds=30)
             _wait_deployment(stage)
             wait_for("the status says so", lambda: _serving(stage) == "2", timeout_seconds=20)
             seen("both see version 2; status: servingVersion 2, RotationHealthy UpToDate")
-        fewest_old()
     if before & set(stage.seen()):
         raise DemoError("an allocation was not replaced")
+    least = watcher.fewest(_FIRST, _SECOND)
+    if least < 1:
+        raise DemoError("there was a moment at which no allocation served the secret")
+    narrator.say(f"   at every moment at least {least} of 2 allocations served version 1 or 2")
 
 
 def _missing_field(stage: Stage, narrator: Narrator) -> None:
@@ -208,7 +254,7 @@ def _missing_field(stage: Stage, narrator: Narrator) -> None:
 
 
 def _bad_secret(stage: Stage, narrator: Narrator) -> None:
-    with watch_serving(stage, _SECOND) as fewest:
+    with Watcher(stage) as watcher:
         with narrator.step("version 4 makes the task fail: rolled, the deployment fails, Nomad reverts") as seen:
             stage.openbao.put_secret(JOB, {"username": "app", "password": "broken"})
             wait_for(
@@ -222,7 +268,7 @@ def _bad_secret(stage: Stage, narrator: Narrator) -> None:
             wait_for("both see version 2", lambda: list(stage.seen().values()) == [_SECOND] * 2, timeout_seconds=40)
             _wait_deployment(stage)
             seen(_message(stage, ConditionType.ROTATION_HEALTHY))
-        least = fewest()
+    least = watcher.fewest(_SECOND)
     if least < 1:
         raise DemoError("there was a moment at which no allocation served the old version")
     narrator.say(f"   at every moment at least {least} of 2 allocations served version 2; version 4 is not tried again")
@@ -250,10 +296,12 @@ def _stay(stage: Stage, narrator: Narrator) -> None:
     narrator.say(f"export VAULT_ADDR={stage.openbao.address} VAULT_TOKEN={stage.openbao.root_token}")
     narrator.say(f"export NOMAD_ADDR={stage.api.address}")
     narrator.say("secretbinding status --source nomad")
-    stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda number, frame: stopped.set())
-    while not stopped.wait(0.5):
-        sys.stdout.flush()
+    sys.stdout.flush()
+    try:
+        while True:
+            signal.pause()
+    except KeyboardInterrupt:
+        narrator.say("stopping")
 
 
 def _file(name: str) -> str:

@@ -9,9 +9,9 @@ from secretbinding.devstack.simulator.client import Client
 from secretbinding.devstack.simulator.deployments import Deployments
 from secretbinding.devstack.simulator.identity import Identities
 from secretbinding.devstack.simulator.scheduler import Scheduler
-from secretbinding.devstack.simulator.state import State
+from secretbinding.devstack.simulator.state import REGION, State
 from secretbinding.devstack.simulator.variables import Variables
-from secretbinding.devstack.simulator.web import Request, Response, denied
+from secretbinding.devstack.simulator.web import HttpError, Request, Response, denied
 
 Json = dict[str, Any]
 
@@ -29,8 +29,21 @@ class Parts:
     acl: Acl
     stopped: Callable[[], bool]
 
+    def route(self, region: str) -> None:
+        """Raises `HttpError` 500 for a region that is not here; without one the request stays here."""
+        if region not in ("", REGION):
+            raise HttpError(500, "No path to region")
+
     def rights(self, request: Request) -> Rights:
-        """The rights of the request's token. Raises `HttpError` 403 for an unknown token."""
+        """The rights of the request's token in the region that it is for.
+
+        Raises `HttpError`: 500 for an unknown region, 403 for an unknown token.
+        """
+        self.route(request.region)
+        return self.local_rights(request)
+
+    def local_rights(self, request: Request) -> Rights:
+        """The same for what an agent answers by itself, whatever the region. Raises `HttpError` 403."""
         rights = self.acl.rights(request.token)
         if rights is None:
             raise denied()

@@ -112,11 +112,11 @@ class JobRoutes:
 
     def submission(self, request: Request) -> Response:
         key = self._key(request)
-        self._parts.require(request, key[0], "read-job")
         try:
             version = int(request.query.get("version", ""))
         except ValueError:
-            raise HttpError(400, "strconv.ParseUint: parsing version: invalid syntax") from None
+            raise HttpError(400, "Unable to parse job submission version parameter") from None
+        self._parts.require(request, key[0], "read-job")
         found = self._state.submissions.get((*key, version))
         if found is None:
             raise HttpError(404, "job source not found", index=0)

@@ -9,7 +9,7 @@ from secretbinding.devstack.simulator.canonical import JobDecodeError, canonical
 from secretbinding.devstack.simulator.changes import job_diff, spec_changed
 from secretbinding.devstack.simulator.hcl import HclError, parse_job
 from secretbinding.devstack.simulator.routes import Json, Parts, written
-from secretbinding.devstack.simulator.state import REGION, JobKey, new_id, now_nanos
+from secretbinding.devstack.simulator.state import JobKey, new_id, now_nanos
 from secretbinding.devstack.simulator.validate import InvalidJobError, validate
 from secretbinding.devstack.simulator.web import HttpError, Request, Response, Router, denied
 
@@ -50,8 +50,6 @@ class RegistrationRoutes:
             raise HttpError(400, "Job ID does not match name")
         if not sent.get("Namespace"):
             sent["Namespace"] = request.namespace
-        if sent.get("Region") and sent["Region"] not in (REGION, "global"):
-            raise HttpError(500, "No path to region")
         try:
             return body, canonical_job(sent)
         except JobDecodeError as error:
@@ -67,6 +65,7 @@ class RegistrationRoutes:
 
     def register(self, request: Request) -> Response:
         body, job = self._sent(request)
+        self._parts.route(request.region or job["Region"])
         rights = self._parts.rights(request)
         key = (job["Namespace"], job["ID"])
         self._admitted(job)
@@ -112,6 +111,7 @@ class RegistrationRoutes:
 
     def plan(self, request: Request) -> Response:
         body, job = self._sent(request)
+        self._parts.route(request.region or job["Region"])
         key = (job["Namespace"], job["ID"])
         self._parts.require(request, key[0], "submit-job")
         self._admitted(job)
@@ -145,14 +145,15 @@ class RegistrationRoutes:
 
     def validate(self, request: Request) -> Response:
         _, job = self._sent(request)
+        self._parts.route(request.region)
         try:
             validate(job, self._state.namespaces)
         except InvalidJobError as error:
-            return Response({"DriverConfigValidated": True, "Error": str(error), "ValidationErrors": [str(error)]})
+            return Response({"DriverConfigValidated": True, "Error": str(error), "ValidationErrors": error.faults})
         return Response({"DriverConfigValidated": True, "Error": "", "ValidationErrors": None, "Warnings": ""})
 
     def parse(self, request: Request) -> Response:
-        rights = self._parts.rights(request)
+        rights = self._parts.local_rights(request)
         if not (rights.namespace(request.namespace, "parse-job") or rights.namespace(request.namespace, "submit-job")):
             raise denied()
         body = request.json()
@@ -167,11 +168,23 @@ class RegistrationRoutes:
 
     # -- versions --------------------------------------------------------------------------------------------------
 
+    def _find_version(self, key: JobKey, version: int) -> Json | None:
+        return next((one for one in self._state.versions.get(key, []) if one["Version"] == version), None)
+
     def _version(self, key: JobKey, version: int) -> Json:
-        for one in self._state.versions.get(key, []):
-            if one["Version"] == version:
-                return one
-        raise HttpError(404, f'job "{key[1]}" version {version} not found')
+        found = self._find_version(key, version)
+        if found is None:
+            raise HttpError(500, f'job "{key[1]}" in namespace "{key[0]}" at version {version} not found')
+        return found
+
+    def _about(self, request: Request) -> Json:
+        """The body of a request about one version. Raises `HttpError` 400 unless it names the path's job."""
+        body: Json = request.json()
+        if not body.get("JobID"):
+            raise HttpError(400, "JobID must be specified")
+        if body["JobID"] != request.parts[0]:
+            raise HttpError(400, "Job ID does not match")
+        return body
 
     def tag(self, request: Request) -> Response:
         key, name = self._key(request), request.parts[1]
@@ -181,27 +194,30 @@ class RegistrationRoutes:
             holder = next((one for one in versions if (one["VersionTag"] or {}).get("Name") == name), None)
             if request.method == "DELETE":
                 if holder is None:
-                    raise HttpError(404, f'tag "{name}" not found on job "{key[1]}"')
+                    raise HttpError(500, f'tag "{name}" not found on job "{key[1]}"')
                 with self._state.write("jobs") as index:
                     self._state.replace_version(key, holder["Version"], {"VersionTag": None})
                 return written(index, Description="", Name="", TaggedTime=0)
             body = request.json()
-            version = self._version(key, int(body.get("Version") or 0))
-            if holder is not None and holder["Version"] != version["Version"]:
-                raise HttpError(400, f'"{name}" already exists on a different version of job "{key[1]}"')
+            number = int(body.get("Version") or 0)
+            version = self._find_version(key, number)
+            if version is None:
+                raise HttpError(500, f'job "{key[1]}" version {number} not found')
+            if holder is not None and holder["Version"] != number:
+                raise HttpError(500, f'tag "{name}" already exists on a different version of job "{key[1]}"')
             tag = {"Description": body.get("Description") or "", "Name": name, "TaggedTime": now_nanos()}
             with self._state.write("jobs") as index:
-                self._state.replace_version(key, version["Version"], {"VersionTag": tag})
+                self._state.replace_version(key, number, {"VersionTag": tag})
             return written(index, **tag)
 
     def revert(self, request: Request) -> Response:
         key = self._key(request)
+        body = self._about(request)
         self._parts.require(request, key[0], "submit-job")
-        body = request.json()
         with self._state.lock:
             current = self._state.jobs.get(key)
             if current is None:
-                raise HttpError(500, f'job "{key[1]}" in namespace "{key[0]}" doesn\'t exist')
+                raise HttpError(500, f'job "{key[1]}" not found')
             wanted = int(body.get("JobVersion") or 0)
             if wanted == current["Version"]:
                 raise HttpError(500, "can't revert to current version")
@@ -219,8 +235,8 @@ class RegistrationRoutes:
 
     def stable(self, request: Request) -> Response:
         key = self._key(request)
+        body = self._about(request)
         self._parts.require(request, key[0], "submit-job")
-        body = request.json()
         with self._state.write("jobs") as index:
             version = self._version(key, int(body.get("JobVersion") or 0))
             changes = {"Stable": bool(body.get("Stable")), "ModifyIndex": index}
@@ -314,8 +330,10 @@ class RegistrationRoutes:
         self._parts.require(request, key[0], "submit-job")
         with self._state.lock:
             parent = self._state.jobs.get(key)
-            if parent is None or parent["Periodic"] is None:
-                raise HttpError(500, f"can't force run non-tracked job {key[1]} ({key[0]})")
+            if parent is None:
+                raise HttpError(500, "job not found")
+            if parent["Periodic"] is None:
+                raise HttpError(500, "can't force launch non-periodic job")
             index, evaluation = self._child(parent, f"{key[1]}/periodic-{now_nanos() // 10**9}")
             return written(index, EvalCreateIndex=index, EvalID=evaluation["ID"])
 

@@ -70,8 +70,8 @@ class RuntimeRoutes:
         router.add("GET", r"/v1/nodes", self.nodes)
 
     def _row(self, request: Request, identifier: str, capability: str) -> Json:
-        if len(identifier) != 36:
-            raise HttpError(500, "alloc lookup failed: index error: UUID must be 36 characters")
+        self._parts.route(request.region)
+        _check_uuid(identifier, "alloc lookup failed")
         row = self._state.allocations.get(identifier)
         if row is None:
             raise HttpError(404, "alloc not found", index=self._state.table_index("allocs"))
@@ -166,6 +166,8 @@ class RuntimeRoutes:
     # -- evaluations, deployments, nodes ----------------------------------------------------------------------------
 
     def evaluation(self, request: Request) -> Response:
+        self._parts.route(request.region)
+        _check_uuid(request.parts[0], "failed to lookup eval: eval lookup failed")
         found = self._state.evaluations.get(request.parts[0])
         if found is None:
             raise HttpError(404, "eval not found", index=self._state.table_index("evals"))
@@ -197,6 +199,8 @@ class RuntimeRoutes:
         return self._parts.read(request, query)
 
     def _deployment(self, request: Request, identifier: str, capability: str) -> Json:
+        self._parts.route(request.region)
+        _check_uuid(identifier, "deployment lookup failed")
         found = self._state.deployments.get(identifier)
         if found is None:
             raise HttpError(404, "deployment not found", index=self._state.table_index("deployment"))
@@ -245,6 +249,15 @@ class RuntimeRoutes:
             "Version": "2.0.0-simulator",
         }
         return Response([node], index=1, known_leader=True)
+
+
+def _check_uuid(identifier: str, what: str) -> None:
+    """Raises `HttpError` 500 for what can be no ID."""
+    odd = next((one for one in identifier if one not in "0123456789abcdefABCDEF-"), None)
+    if len(identifier) != 36:
+        raise HttpError(500, f"{what}: index error: UUID must be 36 characters")
+    if odd is not None:
+        raise HttpError(500, f"{what}: index error: Invalid UUID: encoding/hex: invalid byte: U+{ord(odd):04X} {odd!r}")
 
 
 def _plain(text: str) -> Response:

@@ -6,7 +6,14 @@ from typing import Any
 from secretbinding.devstack.simulator.acl import PolicyError
 from secretbinding.devstack.simulator.routes import Json, Parts
 from secretbinding.devstack.simulator.state import DATACENTER, NODE_NAME, REGION, new_id
-from secretbinding.devstack.simulator.variables import VariableConflictError, VariableError, full, metadata
+from secretbinding.devstack.simulator.variables import (
+    NoVariableError,
+    VariableConflictError,
+    VariableError,
+    VariableLockedError,
+    full,
+    metadata,
+)
 from secretbinding.devstack.simulator.web import HttpError, Request, Response, Router, denied
 
 HEARTBEAT_SECONDS = 10.0
@@ -22,16 +29,16 @@ class SystemRoutes:
         self._state = parts.state
 
     def add_to(self, router: Router) -> None:
-        router.add("GET", r"/\.well-known/jwks\.json", lambda _: Response(self._parts.identities.jwks()))
+        router.add("GET", r"/\.well-known/jwks\.json", self.keys)
         router.add("GET", r"/v1/regions", lambda _: Response([REGION]))
-        router.add("GET", r"/v1/status/leader", lambda _: Response("127.0.0.1:4647"))
-        router.add("GET", r"/v1/agent/health", lambda _: Response({"client": {"ok": True}, "server": {"ok": True}}))
+        router.add("GET", r"/v1/status/leader", self.leader)
+        router.add("GET", r"/v1/agent/health", self.health)
         router.add("GET", r"/v1/agent/self", self.agent)
         router.add("GET", r"/v1/namespaces", self.namespaces)
         router.add("PUT POST", r"/v1/namespace", self.put_namespace)
         router.add("GET", r"/v1/namespace/([^/]+)", self.namespace)
         router.add("PUT POST", r"/v1/namespace/([^/]+)", self.put_namespace)
-        router.add("PUT POST", r"/v1/system/gc", lambda _: Response(content_type=""))
+        router.add("PUT POST", r"/v1/system/gc", self.collect)
         router.add("GET", r"/v1/vars", self.variables)
         router.add("GET", r"/v1/var/(.+)", self.read_variable)
         router.add("PUT POST", r"/v1/var/(.+)", self.write_variable)
@@ -43,8 +50,28 @@ class SystemRoutes:
 
     # -- the cluster -----------------------------------------------------------------------------------------------
 
+    def keys(self, request: Request) -> Response:
+        self._parts.route(request.region)
+        return Response(self._parts.identities.jwks())
+
+    def leader(self, request: Request) -> Response:
+        self._parts.route(request.region)
+        return Response("127.0.0.1:4647")
+
+    def health(self, request: Request) -> Response:
+        client = {"ok": True, "message": "ok"}
+        try:
+            self._parts.route(request.region)
+        except HttpError as error:
+            return Response({"client": client, "server": {"ok": False, "message": error.text}}, status=error.status)
+        return Response({"client": client, "server": {"ok": True, "message": "ok"}})
+
+    def collect(self, request: Request) -> Response:
+        self._parts.route(request.region)
+        return Response(content_type="")
+
     def agent(self, request: Request) -> Response:
-        if not self._parts.rights(request).coarse("agent"):
+        if not self._parts.local_rights(request).coarse("agent"):
             raise denied()
         config = {
             "ACL": {"Enabled": self._parts.acl.enabled},
@@ -130,8 +157,7 @@ class SystemRoutes:
         return response
 
     def write_variable(self, request: Request) -> Response:
-        rights = self._parts.rights(request)
-        body = request.json()
+        body = _decoded(request)
         path = request.parts[0]
         namespace = body.get("Namespace") or request.namespace
         locking = [name for name in ("lock-acquire", "lock-renew", "lock-release") if name in request.query]
@@ -141,19 +167,25 @@ class SystemRoutes:
             raise HttpError(400, "CAS can't be used with lock operations")
         if not locking and not body.get("Items"):
             raise HttpError(400, "variable missing required Items object")
+        cas = _cas(request)
+        rights = self._parts.rights(request)
         if not rights.variable(namespace, path, "write"):
             raise denied()
         try:
             if locking:
                 return self._lock(locking[0], namespace, path, body)
             lock = (body.get("Lock") or {}).get("ID") or ""
-            new, index = self._parts.variables.put(namespace, path, body["Items"], cas=_cas(request), lock_id=lock)
+            new, index = self._parts.variables.put(namespace, path, body["Items"], cas=cas, lock_id=lock)
             return Response(full(new, lock=True), index=index)
         except VariableError as error:
-            raise HttpError(400, str(error)) from None
+            raise HttpError(400, f"RPC Error:: 400,{error}") from None
         except VariableConflictError as error:
             readable = rights.variable(namespace, path, "read")
             return _conflict(error, namespace, path, readable)
+        except VariableLockedError as error:
+            return _locked(error, namespace, path)
+        except NoVariableError as error:
+            raise HttpError(404 if locking == ["lock-renew"] else 500, str(error)) from None
 
     def _lock(self, operation: str, namespace: str, path: str, body: Json) -> Response:
         if operation == "lock-acquire":
@@ -162,20 +194,19 @@ class SystemRoutes:
         if operation == "lock-release":
             new, index = self._parts.variables.release(namespace, path, body)
             return Response(full(new, lock=True), index=index)
-        held = self._parts.variables.renew(namespace, path, body)
-        if held is None:
-            raise HttpError(404, "variable not found")
-        return Response(metadata(held, lock=True))
+        return Response(metadata(self._parts.variables.renew(namespace, path, body), lock=True))
 
     def delete_variable(self, request: Request) -> Response:
-        namespace, path = request.namespace, request.parts[0]
+        namespace, path, cas = request.namespace, request.parts[0], _cas(request)
         rights = self._parts.rights(request)
         if not rights.variable(namespace, path, "destroy"):
             raise denied()
         try:
-            index = self._parts.variables.delete(namespace, path, cas=_cas(request))
+            index = self._parts.variables.delete(namespace, path, cas=cas)
         except VariableConflictError as error:
             return _conflict(error, namespace, path, rights.variable(namespace, path, "read"))
+        except VariableLockedError as error:
+            return _locked(error, namespace, path)
         return Response(status=204, index=index)
 
     # -- events ----------------------------------------------------------------------------------------------------
@@ -189,7 +220,7 @@ class SystemRoutes:
         rights = self._parts.acl.rights(request.token)
         index, _ = request.blocking()
         wanted = list(self._state.namespaces) if namespace == "*" else [namespace]
-        if rights is None or not self._subscribable(rights, topics, wanted):
+        if rights is None or request.region not in ("", REGION) or not self._subscribable(rights, topics, wanted):
             return Response(stream=self._silence())
 
         def allowed(topic: str, where: str) -> bool:
@@ -259,6 +290,26 @@ class SystemRoutes:
         return Response({"Type": "management" if rights.management else "client"}, index=self._state.index)
 
 
+def _decoded(request: Request) -> Json:
+    """The body of a write of a variable. Raises `HttpError` 400 for JSON of another shape, in the decoder's words."""
+    body = request.json()
+    if not isinstance(body, dict):
+        raise HttpError(400, f"json: cannot unmarshal {_json_kind(body)} into Go value of type structs.VariableDecrypted")
+    items = body.get("Items")
+    for value in items.values() if isinstance(items, dict) else ():
+        if value is not None and not isinstance(value, str):
+            place = "Go struct field VariableDecrypted.Items of type string"
+            raise HttpError(400, f"json: cannot unmarshal {_json_kind(value)} into {place}")
+    return body
+
+
+def _json_kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    kinds: dict[type, str] = {int: "number", float: "number", str: "string", list: "array", dict: "object"}
+    return kinds.get(type(value), "null")
+
+
 def _cas(request: Request) -> int | None:
     text = request.query.get("cas", "")
     try:
@@ -270,8 +321,19 @@ def _cas(request: Request) -> int | None:
 def _conflict(error: VariableConflictError, namespace: str, path: str, readable: bool) -> Response:
     """HTTP 409 with the variable that is there; without the right to read it, only its place."""
     if not error.value:
-        empty = {"CreateIndex": 0, "CreateTime": 0, "ModifyIndex": 0, "ModifyTime": 0}
-        value = {"Namespace": namespace, "Path": path, **empty, "Items": None}
+        value = {**_nothing(namespace, path), "Items": None}
     else:
         value = full(error.value, lock=False) if readable else metadata(error.value, lock=False)
     return Response(value, status=409, index=error.index)
+
+
+def _locked(error: VariableLockedError, namespace: str, path: str) -> Response:
+    """HTTP 409 that tells nothing of a variable whose lock somebody else holds, not even to who may read it."""
+    if str(error):
+        raise HttpError(409, str(error))
+    return Response(_nothing(namespace, path), status=409, index=0)
+
+
+def _nothing(namespace: str, path: str) -> Json:
+    """The metadata of a variable that is not there."""
+    return {"CreateIndex": 0, "CreateTime": 0, "ModifyIndex": 0, "ModifyTime": 0, "Namespace": namespace, "Path": path}

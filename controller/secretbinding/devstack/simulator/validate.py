@@ -14,7 +14,11 @@ _TYPES = ("service", "batch", "system", "sysbatch")
 
 
 class InvalidJobError(ValueError):
-    """The job breaks a rule; the text is the answer's body."""
+    """The job breaks rules; the text is the answer's body, `faults` the same one by one."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__(listed(faults))
+        self.faults = faults
 
 
 def listed(faults: Iterable[str]) -> str:
@@ -28,22 +32,39 @@ def listed(faults: Iterable[str]) -> str:
 
 def validate(job: Json, namespaces: Iterable[str]) -> None:
     """Raise `InvalidJobError` when Nomad would refuse to store this canonical job."""
-    faults: list[str] = []
-    vaults = [
-        task["Vault"] for group in job["TaskGroups"] or [] for task in group["Tasks"] or [] if task["Vault"] is not None
-    ]
-    for vault in vaults:
-        if vault["Cluster"] != "default":
-            faults.append(f'Vault "{vault["Cluster"]}" not enabled but used in the job')
-    foreign = sorted({vault["Namespace"] for vault in vaults} - {""})
-    if foreign:
-        faults.append(f"multiple Vault namespaces requires Nomad Enterprise, Namespaces: {', '.join(foreign)}")
+    tasks = [task for group in job["TaskGroups"] or [] for task in group["Tasks"] or [] if task["Vault"] is not None]
+    faults = _vault_faults([task["Vault"] for task in tasks])
     if job["Namespace"] not in namespaces:
         faults.append(f'job "{job["ID"]}" is in nonexistent namespace "{job["Namespace"]}"')
     faults += _job_faults(job)
-    text = listed(faults)
-    if text:
-        raise InvalidJobError(text)
+    faults += _cluster_faults(tasks)
+    if faults:
+        raise InvalidJobError(faults)
+
+
+def _vault_faults(vaults: list[Json]) -> list[str]:
+    """The first that Nomad's check of the Vault blocks comes upon; it looks no further."""
+    for vault in vaults:
+        if vault["Cluster"] != "default":
+            return [f'Vault "{vault["Cluster"]}" not enabled but used in the job']
+    foreign = sorted({vault["Namespace"] for vault in vaults} - {""})
+    if foreign:
+        return [f"multiple Vault namespaces requires Nomad Enterprise, Namespaces: {', '.join(foreign)}"]
+    return []
+
+
+def _cluster_faults(tasks: list[Json]) -> list[str]:
+    """Tasks with a Vault cluster of another name need an identity for it, since the agent provides none."""
+    faults = []
+    for task in tasks:
+        cluster = task["Vault"]["Cluster"]
+        needed = f"vault_{cluster}"
+        if cluster != "default" and needed not in [identity["Name"] for identity in task["Identities"] or []]:
+            faults.append(
+                f"Task {task['Name']} uses Vault cluster {cluster} but does not have an identity named {needed} and no "
+                "default identity is provided in agent configuration"
+            )
+    return faults
 
 
 def _job_faults(job: Json) -> list[str]:

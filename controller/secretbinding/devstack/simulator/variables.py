@@ -31,6 +31,17 @@ class VariableConflictError(Exception):
         self.index = index
 
 
+class VariableLockedError(Exception):
+    """HTTP 409: somebody else holds its lock; the text is the body where there is one, else nothing is shown of it."""
+
+
+class NoVariableError(Exception):
+    """There is no such variable to hold a lock on; the text is the body."""
+
+    def __init__(self) -> None:
+        super().__init__("variable doesn't exist")
+
+
 def check_path(path: str) -> None:
     """Raises `VariableError`."""
     if not _PATH.match(path):
@@ -79,8 +90,8 @@ class Variables:
         self._delayed: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
 
-    def put(self, namespace: str, path: str, items: Any, *, cas: int | None, lock_id: str = "") -> tuple[Json, int]:
-        """Replace all items. Raises `VariableError`, `VariableConflictError`."""
+    def put(self, namespace: str, path: str, items: Mapping[str, str], *, cas: int | None, lock_id: str = "") -> tuple[Json, int]:
+        """Replace all items. Raises `VariableError`, `VariableConflictError`, `VariableLockedError`."""
         items = self._checked(path, items)
         key = (namespace, path)
         with self._state.lock:
@@ -91,7 +102,7 @@ class Variables:
             return new, index
 
     def delete(self, namespace: str, path: str, *, cas: int | None) -> int:
-        """Deleting what is not there is success. Raises `VariableConflictError`."""
+        """Deleting what is not there is success. Raises `VariableConflictError`, `VariableLockedError`."""
         key = (namespace, path)
         with self._state.lock:
             old = self._state.variables.get(key)
@@ -103,27 +114,26 @@ class Variables:
                 return index
 
     def acquire(self, namespace: str, path: str, body: Mapping[str, Any]) -> tuple[Json, int]:
-        """Take the lock (or hold it again with its ID). Raises `VariableError`, `VariableConflictError`."""
-        check_path(path)
+        """Take the lock (or hold it again with its ID). Raises `VariableError`, `VariableLockedError`."""
+        items = self._checked(path, body.get("Items") or {})
         wanted = body.get("Lock") or {}
         ttl = nanoseconds(wanted.get("TTL") or 0) or _LOCK_TTL
         delay = nanoseconds(wanted.get("LockDelay") or 0) or _LOCK_DELAY
         if not _LOCK_MIN <= ttl <= _LOCK_MAX:
             raise VariableError(
                 "1 error occurred:\n\t* TTL must be between "
-                f"{format_duration(_LOCK_MIN)} and {format_duration(_LOCK_MAX)}\n\n"
+                f"{_LOCK_MIN // SECOND} seconds and {_LOCK_MAX // (3600 * SECOND)} hours\n\n"
             )
         key = (namespace, path)
         with self._state.lock:
             old = self._state.variables.get(key)
             held = (old or {}).get("Lock")
             if old is not None and held and held["ID"] != wanted.get("ID"):
-                raise VariableConflictError(old, old["ModifyIndex"])
+                raise VariableLockedError
             if old is not None and self._delayed.get(key, 0) > now_nanos():
-                raise VariableConflictError(old, old["ModifyIndex"])
+                raise VariableLockedError
             with self._state.write("variables") as index:
-                items = body.get("Items") or (old or {}).get("Items") or {}
-                new = self._store(key, dict(items), index, old)
+                new = self._store(key, items or (old or {}).get("Items") or {}, index, old)
                 new["Lock"] = {
                     "ID": held["ID"] if held else new_id(),
                     "LockDelay": format_duration(delay),
@@ -133,39 +143,39 @@ class Variables:
                 self._plan(key, ttl)
             return new, index
 
-    def renew(self, namespace: str, path: str, body: Mapping[str, Any]) -> Json | None:
-        """Hold the lock for another TTL; None when there is no such variable. Raises `VariableConflictError`."""
+    def renew(self, namespace: str, path: str, body: Mapping[str, Any]) -> Json:
+        """Hold the lock for another TTL. Raises `NoVariableError`, `VariableLockedError`."""
         key = (namespace, path)
         with self._state.lock:
             old = self._state.variables.get(key)
             if old is None:
-                return None
-            if not old.get("Lock") or old["Lock"]["ID"] != (body.get("Lock") or {}).get("ID"):
-                raise VariableConflictError(old, old["ModifyIndex"])
+                raise NoVariableError
+            if not old.get("Lock"):
+                raise VariableLockedError("variable doesn't hold a lock")
+            if old["Lock"]["ID"] != (body.get("Lock") or {}).get("ID"):
+                raise VariableLockedError("attempting to modify locked variable")
             self._plan(key, old["_ttl"])
             return old
 
     def release(self, namespace: str, path: str, body: Mapping[str, Any]) -> tuple[Json, int]:
-        """Give the lock back. Raises `VariableError`, `VariableConflictError`."""
+        """Give the lock back. Raises `VariableError`, `NoVariableError`, `VariableLockedError`."""
         wanted = (body.get("Lock") or {}).get("ID")
         if not wanted:
-            raise VariableError("missing lock ID")
+            raise VariableError("missing lock information")
         key = (namespace, path)
         with self._state.lock:
             old = self._state.variables.get(key)
-            if old is None or not old.get("Lock") or old["Lock"]["ID"] != wanted:
-                raise VariableConflictError(old or {}, old["ModifyIndex"] if old else 0)
+            if old is None:
+                raise NoVariableError
+            if not old.get("Lock") or old["Lock"]["ID"] != wanted:
+                raise VariableLockedError
             with self._state.write("variables") as index:
                 return self._unlock(key, old, index), index
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _checked(self, path: str, items: Any) -> dict[str, str]:
+    def _checked(self, path: str, items: Mapping[str, str]) -> dict[str, str]:
         check_path(path)
-        if not isinstance(items, dict) or not items:
-            raise VariableError("variable missing required Items object")
-        if not all(isinstance(value, str) for value in items.values()):
-            raise VariableError("json: cannot unmarshal into Go struct field VariableDecrypted.Items of type string")
         if sum(len(key.encode()) + len(value.encode()) for key, value in items.items()) > _MAX_BYTES:
             raise VariableError("variables are limited to 64KiB in total size")
         return dict(items)
@@ -174,7 +184,7 @@ class Variables:
         if cas is not None and cas != (old["ModifyIndex"] if old else 0):
             raise VariableConflictError(old or {}, old["ModifyIndex"] if old else 0)
         if old is not None and old.get("Lock") and old["Lock"]["ID"] != lock_id:
-            raise VariableConflictError(old, old["ModifyIndex"])
+            raise VariableLockedError
 
     def _store(self, key: tuple[str, str], items: dict[str, str], index: int, old: Json | None) -> Json:
         now = now_nanos()

@@ -45,6 +45,11 @@ class Request:
     def namespace(self) -> str:
         return self.query.get("namespace") or "default"
 
+    @property
+    def region(self) -> str:
+        """Empty for the region of the one who answers."""
+        return self.query.get("region") or ""
+
     def json(self) -> Any:
         """The body, decoded. Raises `HttpError` 400."""
         if not self.body:

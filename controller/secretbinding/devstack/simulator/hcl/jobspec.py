@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from secretbinding.devstack.simulator.durations import parse_duration
+from secretbinding.devstack.simulator.hcl.schema import check_names
 from secretbinding.devstack.simulator.hcl.syntax import Block, Body, HclError, parse_hcl, resolve
 
 Json = dict[str, Any]
@@ -65,13 +66,14 @@ _MAPS = frozenset(("meta", "env", "config", "extra_claims"))
 def parse_job(text: str, variables: str = "") -> Json:
     """The job. `variables` is text in HCL that sets input variables. Raises `HclError`."""
     root = parse_hcl(text)
+    check_names("", root)
     names = _names(root, variables)
     jobs = [block for block in root.blocks if block.kind == "job"]
     if len(jobs) != 1:
         raise HclError("a job file has exactly one job block")
     for block in root.blocks:
-        if block.kind not in ("job", "variable", "locals"):
-            raise HclError(f"line {block.line}: unsupported block type {block.kind!r}")
+        if block.kind == "variables":
+            raise _outside(block)
     return _Reader(names).job(jobs[0])
 
 
@@ -123,8 +125,9 @@ class _Reader:
 
     def _inherit_vault(self, job: Json, vault: list[Block]) -> None:
         """A `vault` block of the job or of a group is for those of its tasks that have none."""
+        common = self._plain(vault[0]) if vault else None
         for group in job.get("TaskGroups") or []:
-            own = group.pop("Vault", None) or (self._plain(vault[0]) if vault else None)
+            own = group.pop("Vault", None) or common
             for task in group.get("Tasks") or []:
                 if own is not None and "Vault" not in task:
                     task["Vault"] = dict(own)
@@ -193,6 +196,7 @@ class _Reader:
 
     def _plain(self, block: Block, *, template: bool = False) -> Json:
         """Attributes only."""
+        check_names(block.kind, block.body)
         return {
             _name(name, template=template): self._value(name, value) for name, value in block.body.attributes.items()
         }
@@ -222,6 +226,7 @@ class _Reader:
         single: Mapping[str, str],
         readers: Mapping[str, Callable[[Block], Json]],
     ) -> Json:
+        check_names(block.kind, block.body)
         result: Json = {}
         for name, value in block.body.attributes.items():
             if name in _MAPS:
@@ -242,8 +247,12 @@ class _Reader:
             elif inner.kind in single:
                 result[single[inner.kind]] = self._plain(inner)
             elif inner.kind != "vault":
-                raise HclError(f"line {inner.line}: unsupported block type {inner.kind!r}")
+                raise _outside(inner)
         return result
+
+
+def _outside(block: Block) -> HclError:
+    return HclError(f"line {block.line}: {block.kind} blocks are outside the simulator's subset of job files")
 
 
 def _label(block: Block) -> str:

@@ -37,7 +37,8 @@ class Body:
 
     attributes: dict[str, Any] = field(default_factory=dict)
     blocks: list["Block"] = field(default_factory=list)
-    lines: dict[str, int] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    """Where the name of each attribute stands, as in `Block.place`."""
 
 
 @dataclass(slots=True)
@@ -46,6 +47,8 @@ class Block:
     labels: list[str]
     body: Body
     line: int
+    place: str = ""
+    """Where its kind stands, as Nomad's messages have it: `input.hcl:<line>,<first column>-<column after the last>`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,12 @@ class _Token:
     kind: str
     value: Any
     line: int
+    column: int = 0
+    width: int = 0
+
+    @property
+    def place(self) -> str:
+        return f"input.hcl:{self.line},{self.column}-{self.column + self.width}"
 
 
 def parse_hcl(text: str) -> Body:
@@ -81,7 +90,8 @@ def _tokens(text: str) -> "list[_Token]":
         elif kind == "mark2":
             kind = value
         if kind != "space":
-            found.append(_Token(kind, value, line))
+            column = position - text.rfind("\n", 0, position)
+            found.append(_Token(kind, value, line, column, len(match[0])))
         line += text.count("\n", position, end)
         if match["heredoc"]:
             found.append(_Token("newline", "\n", line - 1))
@@ -145,7 +155,7 @@ class _Parser:
                 if name.value in body.attributes:
                     raise HclError(f"line {name.line}: attribute {name.value!r} is set twice")
                 body.attributes[str(name.value)] = self._expression()
-                body.lines[str(name.value)] = name.line
+                body.places[str(name.value)] = name.place
                 if self._peek().kind not in ("newline", "}", "end"):
                     raise self._unexpected(self._peek())
                 continue
@@ -153,7 +163,7 @@ class _Parser:
             while self._peek().kind in ("string", "word"):
                 labels.append(str(self._next().value))
             self._next("{")
-            body.blocks.append(Block(str(name.value), labels, self.body("}"), name.line))
+            body.blocks.append(Block(str(name.value), labels, self.body("}"), name.line, name.place))
 
     def _expression(self) -> Any:
         token = self._next("string", "number", "word", "[", "{", newlines=False)
