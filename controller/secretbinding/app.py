@@ -57,7 +57,12 @@ class Controller:
         self.engine = Engine(
             make_reconciler(settings, clients, gates=self.gates),
             clients.vault,
-            EngineSettings(instance=own.instance, workers=own.workers, pace=pace),
+            EngineSettings(
+                instance=own.instance,
+                workers=own.workers,
+                pace=pace,
+                confirmed_removals=frozenset(name.strip() for name in own.confirm_removals.split(",") if name.strip()),
+            ),
             gates=self.gates,
             on_pass=self._passed,
         )

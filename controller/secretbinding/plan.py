@@ -134,7 +134,22 @@ def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingIn
     # What we may not register is not waited for: rights go when the job has ended.
     untouchable = observed.job is not None and desired.job is None
     gone = frozenset(deleting) if narrow or untouchable else _nowhere(observed, deleting, instance)
-    return Plan((*widening, *middle, *narrowing), waiting=waiting if surplus else "", gone=gone)
+    still = _still_elsewhere(observed, bindings, instance)
+    if still and not waiting:
+        waiting, surplus = "the job that the binding named before is being given back", True
+    return Plan((*widening, *middle, *narrowing), waiting=waiting if surplus else "", gone=gone - still)
+
+
+def _still_elsewhere(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> frozenset[BindingKey]:
+    """The bindings that are going, and that have something in a job that they named before."""
+    found: set[BindingKey] = set()
+    for item in bindings:
+        policy = observed.policies.get(policy_name(Owner(instance, item.key)))
+        if item.moved or not item.deleting or policy is None or policy.document is None:
+            continue
+        if _lives_elsewhere(observed, policy.document):
+            found.add(item.key)
+    return frozenset(found)
 
 
 def _nowhere(observed: Observed, keys: set[BindingKey], instance: str) -> frozenset[BindingKey]:
@@ -218,6 +233,9 @@ def _policy(
     if not exact:
         rights = join_rights(document.rights, current.document.rights)
         target = replace(document, rights=rights, roles=tuple(sorted({*document.roles, *current.document.roles})))
+    if elsewhere:
+        # The mark goes on naming the job that the binding named before, until nothing of it is left there.
+        target = replace(target, workload=current.document.workload)
     surplus = target.rights != join_rights(document.rights) or set(target.roles) != set(document.roles)
     if current.intact and _meaning(current.document) == _meaning(target):
         return None, surplus
@@ -261,7 +279,7 @@ def _removals(
             continue
         if item.deleting:
             stale.update(current.document.roles)
-            if not item.moved:
+            if not item.moved and not _lives_elsewhere(observed, current.document):
                 policies.append(DeletePolicy(name, current.text))
         elif _is_sound(desired, item.key) and name in desired.policies:
             stale.update(current.document.roles)
@@ -278,6 +296,11 @@ def _removals(
             else WriteRole(name, {**_settable(body), "token_policies": others}, body)
         )
     return [*roles, *policies]
+
+
+def _lives_elsewhere(observed: Observed, document: PolicyDocument) -> bool:
+    """True for a policy that tasks of another job log in with still."""
+    return any(_belongs_elsewhere(observed, role) for role in document.roles)
 
 
 def _belongs_elsewhere(observed: Observed, role: str) -> bool:

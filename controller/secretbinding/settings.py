@@ -72,6 +72,8 @@ class ControllerSettings(BaseSettings):
         max_rolls: how many jobs may roll for a new secret version at once; 0 for any number.
         max_rolls_per_namespace: the same in one Nomad namespace.
         ungated_rolls: whether groups with `max_parallel` 0, which Nomad replaces all at once, are rolled unasked.
+        confirm_removals: sources (`nomad`, `kubernetes`, `files`, or `*`), separated by commas, of which many bindings
+            at once may be found gone after a start.
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
         log_level: DEBUG, INFO, WARNING or ERROR.
         log_format: `text` or `json`.
@@ -95,6 +97,7 @@ class ControllerSettings(BaseSettings):
     max_rolls: Annotated[int, Field(ge=0)] = 20
     max_rolls_per_namespace: Annotated[int, Field(ge=0)] = 0
     ungated_rolls: bool = False
+    confirm_removals: str = ""
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"

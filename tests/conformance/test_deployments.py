@@ -2,7 +2,10 @@
 
 import itertools
 import time
+import uuid
 from typing import Any
+
+import pytest
 
 from secretbinding.devstack.api import quoted
 from tests.conformance.nomad import MS, SECOND, Nomad, changed, events, job, task

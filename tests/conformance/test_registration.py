@@ -404,3 +404,32 @@ def test_a_stopped_job_is_a_new_version_that_is_kept(nomad: Nomad, unique: str) 
     assert (stored["Stop"], stored["Version"]) == (True, 1)
     nomad.wait("the job to be dead", lambda: nomad.job(unique)["Status"] == "dead")
     nomad.wait_allocation(unique, "complete")
+
+
+def test_a_vault_cluster_that_is_not_there_needs_an_identity_too(nomad: Nomad, unique: str) -> None:
+    disabled = 'Vault "other" not enabled but used in the job'
+    without = (
+        "Task t uses Vault cluster other but does not have an identity named vault_other and no default identity is "
+        "provided in agent configuration"
+    )
+
+    def elsewhere(_: Json, one: Json) -> None:
+        one["Vault"]["Cluster"] = "other"
+
+    def with_identity(group: Json, one: Json) -> None:
+        elsewhere(group, one)
+        one["Identities"][0]["Name"] = "vault_other"
+
+    def in_a_namespace(group: Json, one: Json) -> None:
+        elsewhere(group, one)
+        one["Vault"]["Namespace"] = "team"
+
+    cases = ((elsewhere, [disabled, without]), (in_a_namespace, [disabled, without]), (with_identity, [disabled]))
+    for change, faults in cases:
+        sent = changed(job(unique, vault_task(unique, [])), change)
+        head = "1 error occurred:" if len(faults) == 1 else f"{len(faults)} errors occurred:"
+        text = head + "".join(f"\n\t* {fault}" for fault in faults) + "\n\n"
+        for refused in (nomad.try_register(sent), nomad.api.put(f"/v1/job/{unique}/plan", {"Job": sent})):
+            assert (refused.status, refused.text) == (500, text)
+        judged = nomad.api.put("/v1/validate/job", {"Job": sent}).expect(200).json()
+        assert (judged["Error"], judged["ValidationErrors"]) == (text, faults)

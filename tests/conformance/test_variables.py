@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from secretbinding.devstack.api import Answer
+from secretbinding.devstack.api import Answer, quoted
 from tests.conformance.nomad import Nomad
 
 Json = dict[str, Any]
@@ -64,14 +64,17 @@ def test_deleting_obeys_check_and_set(nomad: Nomad, unique: str) -> None:
 
 @pytest.mark.parametrize("path", ["with.dot", "with space", "a" * 129, "with@at", "é"])
 def test_paths_outside_the_rule_are_refused(nomad: Nomad, path: str) -> None:
-    answer = nomad.api.put(f"/v1/var/{path.replace(' ', '%20').replace('é', '%C3%A9')}", {"Items": {"a": "1"}})
-    assert answer.status == 400
-    assert "invalid path" in answer.text
+    answer = put(nomad, quoted(path), {"a": "1"})
+    assert (answer.status, answer.text) == (400, f'RPC Error:: 400,invalid path "{path}"')
 
 
 def test_the_reserved_directory_is_refused(nomad: Nomad) -> None:
+    rule = (
+        'only paths at "nomad/jobs" or "nomad/job-templates" and below are valid paths under the top-level "nomad" '
+        "directory"
+    )
     answer = put(nomad, "nomad/other", {"a": "1"})
-    assert (answer.status, "only paths at" in answer.text) == (400, True)
+    assert (answer.status, answer.text) == (400, f"RPC Error:: 400,{rule}")
 
 
 @pytest.mark.parametrize("items", [{}, None])
@@ -83,12 +86,20 @@ def test_a_variable_without_items_is_refused(nomad: Nomad, unique: str, items: J
 def test_items_are_limited_to_64_kib(nomad: Nomad, unique: str) -> None:
     put(nomad, unique, {"a": "x" * 65535}).expect(200)
     answer = put(nomad, unique, {"a": "x" * 65536})
-    assert answer.status == 400
-    assert "variables are limited to 64KiB in total size" in answer.text
+    assert (answer.status, answer.text) == (400, "RPC Error:: 400,variables are limited to 64KiB in total size")
 
 
 def test_items_must_be_strings(nomad: Nomad, unique: str) -> None:
-    assert put(nomad, unique, {"a": 1}).status == 400
+    for value, kind in ((1, "number"), (True, "bool"), ([], "array"), ({}, "object")):
+        answer = put(nomad, unique, {"a": value})
+        fault = f"json: cannot unmarshal {kind} into Go struct field VariableDecrypted.Items of type string"
+        assert (answer.status, answer.text) == (400, fault)
+
+
+def test_a_check_and_set_without_a_number_is_refused(nomad: Nomad, unique: str) -> None:
+    fault = 'can not parse cas: strconv.ParseUint: parsing "x": invalid syntax'
+    for answer in (put(nomad, unique, {"a": "1"}, cas="x"), nomad.api.delete(f"/v1/var/{unique}", cas="x")):
+        assert (answer.status, answer.text) == (400, fault)
 
 
 def test_a_listing_shows_metadata_by_prefix_and_never_items(nomad: Nomad, unique: str) -> None:

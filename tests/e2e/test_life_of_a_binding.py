@@ -391,3 +391,114 @@ def test_a_broken_manifest_holds_what_an_earlier_one_made(world: World, unique: 
         assert "spec.secrets[0].kv.path" in world.message(unique)
         assert world.job(unique)["JobModifyIndex"] == index
         assert len(world.policies(having=unique)) == 1
+
+
+def test_a_binding_that_names_another_job_gives_the_first_one_back(world: World, unique: str) -> None:
+    old, new = f"{unique}-old", f"{unique}-new"
+    world.secret(unique, username="app", password="one")
+    for name in (old, new):
+        world.register(a_job(name))
+        world.deployed(name)
+    before = own_part(world.job(old))
+    with world.running():
+        world.bind(a_manifest(unique, old, unique))
+        world.await_reason(unique, Reason.READY)
+        world.bind(a_manifest(unique, new, unique))
+        wait_until("the new job has it", lambda: world.seen(new) == ["app one"])
+        wait_until("the old one is given back", lambda: own_part(world.job(old)) == before)
+        wait_until("the old role is gone", lambda: len(world.roles(having=unique)) == 1)
+        world.unbind(unique)
+        wait_until("the status is gone", lambda: world.status(unique) is None)
+    assert world.policies(having=unique) == []
+    assert world.roles(having=unique) == []
+
+
+def test_a_move_while_the_controller_was_down_is_found_when_it_is_back(world: World, unique: str) -> None:
+    old, new = f"{unique}-old", f"{unique}-new"
+    world.secret(unique, username="app", password="one")
+    for name in (old, new):
+        world.register(a_job(name))
+        world.deployed(name)
+    before = own_part(world.job(old))
+    with world.running():
+        world.bind(a_manifest(unique, old, unique))
+        world.await_reason(unique, Reason.READY)
+    world.bind(a_manifest(unique, new, unique))
+    with world.running():
+        wait_until("the new job has it", lambda: world.seen(new) == ["app one"])
+        wait_until("the old one is given back", lambda: own_part(world.job(old)) == before)
+        world.unbind(unique)
+        wait_until("the status is gone", lambda: world.status(unique) is None)
+    assert world.policies(having=unique) == []
+
+
+def test_the_only_binding_deleted_while_the_controller_was_down_goes_with_its_status(world: World, unique: str) -> None:
+    world.secret(unique, username="app", password="one")
+    world.register(a_job(unique))
+    world.deployed(unique)
+    before = own_part(world.job(unique))
+    with world.running():
+        world.bind(a_manifest(unique, unique, unique))
+        world.await_reason(unique, Reason.READY)
+    world.unbind(unique)
+    with world.running():
+        wait_until("the policy is gone", lambda: not world.policies(having=unique))
+        wait_until("the status is gone", lambda: world.status(unique) is None)
+    assert own_part(world.job(unique)) == before
+
+
+@pytest.mark.parametrize(
+    ("where", "reason"),
+    [({"workload": {"region": "mars"}}, Reason.REGION_MISMATCH), ({"connection": "mars"}, Reason.CONNECTION_UNKNOWN)],
+)
+def test_a_binding_of_another_region_or_connection_is_refused(
+    world: World, unique: str, where: dict[str, Any], reason: Reason
+) -> None:
+    world.secret(unique, username="app", password="one")
+    world.register(a_job(unique, count=0))
+    index = world.job(unique)["JobModifyIndex"]
+    with world.running():
+        world.bind(a_manifest(unique, unique, unique, **where))
+        world.await_reason(unique, reason)
+        assert world.job(unique)["JobModifyIndex"] == index
+
+
+def test_two_spellings_of_one_job_are_one_job(world: World, unique: str) -> None:
+    world.secret(unique, username="app", password="one")
+    world.secret(f"{unique}-b", key="k1")
+    world.register(a_job(unique, count=0))
+    first, second = f"{unique}-first", f"{unique}-second"
+    with world.running() as controller:
+        world.bind(a_manifest(first, unique, unique))
+        spelt = {"workload": {"region": "global", "namespace": "default"}, "connection": "default"}
+        world.bind(a_manifest(second, unique, f"{unique}-b", env={"API_KEY": "key"}, **spelt))
+        world.await_reason(first, Reason.READY)
+        world.await_reason(second, Reason.READY)
+        wait_until("it is idle", lambda: controller.engine.queue.idle(within=0.5))
+        task = world.job(unique)["TaskGroups"][0]["Tasks"][0]
+        assert len(task["Templates"]) == 2
+        assert world.job(unique)["Version"] <= 2
+
+
+def test_a_bad_version_of_one_binding_does_not_hold_another_of_the_same_job(world: World, unique: str) -> None:
+    world.secret(unique, username="app", password="one")
+    world.secret(f"{unique}-b", key="k1")
+    world.register(a_job(unique))
+    first, second = f"{unique}-first", f"{unique}-second"
+    with world.running():
+        world.bind(a_manifest(first, unique, unique))
+        world.bind(a_manifest(second, unique, f"{unique}-b", env={"API_KEY": "key"}))
+        world.await_reason(first, Reason.READY)
+        world.await_reason(second, Reason.READY)
+        world.deployed(unique)
+        world.secret(unique, username="app", password="broken")
+        world.await_reason(first, Reason.DEPLOYMENT_FAILED, ConditionType.ROTATION_HEALTHY)
+        world.deployed(unique)
+        world.await_reason(second, Reason.UP_TO_DATE, ConditionType.ROTATION_HEALTHY)
+        world.secret(f"{unique}-b", key="k2")
+        wait_until("the second has rolled", lambda: f"data/{unique}-b?version=2" in str(world.job(unique)))
+        world.deployed(unique)
+        world.await_reason(second, Reason.UP_TO_DATE, ConditionType.ROTATION_HEALTHY)
+        assert world.reason(first, ConditionType.ROTATION_HEALTHY) == Reason.DEPLOYMENT_FAILED
+        assert world.seen(unique) == ["app one"]
+        assert sum(1 for item in world.deployments(unique) if item["Status"] == "failed") == 1

@@ -53,6 +53,9 @@ for name, command, panel in (
 ):
     app.command(name, rich_help_panel=panel)(command)
 
+# Standard output is the only thing that a command writes to without telling its faults itself.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
 # The error that a wrong command line raises, and the one for a command line without a command.
 _USAGE_ERROR: type = typer.BadParameter.__mro__[1]
 
@@ -62,9 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure("WARNING")
     try:
         code = app(args=None if arguments is None else list(arguments), prog_name=about.PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except SecretBindingError as failure:
         report(failure)
+        _leave_output()
         return 1
     except typer.Abort:
         error("aborted")
@@ -72,11 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as failure:
-        if failure.errno == errno.EPIPE:
-            # Whoever read our output has seen enough; nothing more can be written, not even at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        report_unexpected(failure)
+        _leave_output()
+        if failure.errno in _NO_ROOM:
+            error(f"standard output cannot be written: {(failure.strerror or 'no room').lower()}; write somewhere else")
+        elif failure.errno != errno.EPIPE:
+            report_unexpected(failure)
+        # At EPIPE whoever read our output has seen enough.
         return 1
     except Exception as failure:  # noqa: BLE001 - the last resort: one line instead of a traceback
         if isinstance(failure, _USAGE_ERROR):
@@ -84,6 +90,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report_unexpected(failure)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _leave_output() -> None:
+    """What could not be written to standard output is given up; else Python would try, and fail, once more at the end.
+    Does nothing to a standard output that works."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage(failure: Exception) -> int:

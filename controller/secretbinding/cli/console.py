@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
-from secretbinding.errors import ManifestError, SecretBindingError
+from secretbinding.errors import ManifestError, SecretBindingError, UsageError
 
 DEBUG = "SECRETBINDING_DEBUG"
 _TOKENS = ("VAULT_TOKEN", "BAO_TOKEN", "NOMAD_TOKEN")
@@ -22,7 +22,10 @@ def stderr() -> Console:
 
 
 def emit(text: str) -> None:
-    """Data, as it is."""
+    """Data, as it is. Raises `UsageError` when there is no standard output, OSError when it cannot be written."""
+    # None is what Python makes of a standard output that is not open.
+    if sys.stdout is None:
+        raise UsageError("standard output is closed", remedy="leave it open, or send it to a file")
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
     sys.stdout.flush()
 

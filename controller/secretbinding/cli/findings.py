@@ -59,8 +59,9 @@ _REMEDIES: dict[Reason, str] = {
 }
 
 
-def findings(loaded: Loaded, status: SecretBindingStatus) -> list[Problem]:
-    """Each fault that the status tells, once, with file, line and field of what it is about."""
+def findings(loaded: Loaded, status: SecretBindingStatus, *, dry: bool = False) -> list[Problem]:
+    """Each fault that the status tells, once, with file, line and field of what it is about. A `dry` run has made
+    nothing of what the status takes for made."""
     problems: dict[str, Problem] = {}
     for condition in _faulty(status):
         if condition.message in problems:
@@ -68,6 +69,8 @@ def findings(loaded: Loaded, status: SecretBindingStatus) -> list[Problem]:
         reason = _reason(condition)
         path = _field(loaded, status, reason, condition.message)
         message, remedy = condition.message or reason.meaning, _REMEDIES.get(reason, "")
+        if dry and reason is Reason.JOB_NOT_FOUND:
+            message = f"there is no job {loaded.binding.spec.workload.job} in Nomad; apply makes policy and role for it"
         if path:
             problems[condition.message] = loaded.problem(path, message, remedy)
         else:

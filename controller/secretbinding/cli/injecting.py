@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secretbinding.cli.connect import clients, read_settings
-from secretbinding.cli.console import emit, say
+from secretbinding.cli.console import say
 from secretbinding.cli.findings import findings
 from secretbinding.cli.jobfiles import parse_job, variables_text
 from secretbinding.cli.options import Files, Namespace, SourceName
+from secretbinding.cli.writing import destination
 from secretbinding.desired import desire
 from secretbinding.errors import ManifestError, Problem, UsageError
 from secretbinding.job.inject import strip
@@ -70,20 +71,17 @@ def inject(
         raise UsageError("job and bindings cannot both come from standard input", remedy="give a file for one of them")
     loaded = load(filename, nomad_namespace=namespace, source=source.value)
     settings = read_settings()
-    with clients(settings) as connected:
+    with destination(output) as target, clients(settings) as connected:
         text = _read(job_file)
         variables = variables_text(var or ())
         job, around = parse_job(text, file=job_file, nomad=connected.nomad, variables=variables, namespace=namespace)
         entries, workload = _meant(loaded, job, job_file)
         injection = make_injection(job, entries, workload, settings, connected)
+        result = json.dumps({**around, "Job": injection.job}, indent=2, ensure_ascii=False) + "\n"
+        target.prepare(result)
         if rights:
             _write_rights(injection, workload, settings, connected)
-    result = json.dumps({**around, "Job": injection.job}, indent=2, ensure_ascii=False)
-    if output is None:
-        emit(result)
-    else:
-        with open(output, "w", encoding="utf-8") as file:
-            file.write(result + "\n")
+        target.finish(result)
     return 0
 
 

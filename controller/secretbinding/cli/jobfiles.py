@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from secretbinding.cli.jobshape import shape_faults
 from secretbinding.errors import ManifestError, Problem, Rejected, UsageError
 from secretbinding.ports import Json, Nomad
 
 _KEEP_IN_HCL = ("\n", "\t")
+_MAX_DEPTH = 100
 
 
 def parse_job(text: str, *, file: str, nomad: Nomad, variables: str, namespace: str) -> tuple[Json, Json]:
@@ -16,7 +18,7 @@ def parse_job(text: str, *, file: str, nomad: Nomad, variables: str, namespace: 
     A job that does not say in which Nomad namespace it is, is in `namespace`. Nomad's parser answers `default` for such
     a job, so that `namespace` also replaces that of an HCL file. Raises `ManifestError` for what is no job.
     """
-    if text.lstrip().startswith("{"):
+    if text.lstrip().startswith(("{", "[")):
         around = _json(text, file)
         inner = around.get("Job", around)
         job = dict(inner) if isinstance(inner, Mapping) else {}
@@ -29,9 +31,13 @@ def parse_job(text: str, *, file: str, nomad: Nomad, variables: str, namespace: 
             raise ManifestError([Problem(error.message, error.remedy or "correct the job file", file=file)]) from None
         around = {}
         job["Namespace"] = namespace if job.get("Namespace") in (None, "", "default") else job["Namespace"]
+    remedy = "give a job in HCL, or in the JSON of Nomad's API"
     fault = _fault(job)
     if fault:
-        raise ManifestError([Problem(fault, "give a job in HCL, or in the JSON of Nomad's API", file=file)])
+        raise ManifestError([Problem(fault, remedy, file=file)])
+    problems = [Problem(message, remedy, field, file) for field, message in shape_faults(job)]
+    if problems:
+        raise ManifestError(problems)
     return job, around
 
 
@@ -59,7 +65,25 @@ def _json(text: str, file: str) -> Json:
     except json.JSONDecodeError as error:
         problem = Problem(f"not JSON: {error.msg}", "correct it", "", file, error.lineno, error.colno)
         raise ManifestError([problem]) from None
+    except RecursionError:
+        raise ManifestError([Problem("not a job: nested too deeply", "correct it", file=file)]) from None
+    if _depth_exceeds(value, _MAX_DEPTH):
+        raise ManifestError([Problem("not a job: nested too deeply", "correct it", file=file)])
     return value if isinstance(value, dict) else {}
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _fault(job: Mapping[str, Any]) -> str:

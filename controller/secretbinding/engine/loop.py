@@ -13,7 +13,7 @@ from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.orphans import find_orphans
 from secretbinding.engine.queue import Priority, WorkQueue
 from secretbinding.engine.reconciler import Pace, Reconciler, next_pass_seconds
-from secretbinding.engine.store import Entry, Store, inputs_of
+from secretbinding.engine.store import Entry, Store, inputs_of, workload_of
 from secretbinding.errors import SecretBindingError
 from secretbinding.job.marks import placed_marks
 from secretbinding.models.binding import DeletionPolicy
@@ -27,16 +27,24 @@ from secretbinding.status import Pass, compute_status, transitions
 
 _log = structlog.get_logger(__name__)
 
+_MASS = 3  # bindings of one source that are gone at once
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """`workers` is the number of workloads that are worked on at once; `sweep_seconds` how often what no binding
-    accounts for is looked for in Vault."""
+    """Settings of the engine.
+
+    Attributes:
+        workers: how many workloads are worked on at once.
+        sweep_seconds: how often what no binding accounts for is looked for in Vault.
+        confirmed_removals: sources (or `*`) of which many bindings at once may be gone.
+    """
 
     instance: str = "default"
     workers: int = 8
     pace: Pace = field(default_factory=Pace)
     sweep_seconds: float = 600.0
+    confirmed_removals: frozenset[str] = frozenset()
 
 
 class Engine:
@@ -68,6 +76,7 @@ class Engine:
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._wake_sweep = threading.Event()
+        self._swept: set[str] = set()
 
     def add_source(self, source: Source) -> None:
         """Take bindings from a source; before `start`."""
@@ -99,6 +108,9 @@ class Engine:
     def upsert(self, item: SourceItem) -> None:
         entry = self.store.get(item.key)
         changed = entry is None or not _only_status_differs(entry.item, item)
+        if entry is not None and entry.workload.job and entry.workload != workload_of(item):
+            # What it has in the job that it named before is to be given back.
+            self._add_orphans(entry.workload, {item.key})
         for workload in self.store.upsert(item):
             self.queue.add(workload, Priority.CHANGE if changed else Priority.RESYNC)
 
@@ -194,6 +206,13 @@ class Engine:
             orphans = sorted(self._orphans.get(workload, set()) - named)
         return [BindingInput(key, None, deleting=True, moved=self.store.get(key) is not None) for key in orphans]
 
+    def _confirmed(self, source: str, gone: int) -> bool:
+        """False when a source has lost so many bindings at once, while nobody looked, that somebody has to confirm it:
+        three or more, and more than it has left."""
+        if gone < _MASS or gone <= self.store.count(source):
+            return True
+        return bool({source, "*"} & self._settings.confirmed_removals)
+
     def _take_strays(self, workload: WorkloadKey, found: Pass) -> bool:
         """Owners that the job's marks name but that are proven to name it no longer: their share is to go.
 
@@ -207,13 +226,13 @@ class Engine:
             if entry is not None:
                 if entry.workload != workload:
                     strays.add(key)
-            elif self._proven_absent(key):
+            elif key.source in self._swept and self._proven_absent(key):
                 strays.add(key)
         return self._add_orphans(workload, strays)
 
     def _proven_absent(self, key: BindingKey) -> bool:
         source = self._sources.get(key.source)
-        if source is None or not self.store.is_listed(key.source) or self.store.count(key.source) == 0:
+        if source is None or not self.store.is_listed(key.source):
             return False
         try:
             return source.proves_absent(key) and not self._retained(key)
@@ -267,7 +286,7 @@ class Engine:
             if item.key not in found.plan.gone:
                 continue
             entry = self.store.get(item.key)
-            if entry is not None and entry.workload == workload and not self._let_go(item.key):
+            if (entry is None or entry.workload == workload) and not self._let_go(item.key):
                 continue
             if found.plan.waiting:
                 self._add_orphans(workload, {item.key})
@@ -320,12 +339,31 @@ class Engine:
             except SecretBindingError as error:
                 _log.warning("orphans cannot be looked for", error=str(error))
                 continue
-            for workload, keys in orphans.items():
-                if self._add_orphans(workload, keys):
-                    _log.info(
-                        "policies without a binding", workload=str(workload), bindings=[str(k) for k in sorted(keys)]
-                    )
-                    self.queue.add(workload, Priority.RESYNC)
+            for name in self._sources:
+                own = {place: {key for key in keys if key.source == name} for place, keys in orphans.items()}
+                self._take_orphans(name, {place: keys for place, keys in own.items() if keys})
+
+    def _take_orphans(self, source: str, orphans: Mapping[WorkloadKey, set[BindingKey]]) -> None:
+        """Have what is orphaned of a source taken out, unless too much of it is gone at once."""
+        lost = {key for keys in orphans.values() for key in keys if self.store.get(key) is None}
+        if not self._confirmed(source, len(lost)):
+            self._swept.discard(source)
+            _log.error(
+                "too many bindings are gone at once; nothing of them is deleted until it is confirmed",
+                source=source,
+                gone=len(lost),
+                left=self.store.count(source),
+                remedy=f"start with SECRETBINDING_CONFIRM_REMOVALS={source} when they were meant to go",
+            )
+            return
+        if self.store.is_listed(source):
+            self._swept.add(source)
+        for workload, keys in orphans.items():
+            if self._add_orphans(workload, keys):
+                _log.info(
+                    "policies without a binding", workload=str(workload), bindings=[str(key) for key in sorted(keys)]
+                )
+                self.queue.add(workload, Priority.RESYNC)
 
     def _reconcile_unplaced(self, workload: WorkloadKey, entries: Sequence[Entry]) -> Pass:
         """Manifests too broken to name their job: each gets a status, and one that is going is let go."""

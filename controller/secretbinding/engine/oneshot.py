@@ -44,11 +44,18 @@ class OneShot:
         self._store = Store()
         for item in items:
             self._store.upsert(item)
+        self._former: dict[WorkloadKey, set[BindingKey]] | None = None
 
-    @property
     def workloads(self) -> Sequence[WorkloadKey]:
-        """The workloads that the bindings name."""
-        return self._store.workloads()
+        """The workloads that the bindings name, and those that they named before, as their policies in Vault tell: what
+        is left there is to be given back. Raises `errors.ServiceError` subclasses."""
+        if self._former is None:
+            self._former = {}
+            for entry in self._store.entries():
+                former = self._reconciler.former_workload(entry.item.key, entry.workload)
+                if former is not None:
+                    self._former.setdefault(former, set()).add(entry.item.key)
+        return sorted({*self._store.workloads(), *self._former})
 
     @property
     def instance(self) -> str:
@@ -57,11 +64,13 @@ class OneShot:
 
     def inputs(self, workload: WorkloadKey) -> list[BindingInput]:
         """The bindings of a workload as the decisions take them."""
-        return inputs_of(self._store.of_workload(workload))
+        own = inputs_of(self._store.of_workload(workload))
+        left = sorted((self._former or {}).get(workload, ()))
+        return [*own, *(BindingInput(key, None, deleting=True, moved=True) for key in left)]
 
     def preview(self) -> Mapping[WorkloadKey, Preview]:
         """What a first pass would do, by workload. Raises `errors.ServiceError` subclasses."""
-        return {key: self._reconciler.preview(key, self.inputs(key)) for key in self._store.workloads()}
+        return {key: self._reconciler.preview(key, self.inputs(key)) for key in self.workloads()}
 
     def status_now(self) -> Mapping[BindingKey, SecretBindingStatus]:
         """The status of each binding as things are, without a write. Raises `errors.ServiceError` subclasses."""
@@ -90,16 +99,20 @@ class OneShot:
         """
         deadline = time.monotonic() + timeout_seconds
         outcomes = {entry.item.key: Outcome(entry.item.key) for entry in self._store.entries()}
-        pending = set(self._store.workloads())
+        pending = set(self.workloads())
         while pending:
             for workload in sorted(pending):
                 entries = self._store.of_workload(workload)
-                found = self._reconciler.run(workload, inputs_of(entries))
-                finished = _finished(found, entries, wait=wait)
+                bindings = self.inputs(workload)
+                found = self._reconciler.run(workload, bindings)
+                finished = _finished(found, bindings, wait=wait)
                 for entry in entries:
                     self._note(outcomes[entry.item.key], entry, found, finished, on_change)
                 if finished:
                     pending.discard(workload)
+                    # What a binding has where it lives now waited for what it had here.
+                    moved = (self._former or {}).pop(workload, set())
+                    pending.update(entry.workload for entry in self._store.entries() if entry.item.key in moved)
             if pending:
                 if time.monotonic() >= deadline:
                     break
@@ -125,7 +138,7 @@ class OneShot:
         outcome.status = status
 
 
-def _finished(found: Pass, entries: Sequence[Entry], *, wait: bool) -> bool:
+def _finished(found: Pass, bindings: Sequence[BindingInput], *, wait: bool) -> bool:
     """True when another pass would bring nothing new unless somebody does something."""
     if found.error is not None:
         return found.error.reason not in (
@@ -136,7 +149,7 @@ def _finished(found: Pass, entries: Sequence[Entry], *, wait: bool) -> bool:
         )
     if found.plan is None or found.desired is None:
         return True
-    deleting = {entry.item.key for entry in entries if entry.item.deleting}
+    deleting = {item.key for item in bindings if item.deleting}
     if deleting:
         # Of a job that is not registered by us the rights stay until it has ended: that is not the end of it either.
         removed = deleting <= found.plan.gone and not (wait and found.plan.waiting)

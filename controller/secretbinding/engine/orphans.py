@@ -29,6 +29,9 @@ def find_orphans(
         document = parsed[0]
         entry = store.get(document.owner.key)
         if entry is not None:
+            named = (entry.workload.namespace, entry.workload.job)
+            if entry.workload.job and named != (document.workload.namespace, document.workload.job):
+                found.setdefault(document.workload, set()).add(document.owner.key)
             continue
         if proven_absent(document.owner.key):
             found.setdefault(document.workload, set()).add(document.owner.key)

@@ -10,9 +10,11 @@ from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.observe import Observer
 from secretbinding.errors import SecretBindingError, ServiceError
-from secretbinding.models.key import WorkloadKey
+from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.naming import Owner, policy_name
 from secretbinding.plan import Action, Plan, deployment_of, is_active, make_plan
 from secretbinding.ports import Nomad, Vault
+from secretbinding.render.policy import read_policy
 from secretbinding.status import Pass, fault_of
 
 
@@ -60,6 +62,18 @@ class Reconciler:
     def instance(self) -> str:
         """The instance whose marks this reconciler reads and writes."""
         return self._instance
+
+    def former_workload(self, key: BindingKey, workload: WorkloadKey) -> WorkloadKey | None:
+        """Another workload that the binding's policy in Vault names; None when it names none or this one. Raises
+        `errors.ServiceError` subclasses."""
+        owner = Owner(self._instance, key)
+        text = self._vault.read_policy(policy_name(owner))
+        parsed = read_policy(text) if text is not None else None
+        if parsed is None or parsed[0].owner != owner:
+            return None
+        former = parsed[0].workload
+        same = (former.namespace, former.job) == (workload.namespace, workload.job)
+        return None if same or not former.job else former
 
     def preview(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Preview:
         """Everything but the writes. Raises `errors.ServiceError` subclasses."""

@@ -126,13 +126,20 @@ class NomadSource:
             seen.add(key)
             known = self._known.get(key)
             if known is None or known.index != row.modify_index:
-                self._read(key, sink)
+                self._look(key, sink)
         for key in [key for key in self._known if namespace in ("*", key.tenant) and key not in seen]:
             self._missing(key, sink)
         if namespace not in self._listed:
             self._listed.add(namespace)
             if self._listed == set(self._namespaces):
                 sink.listed(NAME)
+
+    def _look(self, key: BindingKey, sink: Sink) -> None:
+        """Read one binding. One that may be listed and not read keeps what it had, and does not stop the others."""
+        try:
+            self._read(key, sink)
+        except Denied as error:
+            _log.error("binding cannot be read", binding=str(key), error=str(error))
 
     def _read(self, key: BindingKey, sink: Sink) -> None:
         variable = self._nomad.read_variable(key.tenant, BINDINGS + key.name)

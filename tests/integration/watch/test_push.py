@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from queue import Empty
@@ -193,6 +194,10 @@ def audited_stack(audited: Audited, tmp_path_factory: pytest.TempPathFactory) ->
         yield Stack(server.kind, server.address, server.api, server.token, audited.openbao, server.region)
 
 
+def pins(world: World, name: str, version: int) -> bool:
+    return f"?version={version}" in str(world.job(name))
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_written_secret_is_a_registered_job_soon_with_polls_an_hour_apart_and_its_value_in_no_log(
     audited: Audited, audited_stack: Stack, device: str, unique: str
@@ -214,8 +219,7 @@ def test_a_written_secret_is_a_registered_job_soon_with_polls_an_hour_apart_and_
             for number in range(2, 8):
                 started = time.monotonic()
                 world.secret(unique, username="app", password=f"canary-{number}")
-                pinned = f"?version={number}"
-                wait_until("it is registered", lambda pin=pinned: pin in str(world.job(unique)), 20.0)
+                wait_until("it is registered", partial(pins, world, unique, number), 20.0)
                 if number > 2:
                     assert time.monotonic() - started < 2 * SOON
     finally:

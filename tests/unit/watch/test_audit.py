@@ -62,8 +62,12 @@ def heard() -> Heard:
 
 @pytest.fixture(params=["tcp", "tcp6", "unix"])
 def listener(request: pytest.FixtureRequest, heard: Heard, tmp_path: Path) -> Iterator[AuditListener]:
-    bind = {"tcp": ("127.0.0.1", 0), "tcp6": ("::1", 0), "unix": tmp_path / "a.sock"}[request.param]
-    made = AuditListener(bind, heard.put)
+    binds: dict[str, tuple[str, int] | Path] = {
+        "tcp": ("127.0.0.1", 0),
+        "tcp6": ("::1", 0),
+        "unix": tmp_path / "a.sock",
+    }
+    made = AuditListener(binds[request.param], heard.put)
     made.start()
     yield made
     made.stop()

@@ -294,7 +294,9 @@ def _decoded(request: Request) -> Json:
     """The body of a write of a variable. Raises `HttpError` 400 for JSON of another shape, in the decoder's words."""
     body = request.json()
     if not isinstance(body, dict):
-        raise HttpError(400, f"json: cannot unmarshal {_json_kind(body)} into Go value of type structs.VariableDecrypted")
+        raise HttpError(
+            400, f"json: cannot unmarshal {_json_kind(body)} into Go value of type structs.VariableDecrypted"
+        )
     items = body.get("Items")
     for value in items.values() if isinstance(items, dict) else ():
         if value is not None and not isinstance(value, str):

@@ -90,7 +90,9 @@ class Variables:
         self._delayed: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
 
-    def put(self, namespace: str, path: str, items: Mapping[str, str], *, cas: int | None, lock_id: str = "") -> tuple[Json, int]:
+    def put(
+        self, namespace: str, path: str, items: Mapping[str, str], *, cas: int | None, lock_id: str = ""
+    ) -> tuple[Json, int]:
         """Replace all items. Raises `VariableError`, `VariableConflictError`, `VariableLockedError`."""
         items = self._checked(path, items)
         key = (namespace, path)

@@ -46,7 +46,7 @@ _ARGUMENTS = {
     "dispatch_payload": _names("file"),
     "periodic": _names("cron crons enabled prohibit_overlap time_zone"),
     "parameterized": _names("meta_optional meta_required payload"),
-    "constraint": _names(f"{_TARGET} distinct_hosts distinct_property"),
+    "constraint": _names(f"{_TARGET} distinct_hosts distinct_property is_not_set is_set"),
     "affinity": _names(f"{_TARGET} weight"),
     "spread": _names("attribute weight"),
     "volume_mount": _names("destination propagation_mode read_only selinux_label volume"),
@@ -92,7 +92,9 @@ def check_names(kind: str, body: Body) -> None:
             near = _nearest(block.kind, blocks)
             hint = f'Did you mean "{near}"?' if near else ""
             if not near and block.kind in arguments:
-                hint = f'Did you mean to define argument "{block.kind}"? If so, use the equals sign to assign it a value.'
+                hint = (
+                    f'Did you mean to define argument "{block.kind}"? If so, use the equals sign to assign it a value.'
+                )
             text = f'Unsupported block type; Blocks of type "{block.kind}" are not expected here. {hint}'
             raise HclError(f"{block.place}: {text.rstrip()}")
 
