@@ -8,10 +8,11 @@ from typing import Any
 from secretbinding.job.inject import user_state
 from secretbinding.job.marks import part_state, share_states
 from secretbinding.kinds.base import Fault, Pin, SecretState
-from secretbinding.models.binding import SecretEntry
+from secretbinding.models.binding import FileFormat, SecretEntry
 from secretbinding.models.reasons import Reason
 from secretbinding.naming import mark_json, name_prefix, read_mark_json
 from secretbinding.ports import Json
+from secretbinding.render.text import is_identifier
 
 _DEFAULT_MAX_VERSIONS = 10
 _DESCRIPTION = "secretbinding: this state of the secrets failed "
@@ -59,9 +60,16 @@ def decide_version(
     """
     if state.fault is not None:
         return _held_or_fault(entry, serving, state, state.fault)
+    frozen = entry.kv.version if entry.kv is not None else None
+    pinned = state.pinnable and (strategy != "Native" or frozen is not None)
+    if not pinned and _as_dotenv(entry):
+        message = (
+            f"secret {entry.name}: format Dotenv needs field names that are known beforehand, which only a version of a "
+            "KV v2 secret has; use Json or a template"
+        )
+        return SecretDecision(entry.name, fault=Fault(Reason.UNSUPPORTED_KIND, message))
     if not state.pinnable:
         return SecretDecision(entry.name)
-    frozen = entry.kv.version if entry.kv is not None else None
     wanted = frozen if frozen is not None else state.current
     finding = _unusable(entry, state, wanted)
     if finding is not None:
@@ -131,6 +139,11 @@ def _unusable(entry: SecretEntry, state: SecretState, number: int) -> Fault | No
     fields = state.fields.get(number)
     if fields is None:
         return Fault(Reason.SECRET_UNREADABLE, f"{label} cannot be read; its field names could not be listed")
+    if _as_dotenv(entry):
+        odd = next((name for name in sorted(fields) if not is_identifier(name)), None)
+        if odd is not None:
+            message = f"{label} has a field {odd!r}, which cannot be the name of a variable in a Dotenv file"
+            return Fault(Reason.SECRET_UNREADABLE, message)
     for variable, source in sorted((entry.env or {}).items()):
         if source not in fields:
             message = (
@@ -143,6 +156,10 @@ def _unusable(entry: SecretEntry, state: SecretState, number: int) -> Fault | No
             )
             return Fault(Reason.SECRET_FIELD_MISSING, message)
     return None
+
+
+def _as_dotenv(entry: SecretEntry) -> bool:
+    return any(target.format is FileFormat.DOTENV for target in entry.files)
 
 
 def _known(state: SecretState) -> str:

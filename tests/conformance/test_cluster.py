@@ -144,8 +144,8 @@ BLOCK = "Unsupported block type; Blocks of type"
         ('job "x" {\n  typ = "batch"\n}', f'2,3-6: {ARGUMENT} "typ" is not expected here. Did you mean "type"?'),
         (
             'job "x" {\n  type {}\n}',
-            f'2,3-7: {BLOCK} "type" are not expected here. Did you mean to define argument "type"? If so, use the equals '
-            "sign to assign it a value.",
+            f'2,3-7: {BLOCK} "type" are not expected here. Did you mean to define argument "type"? If so, use the '
+            "equals sign to assign it a value.",
         ),
         ('job "x" {\n  vault {\n    bogus = 1\n  }\n}', f'3,5-10: {ARGUMENT} "bogus" is not expected here.'),
         (GROUP % "    bogus = 1", f'3,5-10: {ARGUMENT} "bogus" is not expected here.'),

@@ -19,6 +19,8 @@ from tests.conformance.nomad import (
     vault_task,
 )
 
+Json = dict[str, Any]
+
 
 def sleeper(job_id: str, **fields: Any) -> dict[str, Any]:
     """A job without allocations, for tests about registering alone."""

@@ -156,7 +156,7 @@ def test_a_lock_is_held_by_one_until_it_is_released(nomad: Nomad, unique: str) -
     body: Json = {"Path": unique, "Items": {"holder": "one"}, "Lock": {"TTL": "10s", "LockDelay": "1s"}}
     taken = nomad.api.put(f"{path}?lock-acquire", body).expect(200).json()
     lock = taken["Lock"]["ID"]
-    nothing = {name: 0 for name in ("CreateIndex", "CreateTime", "ModifyIndex", "ModifyTime")}
+    nothing = dict.fromkeys(("CreateIndex", "CreateTime", "ModifyIndex", "ModifyTime"), 0)
     for refused in (
         nomad.api.put(f"{path}?lock-acquire", body),
         put(nomad, unique, {"holder": "thief"}),

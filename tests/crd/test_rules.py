@@ -17,6 +17,7 @@ JUDGE = Judge(crd())
 # Values that are wrong in one field, right in another: both judges must say the same of each.
 SWAPS: list[Any] = ["", "a/../b", "A B", "x", "0s", "90s", "0600", "JWT", "v1", "secrets/x", 0, 7, -1, True, [], {}]
 SWAPS += [["read"], {"A": "b"}, {"A-B": "c"}, "é", "a\n", "*", "{{", "Agent", "AppRole", "Signal", "Native", "sys/x"]
+SWAPS += ["auth/jwt", "team/sys", "a/identity/oidc/x", "creds/auth", " x", "x /y", "a\u00adb", "a\U000e0041"]
 
 
 def model_accepts(manifest: Json) -> bool:

@@ -60,6 +60,8 @@ class Connection:
         tls_server_name: the name to send (SNI) and to expect in the certificate instead of the address's host.
         skip_verify: do not verify the server's certificate. For experiments only.
         timeout_seconds: how long the server may be silent before an answer counts as lost.
+        answer_seconds: how long an ordinary answer may take as a whole, however slowly it drips in; a blocking query
+            has its wait on top, an event stream no such limit. 0 means: twice `timeout_seconds`, and at least 60.
         connect_timeout_seconds: how long setting up a connection may take.
         retry_seconds: after a first failure, how long a call may go on trying; 0 means: never try again.
         retry_attempts: how many times a call is made at most, the first included.
@@ -77,12 +79,18 @@ class Connection:
     tls_server_name: str = ""
     skip_verify: bool = False
     timeout_seconds: float = 30.0
+    answer_seconds: float = 0.0
     connect_timeout_seconds: float = 5.0
     retry_seconds: float = 10.0
     retry_attempts: int = 4
     pool_size: int = 16
     long_pool_size: int = 16
     max_answer_bytes: int = 64 * 1024 * 1024
+
+    @property
+    def answer_limit_seconds(self) -> float:
+        """`answer_seconds`, or what stands for 0."""
+        return self.answer_seconds or max(60.0, 2 * self.timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,8 @@ import ssl
 
 from urllib3.exceptions import ConnectTimeoutError, EmptyPoolError, NewConnectionError, ReadTimeoutError, SSLError
 
+from secretbinding.adapters.deadline import AnswerTooSlowError
+
 
 def hopeless(problem: Exception) -> bool:
     """Whether trying again cannot help: the certificate is refused, TLS is not spoken, or the pool is too small."""
@@ -41,6 +43,8 @@ def describe(problem: Exception, system: str) -> tuple[str, str]:
         return _os_reason(problem, "cannot connect"), ""
     if isinstance(problem, ConnectTimeoutError):
         return "connecting took too long", ""
+    if isinstance(problem.__cause__, AnswerTooSlowError):
+        return "its answer took too long", "check its load, and what is between here and there"
     if isinstance(problem, ReadTimeoutError | TimeoutError):
         return "it was silent for too long", "check its load, or give it more time"
     if isinstance(problem, EmptyPoolError):

@@ -13,6 +13,7 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from secretbinding.adapters.connection import Connection, check, current_token
+from secretbinding.adapters.deadline import answer_within, use_deadlines
 from secretbinding.adapters.reasons import describe, hopeless
 from secretbinding.errors import NoLeader, ServiceError, Unavailable, Unreachable, VaultSealed
 
@@ -39,7 +40,7 @@ class Call:
         grant: what to add to the token's policy.
         repeatable: whether doing it twice is the same as doing it once.
         anonymous: send no token.
-        absent: what the server's own 404 says, so that a proxy's 404 never looks like an absence; empty: anything.
+        absent: what Nomad's own 404 says, so that a proxy's 404 never looks like an absence; empty: it gives none.
         hidden: secret values of the request; an error text of the server that repeats one is withheld.
     """
 
@@ -75,7 +76,7 @@ class Answer:
         """The body's value. Raises `ServiceError` when it is not JSON."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         raise unexpected(self.system, self.call, "something that is not JSON")
 
@@ -130,6 +131,8 @@ class Transport:
         self._prefix = urlsplit(connection.address).path.rstrip("/")
         self._managers = [_manager(connection, size) for size in (connection.pool_size, connection.long_pool_size)]
         self._short, self._long = (manager.connection_from_url(connection.address) for manager in self._managers)
+        for pool in (self._short, self._long):
+            use_deadlines(pool)
 
     def __repr__(self) -> str:
         return f"Transport({self._system!r}, {self._connection.address!r})"
@@ -160,8 +163,9 @@ class Transport:
         """
         target = self._target(path, params)
         payload = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        timeout = self._connection.timeout_seconds
-        outcome = self._attempt(call, method, target, payload, timeout + wait_seconds, long=wait_seconds > 0)
+        quiet, whole = self._connection.timeout_seconds, self._connection.answer_limit_seconds
+        limits = (quiet + wait_seconds, whole + wait_seconds)
+        outcome = self._attempt(call, method, target, payload, limits, long=wait_seconds > 0)
         if isinstance(outcome, _Failure) and outcome.repeat and wait_seconds == 0:
             outcome = self._retry(outcome, call, method, target, payload)
         if isinstance(outcome, _Failure):
@@ -176,7 +180,7 @@ class Transport:
         The caller reads with `read1`, turns what that raises into an error with `lost`, and closes it.
         """
         started = time.perf_counter()
-        outcome = self._open(call, "GET", self._target(path, params), None, quiet_seconds, self._long)
+        outcome = self._open(call, "GET", self._target(path, params), None, (quiet_seconds, None), self._long)
         if isinstance(outcome, urllib3.BaseHTTPResponse) and outcome.status != 200:
             finished = self._finish(call, outcome)
             strange = _Failure(unexpected(self._system, call, f"status {outcome.status}"))
@@ -222,8 +226,8 @@ class Transport:
                 with attempt:
                     if attempt.num > 1:
                         left = max(1.0, deadline - time.monotonic())
-                        seconds = min(self._connection.timeout_seconds, left)
-                        outcome = self._attempt(call, method, target, payload, seconds, long=False)
+                        limits = (min(self._connection.timeout_seconds, left), left)
+                        outcome = self._attempt(call, method, target, payload, limits, long=False)
                         if isinstance(outcome, Answer):
                             return outcome
                         failure = outcome
@@ -234,10 +238,10 @@ class Transport:
         return failure
 
     def _attempt(
-        self, call: Call, method: str, target: str, payload: bytes | None, seconds: float, *, long: bool
+        self, call: Call, method: str, target: str, payload: bytes | None, limits: tuple[float, float], *, long: bool
     ) -> Answer | _Failure:
         started = time.perf_counter()
-        opened = self._open(call, method, target, payload, seconds, self._long if long else self._short)
+        opened = self._open(call, method, target, payload, limits, self._long if long else self._short)
         outcome = opened if isinstance(opened, _Failure) else self._finish(call, opened)
         self._count(call, started, outcome)
         return outcome
@@ -248,9 +252,10 @@ class Transport:
         method: str,
         target: str,
         payload: bytes | None,
-        seconds: float,
+        limits: tuple[float, float | None],
         pool: urllib3.HTTPConnectionPool,
     ) -> urllib3.BaseHTTPResponse | _Failure:
+        """Send and read the answer's head. `limits`: seconds of silence, and seconds for the answer as a whole."""
         headers = dict(self._fixed_headers)
         if payload is not None:
             headers["Content-Type"] = "application/json"
@@ -261,19 +266,20 @@ class Transport:
                 return _Failure(self._no_token(call, problem))
             if token:
                 headers[self._token_header] = token
-        timeout = urllib3.Timeout(connect=self._connection.connect_timeout_seconds, read=seconds)
+        timeout = urllib3.Timeout(connect=self._connection.connect_timeout_seconds, read=limits[0])
         try:
-            return pool.urlopen(
-                method,
-                target,
-                body=payload,
-                headers=headers,
-                timeout=timeout,
-                pool_timeout=self._pool_timeout,
-                retries=False,
-                redirect=False,
-                preload_content=False,
-            )
+            with answer_within(limits[1]):
+                return pool.urlopen(
+                    method,
+                    target,
+                    body=payload,
+                    headers=headers,
+                    timeout=timeout,
+                    pool_timeout=self._pool_timeout,
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                )
         except (HTTPError, OSError) as problem:
             unsent = isinstance(problem, NewConnectionError | ConnectTimeoutError)
             error = self._unreachable(call, *describe(problem, self._system))

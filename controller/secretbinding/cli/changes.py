@@ -15,6 +15,7 @@ from secretbinding.errors import Problem
 from secretbinding.models.binding import DeletionPolicy
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.status import SecretBindingStatus
+from secretbinding.plan import WritePolicy, WriteRole
 from secretbinding.sources.base import SourceItem
 from secretbinding.sources.files import Loaded, load
 
@@ -149,9 +150,19 @@ def _plan(loaded: Sequence[Loaded], items: Sequence[SourceItem], *, detailed_exi
         previews = shot.preview()
         shown = [_shown(shot, workload, previews[workload]) for workload in sorted(previews)]
         statuses = shot.judge(previews)
+        to_be_made = {
+            item.key
+            for workload, preview in previews.items()
+            if any(isinstance(action, WritePolicy | WriteRole) for action in preview.plan.actions)
+            for item in shot.inputs(workload)
+        }
     for text in shown:
         emit(text)
-    problems = [problem for one in loaded for problem in findings(one, statuses[one.item.key])]
+    problems = [
+        problem
+        for one in loaded
+        for problem in findings(one, statuses[one.item.key], to_be_made=one.item.key in to_be_made)
+    ]
     _tell(problems)
     if problems:
         return 1

@@ -59,9 +59,9 @@ _REMEDIES: dict[Reason, str] = {
 }
 
 
-def findings(loaded: Loaded, status: SecretBindingStatus, *, dry: bool = False) -> list[Problem]:
-    """Each fault that the status tells, once, with file, line and field of what it is about. A `dry` run has made
-    nothing of what the status takes for made."""
+def findings(loaded: Loaded, status: SecretBindingStatus, *, to_be_made: bool = False) -> list[Problem]:
+    """Each fault that the status tells, once, with file, line and field of what it is about. With `to_be_made` the
+    rights, which the status takes for written, are only planned."""
     problems: dict[str, Problem] = {}
     for condition in _faulty(status):
         if condition.message in problems:
@@ -69,8 +69,10 @@ def findings(loaded: Loaded, status: SecretBindingStatus, *, dry: bool = False) 
         reason = _reason(condition)
         path = _field(loaded, status, reason, condition.message)
         message, remedy = condition.message or reason.meaning, _REMEDIES.get(reason, "")
-        if dry and reason is Reason.JOB_NOT_FOUND:
-            message = f"there is no job {loaded.binding.spec.workload.job} in Nomad; apply makes policy and role for it"
+        if to_be_made and reason is Reason.JOB_NOT_FOUND:
+            workload = loaded.binding.spec.workload
+            place = workload.namespace or loaded.item.nomad_namespace
+            message = f"Nomad has no job {workload.job} in namespace {place}; apply would only make what is shown"
         if path:
             problems[condition.message] = loaded.problem(path, message, remedy)
         else:

@@ -87,9 +87,10 @@ def _faults(value: Any, shape: _Shape, path: str) -> Iterator[tuple[str, str]]:
     if not isinstance(value, shape.types) or (isinstance(value, bool) and bool not in shape.types):
         yield path, f"is not {shape.says}"
         return
-    for name, inner in shape.fields.items():
-        yield from _faults(value.get(name), inner, f"{path}.{name}" if path else name)
-    if shape.items is not None:
+    if isinstance(value, Mapping):
+        for name, inner in shape.fields.items():
+            yield from _faults(value.get(name), inner, f"{path}.{name}" if path else name)
+    if isinstance(value, list) and shape.items is not None:
         for index, item in enumerate(value):
             if item is None:
                 yield f"{path}[{index}]", "is null"

@@ -387,8 +387,8 @@ class _Claims:
             return None
         message = (
             f"task {ref.group}/{ref.task} has a template with once = true, and one that is rendered again and again "
-            "would stand beside it: Nomad loses environment variables then; take `once` out of the job's own template, "
-            "or give this secret to another task"
+            "would stand beside it: Nomad loses environment variables then; give this secret to another task, or take "
+            "`once` out of the job's own template where that is the one"
         )
         return Fault(Reason.TEMPLATE_CONFLICT, message)
 

@@ -1,4 +1,4 @@
-"""The functions that a template may call: Go's own, consul-template's as Nomad has them, and sprig's by their prefix."""
+"""The functions that a template may call: Go's own, consul-template's as Nomad has them, sprig's by their prefix."""
 
 # https://pkg.go.dev/text/template#hdr-Functions
 _GO = """

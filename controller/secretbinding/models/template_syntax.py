@@ -44,7 +44,7 @@ def unknown_functions(text: str, left: str = "{{", right: str = "}}") -> Iterato
         if not is_function(token.text):
             line, column = position(text, token.offset)
             meant = similar(token.text)
-            remedy = f"write `{meant}`" if meant else "use a function of consul-template or Go, or `sprig_` and its name"
+            remedy = f"write `{meant}`" if meant else "use one of consul-template's or Go's, or `sprig_` and its name"
             yield TemplateFault(f"there is no function `{token.text}`", remedy, line, column)
 
 

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,6 +55,21 @@ def half(handler: BaseHTTPRequestHandler) -> None:
     handler.end_headers()
     handler.wfile.write(b'{"data": ')
     handler.close_connection = True
+
+
+def drip(text: bytes = b'{"data": {}}', *, head: bool = False, seconds: float = 0.1) -> Action:
+    """Answer one byte at a time, for ever: after a whole head, or in the middle of it."""
+
+    def act(handler: BaseHTTPRequestHandler) -> None:
+        handler.close_connection = True
+        start = b"HTTP/1.1 200 OK\r\nX-Slow: " if head else b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + text
+        handler.connection.sendall(start)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            handler.connection.sendall(b"x")
+            time.sleep(seconds)
+
+    return act
 
 
 def lines(*texts: str, then: Action | None = None) -> Action:

@@ -1,11 +1,12 @@
 """The transport: what is tried again and what never, time limits, pools, redirects, and what metrics are told."""
 
 import dataclasses
+import json
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from secretbinding.errors import (
     VaultSealed,
 )
 
-from .misbehaving import Misbehaving, half, misbehaving, reply, reset
+from .misbehaving import Misbehaving, drip, half, lines, misbehaving, reply, reset
 
 POLICY = {"data": {"name": "app", "policy": "text"}}
 JOB = {"ID": "app", "Namespace": "default"}
@@ -159,6 +160,49 @@ def test_a_silent_server_is_unreachable_after_the_read_time_limit(server: Misbeh
         adapter.read_policy("app")
 
 
+@pytest.mark.parametrize("slowly", [drip(), drip(head=True)], ids=["body", "head"])
+def test_an_answer_that_drips_in_is_unreachable_when_its_time_is_over(server: Misbehaving, slowly: Any) -> None:
+    server.script = [slowly]
+    limits = {"timeout_seconds": 1.0, "answer_seconds": 0.6, "retry_seconds": 0.0}
+    for adapter in (
+        VaultAdapter(VaultConnection(address=server.address, **limits)).list_policies,
+        lambda: NomadAdapter(NomadConnection(address=server.address, **limits)).job("default", "app"),
+    ):
+        started = time.monotonic()
+        with pytest.raises(Unreachable, match="its answer took too long"):
+            adapter()
+        assert 0.5 < time.monotonic() - started < 5.0
+
+
+def test_an_answer_that_drips_in_is_asked_for_again_within_the_time_for_retries(server: Misbehaving) -> None:
+    server.script = [drip(), drip()]
+    limits = {"timeout_seconds": 1.0, "answer_seconds": 0.3, "retry_seconds": 1.5}
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match="its answer took too long"):
+        VaultAdapter(VaultConnection(address=server.address, **limits)).list_policies()
+    assert time.monotonic() - started < 5.0
+    assert len(server.requests) > 1
+
+
+def test_a_connection_is_used_again_after_an_answer_in_time(server: Misbehaving) -> None:
+    adapter = VaultAdapter(VaultConnection(address=server.address, timeout_seconds=2.0, answer_seconds=0.5))
+    server.script = [reply(200, POLICY)]
+    for _ in range(4):
+        assert adapter.read_policy("app") == "text"
+        threading.Event().wait(0.2)
+    assert server.connections == 1
+
+
+def test_a_blocking_query_has_its_wait_beside_the_time_for_an_answer(server: Misbehaving) -> None:
+    def late(handler: Any) -> None:
+        threading.Event().wait(0.8)
+        reply(200, [], X_Nomad_Index="9")(handler)
+
+    server.script = [late]
+    adapter = NomadAdapter(NomadConnection(address=server.address, timeout_seconds=5.0, answer_seconds=0.5))
+    assert adapter.list_variables("default", "a", index=5, wait_seconds=2.0)[0] == 9
+
+
 def test_a_refused_connection_is_unreachable_and_says_what_to_check() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -184,15 +228,123 @@ def test_an_answer_of_another_shape_is_a_service_error(
         nomad.versions("default", "app") if body != b"[]" else nomad.region()
 
 
+@pytest.mark.parametrize("body", [b"<html>404 Not Found</html>", b"404 page not found\n", b""])
 def test_a_proxys_404_never_looks_like_an_absence(
-    server: Misbehaving, vault: VaultAdapter, nomad: NomadAdapter
+    server: Misbehaving, vault: VaultAdapter, nomad: NomadAdapter, body: bytes
 ) -> None:
-    server.script = [reply(404, b"<html>404 Not Found</html>")]
-    for ask in (lambda: vault.read_policy("app"), lambda: nomad.job("default", "app")):
-        with pytest.raises(ServiceError, match="that is not"):
+    server.script = [reply(404, body)]
+    asks: list[Callable[[], object]] = [
+        lambda: vault.read_policy("app"),
+        lambda: vault.delete_policy("app"),
+        lambda: vault.list_policies(),
+        lambda: nomad.job("default", "app"),
+        lambda: nomad.submission("default", "app", 0),
+        lambda: nomad.versions("default", "app"),
+        lambda: nomad.tag_version("default", "app", 0, "x", ""),
+        lambda: nomad.untag_version("default", "app", "x"),
+        lambda: nomad.deployments("default", "app"),
+        lambda: nomad.allocations("default", "app"),
+        lambda: nomad.evaluations("default", "app"),
+        lambda: nomad.list_jobs("default"),
+        lambda: nomad.read_variable("default", "a"),
+        lambda: nomad.list_variables("default", "a"),
+        lambda: nomad.delete_variable("default", "a"),
+        lambda: nomad.register(JOB, modify_index=0),
+    ]
+    for ask in asks:
+        with pytest.raises(ServiceError, match="that is not") as caught:
             ask()
-    with pytest.raises(ServiceError, match="that is not"):
-        nomad.read_variable("default", "a")
+        assert type(caught.value) is ServiceError
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+def test_json_of_any_depth_is_a_service_error(server: Misbehaving, vault: VaultAdapter, nomad: NomadAdapter) -> None:
+    asks: list[Callable[[], object]] = [
+        lambda: vault.read_policy("app"),
+        lambda: nomad.versions("default", "app"),
+        lambda: next(nomad.events(["Job:*"], "default")),
+    ]
+    for ask in asks:
+        server.script = [reply(200, DEEP + b"\n")]
+        with pytest.raises(ServiceError, match="not"):
+            ask()
+    for status in (400, 404):
+        server.script = [reply(status, b"[" * 5000)]
+        with pytest.raises(ServiceError):
+            vault.read_policy("app")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"versions": {"x": {}}},
+        {"versions": {"1": 7}},
+        {"versions": [1]},
+        {"versions": {"1": {"deletion_time": "soon"}}},
+        {"versions": {"1": {"deletion_time": "2030-01-01T00:00:00"}}},
+        {"current_version": "x"},
+        {"current_version": None},
+        {"max_versions": {}},
+    ],
+)
+def test_metadata_of_another_shape_is_a_service_error(server: Misbehaving, vault: VaultAdapter, data: Any) -> None:
+    server.script = [reply(200, {"data": data})]
+    with pytest.raises(ServiceError, match="JSON of another shape"):
+        vault.kv_metadata("secret", "app")
+
+
+@pytest.mark.parametrize("rows", [[1], [{"Namespace": 1}], [{"Namespace": "default", "Path": "a", "ModifyIndex": "x"}]])
+def test_rows_of_another_shape_are_a_service_error(server: Misbehaving, nomad: NomadAdapter, rows: Any) -> None:
+    server.script = [reply(200, rows)]
+    with pytest.raises(ServiceError, match="JSON of another shape"):
+        nomad.list_variables("default", "a")
+
+
+@pytest.mark.parametrize("line", [{"Index": "x"}, {"Events": [1]}, {"Events": {"a": 1}}, {"Events": [{"Payload": 1}]}])
+def test_an_event_of_another_shape_is_a_service_error(server: Misbehaving, nomad: NomadAdapter, line: Any) -> None:
+    server.script = [lines(json.dumps(line))]
+    with nomad.events(["Job:*"], "default") as stream, pytest.raises(ServiceError, match="JSON of another shape"):
+        list(stream)
+
+
+def test_a_registration_always_demands_the_index_that_was_read(server: Misbehaving, nomad: NomadAdapter) -> None:
+    server.script = [reply(200, {"EvalID": "e", "JobModifyIndex": 8})]
+    for index in (0, 7):
+        nomad.register(JOB, modify_index=index)
+        sent = json.loads(server.requests[-1].body)
+        assert (sent["EnforceIndex"], sent["JobModifyIndex"]) == (True, index)
+
+
+def pauses(server: Misbehaving, fault: Any) -> list[float]:
+    """The seconds between first and second attempt of sixteen calls at once, all failing alike."""
+
+    def one(_: int) -> float:
+        ends: list[tuple[float, float]] = []
+        adapter = VaultAdapter(
+            VaultConnection(address=server.address), on_call=lambda *call: ends.append((time.monotonic(), call[2]))
+        )
+        with pytest.raises(ServiceError):
+            adapter.read_policy("app")
+        (first, _), (second, took) = ends[:2]
+        return second - took - first
+
+    server.script = [fault]
+    with ThreadPoolExecutor(16) as workers:
+        return sorted(workers.map(one, range(16)))
+
+
+def test_the_pauses_before_a_retry_differ_so_that_clients_do_not_come_back_all_at_once(server: Misbehaving) -> None:
+    found = pauses(server, reply(502))
+    assert found[-1] - found[0] > 0.1
+    assert found[0] >= 0.05
+
+
+def test_the_pauses_that_a_server_asks_for_differ_too(server: Misbehaving) -> None:
+    found = pauses(server, reply(429, {"errors": ["quota"]}, Retry_After="3"))
+    assert found[0] >= 3.0
+    assert found[-1] - found[0] > 0.1
 
 
 def test_a_redirect_is_not_followed_and_the_token_stays_here(server: Misbehaving, vault: VaultAdapter) -> None:
@@ -203,6 +355,26 @@ def test_a_redirect_is_not_followed_and_the_token_stays_here(server: Misbehaving
             with pytest.raises(ServiceError, match=f"redirects to {elsewhere.address}, which is not followed"):
                 vault.read_policy("app")
         assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_within_the_server_is_not_followed_either(
+    server: Misbehaving, vault: VaultAdapter, nomad: NomadAdapter, status: int
+) -> None:
+    asks: list[Callable[[], object]] = [
+        lambda: vault.read_policy("app"),
+        lambda: vault.write_policy("app", "text"),
+        lambda: vault.delete_policy("app"),
+        lambda: nomad.job("default", "app"),
+        lambda: nomad.register(JOB, modify_index=0),
+        lambda: nomad.events(["Job:*"], "default"),
+    ]
+    for ask in asks:
+        server.script = [reply(status, Location="/v1/another"), reply(200, POLICY)]
+        server.requests.clear()
+        with pytest.raises(ServiceError, match="which is not followed"):
+            ask()
+        assert len(server.requests) == 1
 
 
 def test_an_answer_over_the_limit_is_an_error_and_costs_no_connection(server: Misbehaving) -> None:

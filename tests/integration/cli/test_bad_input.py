@@ -35,12 +35,12 @@ def line_of(path: str, word: str) -> int:
     return next(number for number, line in enumerate(lines, 1) if word in line)
 
 
-def refused(cli: CommandLine, path: str) -> str:
-    """What `apply` says; `plan` says the same, and both end with 1."""
+def refused(cli: CommandLine, path: str, *, alike: bool = True) -> str:
+    """What `apply` says; `plan` says the same where both are `alike`, and both end with 1."""
     planned, applied = cli("plan", "-f", path), cli("apply", "-f", path, "--timeout", "5s")
     assert (planned.code, applied.code) == (1, 1)
     errors = [line for line in applied.err.splitlines() if line.startswith("error: ")]
-    assert errors == [line for line in planned.err.splitlines() if line.startswith("error: ")]
+    assert not alike or errors == [line for line in planned.err.splitlines() if line.startswith("error: ")]
     assert "Traceback" not in applied.err
     return "\n".join(errors)
 
@@ -48,9 +48,17 @@ def refused(cli: CommandLine, path: str) -> str:
 def test_a_job_that_does_not_exist(world: World, cli: CommandLine, tmp_path: Path, unique: str) -> None:
     world.secret(unique, username="app", password="first")
     path = write(tmp_path, a_manifest(unique, unique, unique))
-    told = refused(cli, path)
-    assert told.startswith(f"error: {path}:{line_of(path, 'job:')}:5: spec.workload.job: Nomad has no job {unique}")
-    assert "register the job" in told
+    place = (
+        f"error: {path}:{line_of(path, 'job:')}:5: spec.workload.job: Nomad has no job {unique} in namespace default;"
+    )
+    planned = cli("plan", "-f", path)
+    assert planned.code == 1
+    assert planned.err.startswith(f"{place} apply would only make what is shown; register the job")
+    assert "+ policy" in planned.out
+    assert world.policies(having=unique) == []
+    told = refused(cli, path, alike=False)
+    assert told.startswith(f"{place} policy and role are ready for it; register the job")
+    assert cli("plan", "-f", path).err.startswith(f"{place} policy and role are ready for it")
     assert len(world.policies(having=unique)) == 1, "rights are ready for it"
     assert cli("delete", "-f", path).code == 0
     assert world.policies(having=unique) == []

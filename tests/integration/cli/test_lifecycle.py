@@ -1,7 +1,10 @@
 """plan, apply, status, rotate, delete and inject, on the simulator and on a real Nomad, with a real OpenBao."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 import yaml
 
 from secretbinding.models.reasons import ConditionType
-from tests.support.commandline import CommandLine
+from tests.support.commandline import CommandLine, environment, servers_of
 from tests.support.servers import Stack
 from tests.support.world import World, a_job, a_manifest, wait_until
 
@@ -281,3 +284,80 @@ def test_inject_refuses_what_would_not_work(world: World, cli: CommandLine, tmp_
     ran = cli("inject", "-f", str(binding), str(job_file))
     assert ran.code == 1
     assert "spec.workload: task app/web has a vault block of its own" in ran.err
+
+
+@pytest.mark.parametrize("output", ["missing/out.json", ".", "/dev/full"])
+def test_inject_writes_nothing_when_its_output_cannot_be_written(
+    world: World, cli: CommandLine, tmp_path: Path, unique: str, output: str
+) -> None:
+    world.secret(unique, username="app", password="first")
+    binding, job_file = tmp_path / "b.yaml", tmp_path / "job.json"
+    binding.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    job_file.write_text(json.dumps(a_job(unique)))
+    path = str(tmp_path / output)
+    ran = cli("inject", "-f", str(binding), str(job_file), "-o", path)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith(f"error: {path} cannot be written: ")
+    assert world.policies(having=unique) == []
+    assert sorted(tmp_path.iterdir()) == [binding, job_file]
+
+
+def test_inject_replaces_its_output_as_a_whole_or_not_at_all(
+    world: World, cli: CommandLine, tmp_path: Path, unique: str
+) -> None:
+    binding, job_file, output = tmp_path / "b.yaml", tmp_path / "job.json", tmp_path / "out.json"
+    binding.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    job_file.write_text(json.dumps(a_job(unique)))
+    output.write_text("before")
+    output.chmod(0o640)
+    link = tmp_path / "link.json"
+    link.symlink_to(output)
+    assert cli("inject", "-f", str(binding), str(job_file), "-o", str(link)).code == 1, "there is no secret"
+    assert output.read_text() == "before"
+    world.secret(unique, username="app", password="first")
+    ran = cli("inject", "-f", str(binding), str(job_file), "-o", str(link))
+    assert ran.code == 0, ran.err
+    assert json.loads(output.read_text())["Job"]["ID"] == unique
+    assert output.stat().st_mode & 0o777 == 0o640
+    assert link.is_symlink()
+    assert sorted(tmp_path.iterdir()) == sorted([binding, job_file, output, link])
+
+
+@pytest.mark.parametrize("command", ["plan", "inject"])
+def test_a_standard_output_that_cannot_be_written_is_an_error_in_plain_words(
+    world: World, tmp_path: Path, unique: str, command: str
+) -> None:
+    world.secret(unique, username="app", password="first")
+    binding, job_file = tmp_path / "b.yaml", tmp_path / "job.json"
+    binding.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    job_file.write_text(json.dumps(a_job(unique)))
+    world.register(a_job(unique))
+    arguments = [sys.executable, "-m", "secretbinding", command, "-f", str(binding)]
+    arguments += [str(job_file)] if command == "inject" else []
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            arguments, env=environment(**servers_of(world.stack)), stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1].startswith("error: standard output cannot be written: no space left on device")
+    assert "Traceback" not in ran.stderr
+    assert "fault in secretbinding" not in ran.stderr
+
+
+def test_inject_into_a_pipe_that_nobody_reads_writes_nothing(world: World, tmp_path: Path, unique: str) -> None:
+    world.secret(unique, username="app", password="first")
+    binding, job_file = tmp_path / "b.yaml", tmp_path / "job.json"
+    binding.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    job_file.write_text(json.dumps(a_job(unique)))
+    arguments = [sys.executable, "-m", "secretbinding", "inject", "-f", str(binding), str(job_file)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        ran = subprocess.run(
+            arguments, env=environment(**servers_of(world.stack)), stdout=writer, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        os.close(writer)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("error: standard output is closed; ")
+    assert world.policies(having=unique) == []

@@ -37,6 +37,16 @@ def test_a_connection_that_can_never_work_is_a_usage_error(connection: Connectio
         check(connection, "vault")
 
 
+@pytest.mark.parametrize(
+    ("silent", "whole", "limit"), [(1.0, 0.0, 60.0), (30.0, 0.0, 60.0), (45.0, 0.0, 90.0), (45.0, 5.0, 5.0)]
+)
+def test_an_answer_has_a_minute_or_twice_the_silence_unless_told_otherwise(
+    silent: float, whole: float, limit: float
+) -> None:
+    connection = Connection(address="http://vault", timeout_seconds=silent, answer_seconds=whole)
+    assert connection.answer_limit_seconds == limit
+
+
 def test_the_error_for_an_address_with_a_password_does_not_repeat_it() -> None:
     with pytest.raises(UsageError) as caught:
         check(Connection(address="http://user:opensesame@vault:8200"), "vault")

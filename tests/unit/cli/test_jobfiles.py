@@ -62,6 +62,9 @@ def test_an_hcl_job_in_the_default_namespace_is_in_the_one_asked_for(said: str, 
         ('{"ID": "web", "TaskGroups": [{}]}', "a task group has no `Name`"),
         ('{"ID": "web", "TaskGroups": [{"Name": "g"}]}', "task group g has no `Tasks`"),
         ('{"ID": "web", "TaskGroups": [{"Name": "g", "Tasks": [{}]}]}', "a task of group g has no `Name`"),
+        ("[]", "web.json: the job has no `ID`"),
+        ('{"Job": ' + "[" * 100_000, "web.json: not a job: nested too deeply"),
+        ('{"Job": ' + "[" * 200 + "]" * 200 + "}", "web.json: not a job: nested too deeply"),
         ("no job", "web.json: Nomad refused to parse a job file; Nomad says: input.hcl:1,1: no"),
     ],
 )
@@ -69,6 +72,32 @@ def test_what_is_no_job_is_refused_with_the_file(text: str, told: str) -> None:
     with pytest.raises(ManifestError) as caught:
         parse(text)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        ({"Templates": "x"}, "TaskGroups[0].Tasks[0].Templates: is not a list"),
+        ({"Templates": ["x"]}, "TaskGroups[0].Tasks[0].Templates[0]: is not an object"),
+        ({"Templates": [None]}, "TaskGroups[0].Tasks[0].Templates[0]: is null"),
+        ({"Templates": [{"EmbeddedTmpl": 1}]}, "TaskGroups[0].Tasks[0].Templates[0].EmbeddedTmpl: is not a text"),
+        ({"Templates": [{"Uid": True}]}, "TaskGroups[0].Tasks[0].Templates[0].Uid: is not a number"),
+        ({"Vault": []}, "TaskGroups[0].Tasks[0].Vault: is not an object"),
+        ({"Env": "x"}, "TaskGroups[0].Tasks[0].Env: is not an object"),
+        ({"Identities": [{"Name": {}}]}, "TaskGroups[0].Tasks[0].Identities[0].Name: is not a text"),
+    ],
+)
+def test_a_value_of_another_type_than_nomads_is_refused_with_its_field(task: dict[str, Any], told: str) -> None:
+    job = {**JOB, "TaskGroups": [{"Name": "g", "Tasks": [{"Name": "t", **task}]}]}
+    with pytest.raises(ManifestError) as caught:
+        parse(json.dumps(job))
+    assert str(caught.value).startswith(f"web.json: {told}; give a job")
+
+
+def test_what_nomad_writes_as_null_is_no_fault() -> None:
+    task = {"Name": "t", "Templates": None, "Vault": None, "Env": None}
+    job = {**JOB, "TaskGroups": [{"Name": "g", "Constraints": None, "Tasks": [task]}]}
+    assert parse(json.dumps(job))[0]["TaskGroups"] == job["TaskGroups"]
 
 
 def test_variables_are_texts_and_lists_stay_as_they_are() -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from secretbinding.desired.compute import desire
 from secretbinding.job.marks import read_mark
-from secretbinding.models.binding import SecretBinding
+from secretbinding.models.binding import Generic, Kv, SecretBinding
 from secretbinding.models.template_syntax import check
 from secretbinding.models.templates import Action, TokenKind, scan
 from secretbinding.models.types import ENV_NAME, FIELD_NAME, Destination, Mount, VaultPath
@@ -118,8 +118,9 @@ def injected(made: SecretBinding) -> tuple[World, Any]:
     world.user_registers(make.job())
     entry = made.spec.secrets[0]
     names = tuple((entry.env or {}).values())
-    world.secrets["kv", entry.source.path] = kv_state(7, fields=names)  # type: ignore[union-attr]
-    world.secrets["generic", entry.source.path] = generic_state()  # type: ignore[union-attr]
+    assert isinstance(entry.source, Kv | Generic)
+    world.secrets["kv", entry.source.path] = kv_state(7, fields=names)
+    world.secrets["generic", entry.source.path] = generic_state()
     item = make.given(made)
     return world, desire(world.observe([item]), [item], INSTANCE)
 

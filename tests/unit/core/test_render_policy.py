@@ -107,3 +107,9 @@ def test_the_whole_text() -> None:
         "\n"
         'path "secret/data/myapp" {\n  capabilities = ["read"]\n}\n'
     )
+
+
+def test_a_path_that_two_secrets_share_has_the_capabilities_of_both() -> None:
+    read, write = Right("secret/data/a", ("read",)), Right("secret/data/a", ("create", "update"))
+    assert join_rights([read], [write]) == (Right("secret/data/a", ("create", "read", "update")),)
+    assert join_rights([read, write]) == join_rights([write, read])

@@ -214,3 +214,25 @@ def test_there_is_no_good_version_when_all_have_failed() -> None:
 
 def test_nomads_times_are_utc() -> None:
     assert nanoseconds_to_time(0) == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def dotenv_entry() -> SecretEntry:
+    files = [{"destination": "secrets/app.env", "format": "Dotenv"}]
+    return make.binding(make.kv("app", files=files)).spec.secrets[0]
+
+
+def test_a_field_whose_name_could_add_a_line_never_reaches_a_dotenv_file() -> None:
+    odd = kv_state(1, fields=("ok", "B=x\nLD_PRELOAD"))
+    found = decide_version(dotenv_entry(), odd, None, strategy="Rolling", requested=False)
+    assert found.fault is not None
+    assert "Dotenv" in found.fault.message
+    assert decide_version(dotenv_entry(), kv_state(1), None, strategy="Rolling", requested=False).fault is None
+
+
+@pytest.mark.parametrize(("state", "strategy"), [(UNPINNABLE, "Rolling"), (kv_state(1), "Native")])
+def test_a_dotenv_file_of_a_secret_whose_fields_may_change_any_time_is_refused(
+    state: SecretState, strategy: str
+) -> None:
+    found = decide_version(dotenv_entry(), state, None, strategy=strategy, requested=False)
+    assert found.fault is not None
+    assert found.fault.reason is Reason.UNSUPPORTED_KIND

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secretbinding.models.template_syntax import check, template_faults
+from secretbinding.models.template_syntax import check, template_faults, unknown_functions
 from secretbinding.models.templates import TemplateSyntaxError, TokenKind, scan
 
 # Pieces that are legal and balanced, each on its own. What a real Go parser says of such texts was compared.
@@ -128,6 +128,34 @@ def test_tokens_tell_where_they_stand() -> None:
     text = 'x {{ .A | printf "%s" }} y'
     for token in next(scan(text)).tokens:
         assert text[token.offset : token.offset + len(token.text)] == token.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "remedy"),
+    [
+        ("{{ nosuchfunc . }}", "there is no function `nosuchfunc`", "use one of consul-template's"),
+        ("{{ .A | tojson }}", "there is no function `tojson`", "write `toJSON`"),
+        ("{{ if (b64enc .A) }}{{ end }}", "there is no function `b64enc`", "`sprig_` and its name"),
+    ],
+)
+def test_a_function_that_nomad_does_not_know_is_a_fault(text: str, message: str, remedy: str) -> None:
+    (fault,) = unknown_functions(f"first\n  {text}")
+    assert fault.message == message
+    assert remedy in fault.remedy
+    assert fault.line == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{{ with secret "a" }}{{ .Data.x | sprig_b64enc | toJSON }}{{ end }}',
+        "{{ and 1 (not .A) | html | printf `%s` | slice 1 }}",
+        '{{ nomadVarListSafe "a" | spew_dump }}{{ plugin "x" }}',
+        "{{ nosuchfunc",
+    ],
+)
+def test_a_function_that_nomad_knows_and_a_template_that_does_not_parse_are_none(text: str) -> None:
+    assert list(unknown_functions(text)) == []
 
 
 @given(ANYTHING, DELIMITERS)

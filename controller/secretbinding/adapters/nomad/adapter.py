@@ -11,6 +11,16 @@ from nomad import api
 from secretbinding.adapters.connection import NomadConnection
 from secretbinding.adapters.nomad.events import EventStream
 from secretbinding.adapters.nomad.faults import judge
+from secretbinding.adapters.nomad.shapes import (
+    by_number,
+    index_of,
+    integer,
+    list_of,
+    mapping,
+    meta_of,
+    rows_of,
+    variable_of,
+)
 from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
 from secretbinding.errors import NotFound, Rejected, UsageError
 from secretbinding.ports import Json, Registered, Variable, VariableMeta
@@ -55,7 +65,7 @@ class NomadAdapter:
         with self._region_lock:
             if not self._region:
                 call = Call("regions_list", "list regions")
-                regions = _list(self._api(api.Regions, call).get_regions(), call)
+                regions = list_of(self._api(api.Regions, call).get_regions(), call)
                 if not regions:
                     raise unexpected("nomad", call, "no region at all")
                 if len(regions) > 1:
@@ -69,7 +79,7 @@ class NomadAdapter:
     def job(self, namespace: str, job_id: str) -> Json | None:
         call = self._job_call("job_read", f"read job {job_id}", namespace, "read-job", absent="job not found")
         try:
-            return _dict(self._api(api.Job, call).get_job(_address(job_id, call), namespace=namespace), call)
+            return mapping(self._api(api.Job, call).get_job(_address(job_id, call), namespace=namespace), call)
         except NotFound:
             return None
 
@@ -83,7 +93,7 @@ class NomadAdapter:
         )
         params = {"namespace": namespace, "version": version}
         try:
-            return _dict(self._job_get(call, job_id, "submission", params), call)
+            return mapping(self._job_get(call, job_id, "submission", params), call)
         except NotFound:
             return None
 
@@ -102,12 +112,12 @@ class NomadAdapter:
             request["PreserveCounts"] = True
         # python-nomad's register_job takes no namespace.
         answer = self._api(api.Jobs, call).request(method="post", json=request, params={"namespace": namespace})
-        body = _dict(answer.json(), call)
+        body = mapping(answer.json(), call)
         if not body.get("JobModifyIndex"):
             raise unexpected("nomad", call, "JSON of another shape")
         return Registered(
             evaluation=str(body.get("EvalID", "")),
-            job_modify_index=int(body["JobModifyIndex"]),
+            job_modify_index=integer(body["JobModifyIndex"], call),
             warnings=str(body.get("Warnings") or ""),
         )
 
@@ -119,17 +129,17 @@ class NomadAdapter:
         answer = self._api(api.Job, call).request(
             _quoted(job_id), "plan", method="post", json=request, params={"namespace": namespace}
         )
-        return _dict(answer.json(), call)
+        return mapping(answer.json(), call)
 
     def versions(self, namespace: str, job_id: str) -> Sequence[Json]:
         call = self._job_call(
             "versions_list", f"list versions of job {job_id}", namespace, "read-job", absent="job versions not found"
         )
         try:
-            body = _dict(self._job_get(call, job_id, "versions", {"namespace": namespace}), call)
+            body = mapping(self._job_get(call, job_id, "versions", {"namespace": namespace}), call)
         except NotFound:
             return ()
-        return sorted(_list(body.get("Versions"), call), key=_number("Version"), reverse=True)
+        return sorted(rows_of(body.get("Versions"), call), key=by_number("Version", call), reverse=True)
 
     def tag_version(self, namespace: str, job_id: str, version: int, name: str, description: str) -> None:
         """See `ports.Nomad`. Nomad has no address for a tag when the job's ID or the tag has a slash: `Rejected`.
@@ -157,18 +167,18 @@ class NomadAdapter:
 
     def deployments(self, namespace: str, job_id: str) -> Sequence[Json]:
         call = self._job_call("deployments_list", f"list deployments of job {job_id}", namespace, "read-job")
-        rows = _list(self._job_get(call, job_id, "deployments", {"namespace": namespace, "all": True}), call)
-        return sorted(rows, key=_number("CreateIndex"), reverse=True)
+        rows = rows_of(self._job_get(call, job_id, "deployments", {"namespace": namespace, "all": True}), call)
+        return sorted(rows, key=by_number("CreateIndex", call), reverse=True)
 
     def allocations(self, namespace: str, job_id: str) -> Sequence[Json]:
         call = self._job_call("allocations_list", f"list allocations of job {job_id}", namespace, "read-job")
         jobs = self._api(api.Job, call)
-        return _list(jobs.get_allocations(_quoted(job_id), all_=True, namespace=namespace), call)
+        return rows_of(jobs.get_allocations(_quoted(job_id), all_=True, namespace=namespace), call)
 
     def evaluations(self, namespace: str, job_id: str) -> Sequence[Json]:
         call = self._job_call("evaluations_list", f"list evaluations of job {job_id}", namespace, "read-job")
         jobs = self._api(api.Job, call)
-        return _list(jobs.get_evaluations(_quoted(job_id), namespace=namespace), call)
+        return rows_of(jobs.get_evaluations(_quoted(job_id), namespace=namespace), call)
 
     def parse_hcl(self, text: str, variables: str = "", *, namespace: str = _DEFAULT_NAMESPACE) -> Json:
         """See `ports.Nomad`. `namespace` is only where the right to parse (`parse-job` or `submit-job`) is checked."""
@@ -178,7 +188,7 @@ class NomadAdapter:
         answer = self._api(api.Jobs, call).request(
             "parse", method="post", json=request, params={"namespace": namespace}
         )
-        return _dict(answer.json(), call)
+        return mapping(answer.json(), call)
 
     def list_variables(
         self, namespace: str, prefix: str, *, index: int = 0, wait_seconds: float = 0.0
@@ -189,18 +199,20 @@ class NomadAdapter:
         params: dict[str, Any] = {"namespace": namespace, "prefix": prefix}
         first = params | {"index": index, "wait": f"{round(wait * 1000)}ms"} if wait > 0 else params
         answer = self._api(api.Variables, call, wait_seconds=wait * 17 / 16).request(method="get", params=first)
-        new_index = _index(answer)
-        rows = [_meta(row) for row in _list(answer.json(), call)]
+        new_index = index_of(answer)
+        rows = [meta_of(row, call) for row in rows_of(answer.json(), call)]
         while token := answer.headers.get("X-Nomad-NextToken"):
             page = params | {"next_token": token}
             answer = self._api(api.Variables, call).request(method="get", params=page)
-            rows += [_meta(row) for row in _list(answer.json(), call)]
+            rows += [meta_of(row, call) for row in rows_of(answer.json(), call)]
         return new_index, rows
 
     def read_variable(self, namespace: str, path: str) -> Variable | None:
         call = self._variable_call("variable_read", "read", namespace, path, absent="variable not found")
         try:
-            return _variable(_dict(self._api(api.Variable, call).get_variable(path, namespace=namespace), call), call)
+            return variable_of(
+                mapping(self._api(api.Variable, call).get_variable(path, namespace=namespace), call), call
+            )
         except NotFound:
             return None
 
@@ -213,10 +225,10 @@ class NomadAdapter:
         )
         payload = {"Namespace": namespace, "Path": path, "Items": dict(items)}
         body = self._api(api.Variable, call).create_variable(path, payload, namespace=namespace, cas=cas)
-        return _variable(_dict(body, call), call)
+        return variable_of(mapping(body, call), call)
 
     def delete_variable(self, namespace: str, path: str) -> None:
-        call = self._variable_call("variable_delete", "destroy", namespace, path)
+        call = self._variable_call("variable_delete", "destroy", namespace, path, absent="variable not found")
         try:
             self._api(api.Variable, call).delete_variable(path, namespace=namespace)
         except NotFound:
@@ -225,7 +237,7 @@ class NomadAdapter:
     def list_jobs(self, namespace: str, prefix: str = "") -> Sequence[Json]:
         """See `ports.Nomad`. An answer without rows says nothing about rights."""
         call = self._job_call("jobs_list", "list jobs", namespace, "list-jobs")
-        return _list(self._api(api.Jobs, call).get_jobs(prefix=prefix or None, namespace=namespace), call)
+        return rows_of(self._api(api.Jobs, call).get_jobs(prefix=prefix or None, namespace=namespace), call)
 
     def events(self, topics: Sequence[str], namespace: str, *, index: int = 0) -> EventStream:
         """See `ports.Nomad`. The subscription is open when this returns; close it from any thread by `close()`."""
@@ -354,40 +366,3 @@ def _address(job_id: str, call: Call) -> str:
 def _quoted(text: str) -> str:
     """One URL segment. Nomad's router takes a bare `.` or `..` for a step in the path."""
     return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
-
-
-def _number(key: str) -> Callable[[Json], int]:
-    return lambda row: int(row.get(key) or 0)
-
-
-def _index(answer: Answer) -> int:
-    text = answer.headers.get("X-Nomad-Index", "")
-    return max(1, int(text)) if text.isdigit() else 1
-
-
-def _dict(value: Any, call: Call) -> Json:
-    if isinstance(value, dict):
-        return value
-    raise unexpected("nomad", call, "JSON of another shape")
-
-
-def _list(value: Any, call: Call) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    raise unexpected("nomad", call, "JSON of another shape")
-
-
-def _meta(row: Mapping[str, Any]) -> VariableMeta:
-    return VariableMeta(namespace=row["Namespace"], path=row["Path"], modify_index=int(row["ModifyIndex"]))
-
-
-def _variable(body: Json, call: Call) -> Variable:
-    items = body.get("Items")
-    if not isinstance(items, dict) or "Path" not in body:
-        raise unexpected("nomad", call, "JSON of another shape")
-    return Variable(
-        namespace=str(body.get("Namespace", "")),
-        path=str(body["Path"]),
-        modify_index=int(body.get("ModifyIndex", 0)),
-        items=items,
-    )

@@ -9,6 +9,7 @@ from typing import Any
 import urllib3
 from urllib3.exceptions import HTTPError
 
+from secretbinding.adapters.nomad.shapes import integer, mapping, rows_of
 from secretbinding.adapters.transport import Call, Transport, unexpected
 from secretbinding.errors import ServiceError, Unreachable
 from secretbinding.ports import Event
@@ -114,21 +115,21 @@ class EventStream(Iterator[Event]):
         if not body:
             yield Event(topic="", type="", key="", namespace="", index=self._index, payload={})
             return
-        self._index = int(body.get("Index") or self._index)
-        for event in body.get("Events") or ():
+        self._index = integer(body.get("Index"), self._call) or self._index
+        for event in rows_of(body.get("Events") or [], self._call):
             yield Event(
                 topic=str(event.get("Topic", "")),
                 type=str(event.get("Type", "")),
                 key=str(event.get("Key", "")),
                 namespace=str(event.get("Namespace", "")),
-                index=int(event.get("Index") or self._index),
-                payload=event.get("Payload") or {},
+                index=integer(event.get("Index"), self._call) or self._index,
+                payload=mapping(event.get("Payload") or {}, self._call),
             )
 
     def _json(self, line: bytes) -> dict[str, Any]:
         try:
             body = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if isinstance(body, dict):
             return body

@@ -50,7 +50,7 @@ def judge(call: Call, status: int, text: str) -> ServiceError:
             remedy=f"{call.grant or 'extend its policy'}, or check that the token is valid (NOMAD_TOKEN)",
         )
     if status == 404:
-        if call.absent and call.absent not in text:
+        if not call.absent or call.absent not in text:
             return unexpected("nomad", call, "a 404 that is not Nomad's own")
         return NotFound(f"Nomad does not have what it takes to {call.text}{says}", **about, status=status)
     if status == 409:

@@ -168,17 +168,7 @@ class VaultAdapter:
         except NotFound as absent:
             self._check_mounted(absent, call, mount)
             return None
-        data = _data(body, call)
-        now = self._now()
-        versions = {
-            int(number): _version(int(number), each, now) for number, each in (data.get("versions") or {}).items()
-        }
-        return KvMetadata(
-            current=int(data.get("current_version", 0)),
-            versions=versions,
-            max_versions=int(data.get("max_versions", 0)),
-            oldest=int(data.get("oldest_version", 0)),
-        )
+        return _metadata(_data(body, call), self._now(), call)
 
     def kv_fields(self, mount: str, path: str, version: int) -> Mapping[str, Any] | None:
         """See `ports.Vault`; raises `NotFound` when nothing is mounted at `mount`."""
@@ -201,7 +191,7 @@ class VaultAdapter:
             return None
         if data.get("type") not in ("kv", "generic"):
             return None
-        return "v2" if (data.get("options") or {}).get("version") == "2" else "v1"
+        return "v2" if _mapping(data.get("options") or {}, call).get("version") == "2" else "v1"
 
     def _check_mounted(self, absent: NotFound, call: Call, mount: str) -> None:
         if NO_ROUTE in absent.message:
@@ -263,6 +253,22 @@ class _HvacAdapter:
     def _send(self, method: str, url: str, params: Mapping[str, Any] | None, body: Any) -> Any:
         answer: Answer = self._transport.send(self._call, method, url, params=params, body=body)
         return answer.json() if answer.body else answer
+
+
+def _metadata(body: Mapping[str, Any], now: datetime, call: Call) -> KvMetadata:
+    """One secret's metadata. Raises `ServiceError` for another shape."""
+    try:
+        return KvMetadata(
+            current=int(body.get("current_version", 0)),
+            versions={
+                int(number): _version(int(number), each, now) for number, each in (body.get("versions") or {}).items()
+            },
+            max_versions=int(body.get("max_versions", 0)),
+            oldest=int(body.get("oldest_version", 0)),
+        )
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        pass
+    raise unexpected("vault", call, "JSON of another shape")
 
 
 def _version(number: int, body: Mapping[str, Any], now: datetime) -> KvVersion:

@@ -56,7 +56,7 @@ def _errors(text: str) -> str:
     try:
         errors = json.loads(text)["errors"]
         return "; ".join(str(error).strip() for error in errors)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 
@@ -64,6 +64,6 @@ def _is_vaults(text: str) -> bool:
     """Whether a 404's body has Vault's shape: `errors`, or `data` (a deleted version's metadata)."""
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(body, dict) and ("errors" in body or "data" in body)

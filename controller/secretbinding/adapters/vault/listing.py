@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import quote
 
 from secretbinding.adapters.transport import unexpected
-from secretbinding.adapters.vault.adapter import VaultAdapter, _data, _keys, _mapping, _version
+from secretbinding.adapters.vault.adapter import VaultAdapter, _data, _keys, _mapping, _metadata
 from secretbinding.errors import NotFound
 from secretbinding.ports import KvMetadata
 
@@ -33,14 +32,4 @@ class ListingVaultAdapter(VaultAdapter):
         if not all(isinstance(info.get(name), dict) and "versions" in info[name] for name in names):
             raise unexpected("vault", call, "a list without metadata")
         now = datetime.now(UTC)
-        return {name: _metadata(info[name], now) for name in names}
-
-
-def _metadata(body: Mapping[str, Any], now: datetime) -> KvMetadata:
-    versions = body.get("versions") or {}
-    return KvMetadata(
-        current=int(body.get("current_version", 0)),
-        versions={int(number): _version(int(number), each, now) for number, each in versions.items()},
-        max_versions=int(body.get("max_versions", 0)),
-        oldest=int(body.get("oldest_version", 0)),
-    )
+        return {name: _metadata(info[name], now, call) for name in names}

@@ -187,7 +187,7 @@ class Watcher:
         try:
             while not self._stop.is_set():
                 self.moments.append(tuple(self._stage.seen().values()))
-                self._stop.wait(0.1)
+                self._stop.wait(0.05)
         except (ApiError, HTTPError) as error:
             self._fault = DemoError(f"what the allocations see could not be watched: {error}")
 

@@ -235,7 +235,11 @@ def _rotate(stage: Stage, narrator: Narrator) -> None:
     least = watcher.fewest(_FIRST, _SECOND)
     if least < 1:
         raise DemoError("there was a moment at which no allocation served the secret")
-    narrator.say(f"   at every moment at least {least} of 2 allocations served version 1 or 2")
+    _say_served(narrator, watcher, least, "version 1 or 2")
+
+
+def _say_served(narrator: Narrator, watcher: Watcher, least: int, what: str) -> None:
+    narrator.say(f"   at each of {len(watcher.moments)} looks at least {least} of 2 allocations served {what}")
 
 
 def _missing_field(stage: Stage, narrator: Narrator) -> None:
@@ -254,24 +258,26 @@ def _missing_field(stage: Stage, narrator: Narrator) -> None:
 
 
 def _bad_secret(stage: Stage, narrator: Narrator) -> None:
-    with Watcher(stage) as watcher:
-        with narrator.step("version 4 makes the task fail: rolled, the deployment fails, Nomad reverts") as seen:
-            stage.openbao.put_secret(JOB, {"username": "app", "password": "broken"})
-            wait_for(
-                "the status says DeploymentFailed",
-                lambda: _reason(stage, ConditionType.ROTATION_HEALTHY) == Reason.DEPLOYMENT_FAILED,
-                timeout_seconds=60,
-            )
-            if "failed" not in stage.deployment_states():
-                raise DemoError("no deployment of Nomad's failed")
-            wait_for("the job pins version 2 again", lambda: _pinned(stage) == "2", timeout_seconds=40)
-            wait_for("both see version 2", lambda: list(stage.seen().values()) == [_SECOND] * 2, timeout_seconds=40)
-            _wait_deployment(stage)
-            seen(_message(stage, ConditionType.ROTATION_HEALTHY))
+    with (
+        Watcher(stage) as watcher,
+        narrator.step("version 4 makes the task fail: rolled, the deployment fails, Nomad reverts") as seen,
+    ):
+        stage.openbao.put_secret(JOB, {"username": "app", "password": "broken"})
+        wait_for(
+            "the status says DeploymentFailed",
+            lambda: _reason(stage, ConditionType.ROTATION_HEALTHY) == Reason.DEPLOYMENT_FAILED,
+            timeout_seconds=60,
+        )
+        if "failed" not in stage.deployment_states():
+            raise DemoError("no deployment of Nomad's failed")
+        wait_for("the job pins version 2 again", lambda: _pinned(stage) == "2", timeout_seconds=40)
+        wait_for("both see version 2", lambda: list(stage.seen().values()) == [_SECOND] * 2, timeout_seconds=40)
+        _wait_deployment(stage)
+        seen(_message(stage, ConditionType.ROTATION_HEALTHY))
     least = watcher.fewest(_SECOND)
     if least < 1:
         raise DemoError("there was a moment at which no allocation served the old version")
-    narrator.say(f"   at every moment at least {least} of 2 allocations served version 2; version 4 is not tried again")
+    _say_served(narrator, watcher, least, "version 2; version 4 is not tried again")
 
 
 def _unbind(stage: Stage, narrator: Narrator, original: dict[str, Any]) -> None:

@@ -192,3 +192,18 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
+
+
+def annotate(diff: Json, counts: Mapping[str, Json]) -> None:
+    """What will happen to each group, in words, beside its diff."""
+    words = {
+        "Canary": "canary",
+        "DestructiveUpdate": "create/destroy update",
+        "Ignore": "ignore",
+        "InPlaceUpdate": "in-place update",
+        "Place": "create",
+        "Stop": "destroy",
+    }
+    for group in diff["TaskGroups"] or []:
+        found = {words[name]: count for name, count in counts.get(group["Name"], {}).items() if count and name in words}
+        group["Updates"] = found or None

@@ -6,7 +6,7 @@ from typing import Any
 
 from secretbinding.devstack.simulator.admission import admit
 from secretbinding.devstack.simulator.canonical import JobDecodeError, canonical_job
-from secretbinding.devstack.simulator.changes import job_diff, spec_changed
+from secretbinding.devstack.simulator.changes import annotate, job_diff, spec_changed
 from secretbinding.devstack.simulator.hcl import HclError, parse_job
 from secretbinding.devstack.simulator.routes import Json, Parts, written
 from secretbinding.devstack.simulator.state import JobKey, new_id, now_nanos
@@ -127,7 +127,7 @@ class RegistrationRoutes:
             planned = self._parts.scheduler.plan(job)
             diff = job_diff(old, job) if body.get("Diff") else None
             if diff is not None:
-                _annotate(diff, planned.counts)
+                annotate(diff, planned.counts)
             modify_index = old["JobModifyIndex"] if old else 0
             return Response(
                 {
@@ -390,18 +390,3 @@ def _warnings(job: Mapping[str, Any]) -> str:
     if (job["Periodic"] or {}).get("Spec"):
         return "1 warning:\n\n* cron is deprecated and may be removed in a future release. Use crons instead"
     return ""
-
-
-def _annotate(diff: Json, counts: Mapping[str, Json]) -> None:
-    """What will happen to each group, in words, beside its diff."""
-    words = {
-        "Canary": "canary",
-        "DestructiveUpdate": "create/destroy update",
-        "Ignore": "ignore",
-        "InPlaceUpdate": "in-place update",
-        "Place": "create",
-        "Stop": "destroy",
-    }
-    for group in diff["TaskGroups"] or []:
-        found = {words[name]: count for name, count in counts.get(group["Name"], {}).items() if count and name in words}
-        group["Updates"] = found or None
