@@ -77,6 +77,7 @@ class Engine:
         self._stopping = threading.Event()
         self._wake_sweep = threading.Event()
         self._swept: set[str] = set()
+        self.sweeps = 0  # looks for orphans that came to their end
 
     def add_source(self, source: Source) -> None:
         """Take bindings from a source; before `start`."""
@@ -342,6 +343,7 @@ class Engine:
             for name in self._sources:
                 own = {place: {key for key in keys if key.source == name} for place, keys in orphans.items()}
                 self._take_orphans(name, {place: keys for place, keys in own.items() if keys})
+            self.sweeps += 1
 
     def _take_orphans(self, source: str, orphans: Mapping[WorkloadKey, set[BindingKey]]) -> None:
         """Have what is orphaned of a source taken out, unless too much of it is gone at once."""
