@@ -1,14 +1,14 @@
 """The secrets of a binding: where each comes from in Vault, and as what the tasks see it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from secretbinding.models import template_rules
 from secretbinding.models.base import Fault, Model, Rule, mapping, objects, unique
-from secretbinding.models.template_syntax import TemplateFault, template_faults, unknown_functions
 from secretbinding.models.text import compile_re2, quoted
 from secretbinding.models.types import (
     OWN_API_IN_PATH,
@@ -208,38 +208,6 @@ def _twice(listed: object) -> Iterator[Fault]:
         seen.append(item)
 
 
-def _template_or_format(obj: Mapping[str, Any]) -> Iterator[Fault]:
-    if obj.get("template") is not None and obj.get("format") is not None:
-        yield Fault(("format",), "template and format exclude each other")
-
-
-def _delimiters(obj: Mapping[str, Any]) -> Iterator[Fault]:
-    left, right = obj.get("leftDelimiter"), obj.get("rightDelimiter")
-    if (left is None) != (right is None):
-        yield Fault(("rightDelimiter" if left is None else "leftDelimiter",), "only one of the two delimiters is set")
-    elif left is not None and obj.get("template") is None:
-        yield Fault(("leftDelimiter",), "delimiters are set, but there is no template")
-
-
-def _parses(obj: Mapping[str, Any]) -> Iterator[Fault]:
-    for fault in _in_template(obj, template_faults):
-        yield Fault(("template",), f"template does not parse: line {fault.line}: {fault.message}", fault.remedy)
-
-
-def _calls_what_there_is(obj: Mapping[str, Any]) -> Iterator[Fault]:
-    for fault in _in_template(obj, unknown_functions):
-        yield Fault(("template",), f"template cannot be rendered: line {fault.line}: {fault.message}", fault.remedy)
-
-
-def _in_template(
-    obj: Mapping[str, Any], look: Callable[[str, str, str], Iterator[TemplateFault]]
-) -> Iterator[TemplateFault]:
-    template = obj.get("template")
-    left, right = obj.get("leftDelimiter") or "{{", obj.get("rightDelimiter") or "}}"
-    if isinstance(template, str) and isinstance(left, str) and isinstance(right, str):
-        yield from look(template, left, right)
-
-
 class FileTarget(Model):
     """A file with the secret, in the task's directories."""
 
@@ -266,7 +234,7 @@ class FileTarget(Model):
             remedy="set one of template, format",
             cel="!(has(self.template) && has(self.format))",
             field=".format",
-            check=_template_or_format,
+            check=template_rules.template_or_format,
         ),
         Rule(
             message="leftDelimiter, rightDelimiter and template belong together",
@@ -274,13 +242,13 @@ class FileTarget(Model):
             cel="has(self.leftDelimiter) == has(self.rightDelimiter)"
             " && (!has(self.leftDelimiter) || has(self.template))",
             field=".leftDelimiter",
-            check=_delimiters,
+            check=template_rules.delimiters,
         ),
-        Rule(message="template does not parse", remedy="mend the template", check=_parses),
+        Rule(message="template does not parse", remedy="mend the template", check=template_rules.parses),
         Rule(
             message="template calls a function that does not exist",
             remedy="correct its name",
-            check=_calls_what_there_is,
+            check=template_rules.calls_what_there_is,
         ),
     )
 
