@@ -64,8 +64,8 @@ def decide_version(
     pinned = state.pinnable and (strategy != "Native" or frozen is not None)
     if not pinned and _as_dotenv(entry):
         message = (
-            f"secret {entry.name}: format Dotenv needs field names that are known beforehand, which only a version of a "
-            "KV v2 secret has; use Json or a template"
+            f"secret {entry.name}: format Dotenv needs field names that are known beforehand, which only a version of "
+            "a KV v2 secret has; use Json or a template"
         )
         return SecretDecision(entry.name, fault=Fault(Reason.UNSUPPORTED_KIND, message))
     if not state.pinnable:

@@ -1,6 +1,5 @@
 """One binding's part of a pass, looked up once, and what the job's history says of it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from secretbinding.desired.shares import serving_pins
@@ -89,20 +88,18 @@ def versions_in(view: View, job_version: int) -> dict[str, str]:
 
 
 def served_before(view: View) -> bool:
-    """True when Nomad has called a version with this binding's share stable: the first injection succeeded."""
-    for job in view.found.observed.versions:
-        if job.get("Stable") and any(mark.key == view.item.key for mark in placed_marks(job, view.found.instance)):
-            return True
-    return False
+    """True when the newest version that Nomad calls stable has this binding's share: the first injection succeeded, and
+    the share has not been out of the job since."""
+    stable = _newest_stable(view)
+    return any(mark.key == view.item.key for mark in placed_marks(stable, view.found.instance))
 
 
 def stable_pins(view: View) -> dict[str, Pin]:
     """The versions in the newest stable job version: what serves while a deployment runs."""
-    newest_first: Sequence[Json] = sorted(
-        view.found.observed.versions, key=lambda job: int(job.get("Version") or 0), reverse=True
-    )
-    for job in newest_first:
-        if job.get("Stable"):
-            pins = serving_pins(placed_marks(job, view.found.instance), view.item.key)
-            return {name: pin for name, (pin, _) in pins.items()}
-    return {}
+    pins = serving_pins(placed_marks(_newest_stable(view), view.found.instance), view.item.key)
+    return {name: pin for name, (pin, _) in pins.items()}
+
+
+def _newest_stable(view: View) -> Json | None:
+    stable = (job for job in view.found.observed.versions if job.get("Stable"))
+    return max(stable, key=lambda job: int(job.get("Version") or 0), default=None)
