@@ -59,6 +59,7 @@ class Controller:
             clients.vault,
             EngineSettings(
                 instance=own.instance,
+                jwt_mount=own.jwt_mount,
                 workers=own.workers,
                 pace=pace,
                 confirmed_removals=frozenset(name.strip() for name in own.confirm_removals.split(",") if name.strip()),

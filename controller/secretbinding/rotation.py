@@ -212,17 +212,34 @@ def failed_states(versions: Sequence[Json], deployments: Sequence[Json], instanc
             continue
         decided.add((part, user))
         if status == "failed":
-            suspects = _suspects(job, before, instance, tagged=tagged) - worked
+            # What a cancelled deployment brought in is as new as the rest: the last version that came through tells.
+            good = _came_through(by_number, states, number)
+            suspects = _suspects(job, good if good is not None else before, instance, tagged=tagged) - worked
             found.append(FailedState(part, user, number, int(job.get("SubmitTime") or 0), tagged, suspects))
     return tuple(reversed(found))
+
+
+def _came_through(versions: Mapping[int, Json], states: Mapping[int, str], number: int) -> Json | None:
+    """The newest version before `number` that is known to have come through its deployment."""
+    good = [n for n, job in versions.items() if n < number and (job.get("Stable") or states.get(n) == "successful")]
+    return versions[max(good)] if good else None
 
 
 def suspected(
     failures: Sequence[FailedState], user: str, share: str, requested_at: datetime | None
 ) -> FailedState | None:
     """The newest failure, with this part of the user's, that a binding's share is suspected of; None when there is
-    none, or when somebody has asked for the binding since."""
-    found = [failure for failure in failures if failure.user == user and share in failure.suspects]
+    none, or when somebody has asked for the binding since.
+
+    A later failure of fewer shares clears the others of an earlier one.
+    """
+    mine = [failure for failure in failures if failure.user == user]
+    found = [
+        failure
+        for failure in mine
+        if share in failure.suspects
+        and not any(other.suspects < failure.suspects and other.suspects and other.at > failure.at for other in mine)
+    ]
     newest = max(found, key=lambda failure: failure.at, default=None)
     if newest is not None and requested_at is not None and requested_at > nanoseconds_to_time(newest.at):
         return None

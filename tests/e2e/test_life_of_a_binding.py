@@ -502,3 +502,26 @@ def test_a_bad_version_of_one_binding_does_not_hold_another_of_the_same_job(worl
         assert world.reason(first, ConditionType.ROTATION_HEALTHY) == Reason.DEPLOYMENT_FAILED
         assert world.seen(unique) == ["app one"]
         assert sum(1 for item in world.deployments(unique) if item["Status"] == "failed") == 1
+
+
+def test_a_binding_that_is_deleted_in_the_middle_of_a_move_leaves_nothing_in_either_job(
+    world: World, unique: str
+) -> None:
+    old, new = f"{unique}-old", f"{unique}-new"
+    world.secret(unique, username="app", password="one")
+    for name in (old, new):
+        world.register(a_job(name))
+        world.deployed(name)
+    before = own_part(world.job(old))
+    with world.running():
+        world.bind(a_manifest(unique, old, unique))
+        world.await_reason(unique, Reason.READY)
+        world.bind(a_manifest(unique, new, unique))
+        wait_until("the move has begun", lambda: len(world.roles(having=unique)) == 2)
+    world.unbind(unique)
+    with world.running():
+        wait_until("the policy is gone", lambda: not world.policies(having=unique), timeout=60)
+        wait_until("the status is gone", lambda: world.status(unique) is None)
+    assert own_part(world.job(old)) == before
+    assert world.roles(having=unique) == []
+    assert world.seen(new) == [""]

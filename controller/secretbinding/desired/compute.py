@@ -66,6 +66,7 @@ class _Past:
         self.requested = max((moment for moment in self._requests.values() if moment is not None), default=None)
         self.failures = failed_states(observed.versions, observed.deployments, instance) if job is not None else ()
         self.user = user_state(job, instance) if job is not None and self.failures else ""
+        self._wanted: frozenset[str] | None = None
         self._before: tuple[Placed, ...] | None = None
         current = part_state(job, instance) if self.failures else ""
         if any((failure.part, failure.user) == (current, self.user) for failure in self.failures):
@@ -79,8 +80,14 @@ class _Past:
         found: dict[BindingKey, FailedState] = {}
         if not self.failures:
             return found
-        for key, share in share_states(job, self._instance).items():
-            failure = suspected(self.failures, self.user, share, self._requests.get(key))
+        shares = share_states(job, self._instance)
+        if self._wanted is None:
+            self._wanted = frozenset(shares.values())
+        # Shares that failed together are held as long as all of them are wanted: when one has changed, it may have been
+        # the one, and the others get another try.
+        holding = [failure for failure in self.failures if failure.suspects <= self._wanted]
+        for key, share in shares.items():
+            failure = suspected(holding, self.user, share, self._requests.get(key))
             if failure is not None and key in self._requests:
                 found[key] = failure
         return found

@@ -35,12 +35,14 @@ class EngineSettings:
     """Settings of the engine.
 
     Attributes:
+        jwt_mount: the auth mount that Nomad's clients log in to.
         workers: how many workloads are worked on at once.
         sweep_seconds: how often what no binding accounts for is looked for in Vault.
         confirmed_removals: sources (or `*`) of which many bindings at once may be gone.
     """
 
     instance: str = "default"
+    jwt_mount: str = "jwt-nomad"
     workers: int = 8
     pace: Pace = field(default_factory=Pace)
     sweep_seconds: float = 600.0
@@ -336,7 +338,13 @@ class Engine:
             if self._stopping.is_set():
                 return
             try:
-                orphans = find_orphans(self._vault, self._settings.instance, self.store, self._proven_absent)
+                orphans = find_orphans(
+                    self._vault,
+                    self._settings.instance,
+                    self.store,
+                    self._proven_absent,
+                    jwt_mount=self._settings.jwt_mount,
+                )
             except SecretBindingError as error:
                 _log.warning("orphans cannot be looked for", error=str(error))
                 continue

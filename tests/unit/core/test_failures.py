@@ -427,3 +427,47 @@ def test_a_first_injection_that_fails_leaves_the_binding_out_and_the_others_in()
     assert world.run(rotate_both).registers
     world.finish_deployment()
     assert pins(world) == ["2"]
+
+
+def together() -> tuple[World, BindingInput, BindingInput]:
+    """Two bindings that serve version 1 each; both get a new version, one after the other, before a deployment is over:
+    the first deployment is cancelled by the second, which fails."""
+    world, first = scene()
+    world.secrets["kv", "other"] = kv_state(1)
+    second = make.given(binding(make.kv("other", path="other", env={"OTHER": "password"}), name="second"))
+    world.settle([first, second])
+    world.secrets["kv", "app"] = kv_state(2)
+    assert world.run([first, second]).registers
+    world.secrets["kv", "other"] = kv_state(2)
+    assert world.run([first, second]).registers
+    world.finish_deployment(success=False)
+    for _ in range(3):
+        assert not world.run([first, second]).registers
+        world.finish_deployment()
+    return world, first, second
+
+
+def test_what_failed_together_is_held_together_though_it_came_one_after_the_other() -> None:
+    world, first, second = together()
+    assert pins(world) == ["1", "1"]
+    assert len(holding(world, first, second)) == 1
+
+
+def test_a_new_version_of_one_gives_the_other_another_try() -> None:
+    world, first, second = together()
+    world.secrets["kv", "app"] = kv_state(3)
+    assert world.run([first, second]).registers
+    world.finish_deployment()
+    assert sorted(pins(world)) == ["2", "3"]
+
+
+def test_the_one_that_fails_alone_clears_the_other() -> None:
+    world, first, second = together()
+    asked = replace(first, rotate_requested_at=nanoseconds_to_time(world.now) + timedelta(seconds=1))
+    assert world.run([asked, second]).registers
+    world.finish_deployment(success=False)
+    world.run([first, second])
+    world.finish_deployment()
+    world.run([first, second])
+    world.finish_deployment()
+    assert sorted(pins(world)) == ["1", "2"]

@@ -46,6 +46,9 @@ class Policies:
     def read_policy(self, name: str) -> str | None:
         return self.texts.get(name)
 
+    def read_jwt_role(self, mount: str, name: str) -> None:
+        return None
+
 
 class Blank:
     """A source without bindings, which proves any binding absent, or none."""
