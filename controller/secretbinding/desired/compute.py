@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from secretbinding.desired.once import Mixture
+from secretbinding.desired.past import Past, good_job, rolling
 from secretbinding.desired.shares import Judged, Share, judge, secret_of, serving_pins
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
-from secretbinding.job.inject import Stripped, TaskPart, inject, keep_rendered, strip, user_state
-from secretbinding.job.marks import Placed, part_state, placed_marks, share_states
+from secretbinding.job.inject import Stripped, TaskPart, inject, keep_rendered, strip
+from secretbinding.job.marks import Placed, part_state, placed_marks
 from secretbinding.job.targets import TaskRef, find_task, job_fault
 from secretbinding.kinds import KINDS
 from secretbinding.kinds.base import Fault, Right
@@ -21,11 +22,7 @@ from secretbinding.render.policy import PolicyDocument, join_rights
 from secretbinding.render.role import RoleBinding, join_limits, role_body, role_limits
 from secretbinding.rotation import (
     FailedState,
-    failed_states,
-    good_version,
     held_failure,
-    last_stable,
-    suspected,
 )
 
 
@@ -40,7 +37,7 @@ def desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) 
     stripped = strip(job, instance) if job is not None else None
     placed = tuple(placed_marks(job, instance))
     judged = judge(bindings, observed, stripped.job if stripped else None, placed, instance)
-    past = _Past(observed, bindings, instance)
+    past = Past(observed, bindings, instance)
     failed: dict[BindingKey, FailedState] = {}
     while True:
         attempt = _assemble(observed, bindings, judged, stripped, past.staying(placed, failed), failed, instance)
@@ -54,50 +51,6 @@ def desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) 
     if held is None:
         return attempt
     return replace(attempt, job=_go_back(observed, stripped, past.failures, past.user, instance), held=held)
-
-
-class _Past:
-    """What the job's history says of the states that were tried."""
-
-    def __init__(self, observed: Observed, bindings: Sequence[BindingInput], instance: str) -> None:
-        job = observed.job
-        self._instance = instance
-        self._requests = {item.key: item.rotate_requested_at for item in bindings}
-        self.requested = max((moment for moment in self._requests.values() if moment is not None), default=None)
-        self.failures = failed_states(observed.versions, observed.deployments, instance) if job is not None else ()
-        self.user = user_state(job, instance) if job is not None and self.failures else ""
-        self._wanted: frozenset[str] | None = None
-        self._before: tuple[Placed, ...] | None = None
-        current = part_state(job, instance) if self.failures else ""
-        if any((failure.part, failure.user) == (current, self.user) for failure in self.failures):
-            # A failed state is in the job still: what a binding goes back to is what it had before.
-            good = _good(observed, self.failures, current, instance)
-            if good is not None and not _rolling(observed.deployments):
-                self._before = tuple(placed_marks(good, instance))
-
-    def suspects(self, job: Json) -> dict[BindingKey, FailedState]:
-        """The bindings whose share in `job` has failed before."""
-        found: dict[BindingKey, FailedState] = {}
-        if not self.failures:
-            return found
-        shares = share_states(job, self._instance)
-        if self._wanted is None:
-            self._wanted = frozenset(shares.values())
-        # Shares that failed together are held as long as all of them are wanted: when one has changed, it may have been
-        # the one, and the others get another try.
-        holding = [failure for failure in self.failures if failure.suspects <= self._wanted]
-        for key, share in shares.items():
-            failure = suspected(holding, self.user, share, self._requests.get(key))
-            if failure is not None and key in self._requests:
-                found[key] = failure
-        return found
-
-    def staying(self, placed: Sequence[Placed], failed: Mapping[BindingKey, FailedState]) -> tuple[Placed, ...]:
-        """What is in the job, with what failed bindings had before in place of what they have."""
-        if self._before is None:
-            return tuple(placed)
-        there = [item for item in placed if item.key not in failed]
-        return (*there, *(item for item in self._before if item.key in failed))
 
 
 def _assemble(
@@ -218,9 +171,9 @@ def _go_back(
         return None
     current = part_state(job, instance)
     failed_here = any((failure.part, failure.user) == (current, user) for failure in failures)
-    if not failed_here or _rolling(observed.deployments):
+    if not failed_here or rolling(observed.deployments):
         return job
-    good = _good(observed, failures, current, instance)
+    good = good_job(observed, failures, current, instance)
     if good is None:
         return job
     parts: dict[tuple[str, str], TaskPart] = {}
@@ -229,14 +182,6 @@ def _go_back(
         part = parts.get((item.group, item.task)) or _kept_part(task)
         parts[item.group, item.task] = replace(part, templates=(*part.templates, (item.mark.owner, item.template)))
     return keep_rendered(inject(stripped, parts, instance), job, instance)
-
-
-def _good(observed: Observed, failures: Sequence[FailedState], current: str, instance: str) -> Json | None:
-    """The version to go back to; None when there is none, or when what is there (`current`) has worked later."""
-    good = good_version(observed.versions, failures, instance)
-    if good is None or int(good.get("Version") or 0) < last_stable(observed.versions, current, instance):
-        return None
-    return good
 
 
 def _kept_part(task: Json) -> TaskPart:
@@ -248,10 +193,6 @@ def _kept_part(task: Json) -> TaskPart:
         leased=vault.get("ChangeMode") == "restart",
         vault_namespace=str(vault.get("Namespace") or ""),
     )
-
-
-def _rolling(deployments: Sequence[Json]) -> bool:
-    return bool(deployments) and deployments[0].get("Status") not in ("successful", "failed", "cancelled")
 
 
 class _Scopes:
