@@ -46,6 +46,35 @@ class VaultHealth:
     cluster: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class StaticRole:
+    """A static role of a database engine (`<mount>/static-roles/<name>`), without its password.
+
+    `rotated` is Vault's `last_vault_rotation` text, kept verbatim, "" when it has not rotated yet; `period_seconds` is 0
+    for a role that rotates by a schedule.
+    """
+
+    rotated: str
+    period_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLimits:
+    """How long what a role or a mount gives out lives, in seconds; 0 where it leaves that to what stands above it."""
+
+    ttl: float = 0.0
+    max_ttl: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PkiRole:
+    """A role of a PKI engine (`<mount>/roles/<name>`): the lifetimes of its certificates, and its issuer's name or ID
+    (`default` for the engine's own choice)."""
+
+    limits: LeaseLimits
+    issuer: str = "default"
+
+
 class Vault(Protocol):
     """What the engine needs of Vault or OpenBao. Every method raises `errors.ServiceError` subclasses."""
 
@@ -85,6 +114,22 @@ class Vault(Protocol):
     def kv_fields(self, mount: str, path: str, version: int) -> Mapping[str, Any] | None:
         """The field names of one version (`<mount>/subkeys/<path>?version=N`): leaf fields map to None, nested
         objects to a mapping. None when that version cannot be read (deleted, destroyed, pruned)."""
+
+    def static_role(self, mount: str, name: str) -> StaticRole | None:
+        """A static role of a database engine; None when there is none."""
+
+    def database_role(self, mount: str, name: str) -> LeaseLimits | None:
+        """The lifetimes of a dynamic role of a database engine (`<mount>/roles/<name>`); None when there is none."""
+
+    def pki_role(self, mount: str, name: str) -> PkiRole | None:
+        """A role of a PKI engine; None when there is none."""
+
+    def pki_issuer(self, mount: str, issuer: str) -> str | None:
+        """A digest of an issuer's certificate and chain (`<mount>/issuer/<issuer>/json`, readable without a token);
+        None when there is none."""
+
+    def mount_limits(self, mount: str) -> LeaseLimits | None:
+        """The lifetimes that a mount sets (`sys/internal/ui/mounts/<mount>`); None when the server does not tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from secretbinding.models.binding import SecretEntry
@@ -19,13 +20,20 @@ class Right:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pin:
-    """A version that a template reads: its number and its `created_time`.
+    """What a template of ours reads: a version by its number and its `created_time`, or a revision.
 
-    The number alone is not enough: a secret deleted for good and made again starts at 1.
+    The number alone is not enough: a secret deleted for good and made again starts at 1. A revision stands for a secret
+    that Vault keeps no versions of: its number is 0, and `created` is what tells one state of it from another (a time,
+    a digest of an issuer).
     """
 
     version: int
     created: str
+
+    @property
+    def label(self) -> str:
+        """For people: `7`, or the revision's text."""
+        return str(self.version) if self.version else self.created
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,10 @@ class SecretState:
         versions: every version that the server still keeps, by number.
         fields: names of the fields by version number, for the versions that were looked at; a mapping as value
             means an object, None a plain value.
+        revision: for a kind without versions whose server tells when the secret changed: the state it is in now.
+        invalidates: a new revision makes the old value worthless at once (a static role's password).
+        lease_seconds: how long what one task gets lives at most, renewals included; 0 when nobody knows, or forever.
+        next_change: when the server changes the secret by itself the next time.
         fault: set when nothing may be concluded from the rest.
     """
 
@@ -56,6 +68,10 @@ class SecretState:
     versions: Mapping[int, KvVersion] = field(default_factory=dict)
     fields: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     max_versions: int = 0
+    revision: Pin | None = None
+    invalidates: bool = False
+    lease_seconds: float = 0.0
+    next_change: datetime | None = None
     fault: Fault | None = None
 
 
