@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from secretbinding.gate import Obstacle
 from secretbinding.job.inject import user_state
 from secretbinding.job.marks import part_state, share_states
 from secretbinding.kinds.base import Fault, Pin, SecretState
@@ -33,6 +34,7 @@ class SecretDecision:
             would not get it, so that nothing may be registered that starts its group anew.
         at_risk: `serving` is gone, or goes with the next version that is written.
         until: when what holds the newer version may end, None when nobody knows.
+        obstacle: what the newer version waits for, when a setting or a limit holds it.
     """
 
     name: str
@@ -44,6 +46,7 @@ class SecretDecision:
     unreadable: bool = False
     at_risk: bool = False
     until: datetime | None = None
+    obstacle: Obstacle | None = None
 
 
 def decide_version(

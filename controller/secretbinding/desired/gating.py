@@ -56,4 +56,5 @@ def _held(item: SecretDecision, wait: Wait) -> SecretDecision:
     if not is_rotation(item) or item.pin is None:
         return item
     message = f"version {item.pin.version} of {item.name} waits: {wait.why}"
-    return replace(item, pin=item.serving, hold=Fault(wait.reason, message), until=wait.until)
+    hold = Fault(wait.reason, message)
+    return replace(item, pin=item.serving, hold=hold, until=wait.until, obstacle=wait.obstacle)
