@@ -8,8 +8,10 @@ import structlog
 
 from secretbinding.adapters.connection import NomadConnection, TokenFile, TokenSource, VaultConnection
 from secretbinding.adapters.nomad import NomadAdapter
+from secretbinding.adapters.transport import OnCall
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
+from secretbinding.engine.hooks import Hooks
 from secretbinding.engine.loop import Engine, EngineSettings
 from secretbinding.engine.queue import Priority
 from secretbinding.engine.reconciler import Pace, Reconciler
@@ -27,12 +29,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Clients:
-    """One adapter for each server, shared by all threads."""
+    """One adapter for each server, shared by all threads. `on_call` is told of each attempt at a request."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, on_call: OnCall | None = None) -> None:
         workers = settings.controller.workers
-        self.vault = ListingVaultAdapter(vault_connection(settings.vault, workers))
-        self.nomad = NomadAdapter(nomad_connection(settings.nomad, workers))
+        self.vault = ListingVaultAdapter(vault_connection(settings.vault, workers), on_call=on_call)
+        self.nomad = NomadAdapter(nomad_connection(settings.nomad, workers), on_call=on_call)
 
     def close(self) -> None:
         """Close all connections."""
@@ -65,7 +67,7 @@ class Controller:
                 confirmed_removals=frozenset(name.strip() for name in own.confirm_removals.split(",") if name.strip()),
             ),
             gates=self.gates,
-            on_pass=self._passed,
+            hooks=_Hooks(self._passed),
         )
         self._on_pass = on_pass
         for source in sources:
@@ -108,6 +110,16 @@ class Controller:
     def _passed(self, workload: WorkloadKey, found: Pass, seconds: float) -> None:
         self.secrets.observed(workload, found)
         self._on_pass(workload, found, seconds)
+
+
+class _Hooks(Hooks):
+    """Tells of passes only."""
+
+    def __init__(self, passed: Callable[[WorkloadKey, Pass, float], None]) -> None:
+        self._passed = passed
+
+    def passed(self, workload: WorkloadKey, found: Pass, seconds: float) -> None:
+        self._passed(workload, found, seconds)
 
 
 def _log_action(workload: WorkloadKey, action: Action) -> None:
