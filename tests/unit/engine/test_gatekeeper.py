@@ -29,7 +29,7 @@ def wanting(item: SecretDecision) -> Desired:
 
 
 ROTATION = wanting(SecretDecision("app", pin=NEW, serving=OLD, newest=2))
-WAITING = wanting(SecretDecision("app", pin=OLD, serving=OLD, newest=2, hold=HELD))
+WAITING = wanting(SecretDecision("app", pin=OLD, serving=OLD, waiting=NEW, newest=2, hold=HELD))
 DONE = wanting(SecretDecision("app", pin=NEW, serving=NEW, newest=2))
 FIRST = wanting(SecretDecision("app", pin=NEW, newest=2))
 
