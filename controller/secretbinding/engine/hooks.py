@@ -1,7 +1,7 @@
 """What the engine tells while it works, and the name that each pass has in logs and metrics."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import structlog
@@ -38,6 +38,41 @@ class Hooks:
 
     def forgotten(self, workload: WorkloadKey) -> None:
         """Nothing names the job any more."""
+
+
+class Several(Hooks):
+    """Tells each of several, in their order."""
+
+    def __init__(self, hooks: Sequence[Hooks]) -> None:
+        self._hooks = tuple(hooks)
+
+    def taken(self, priority: Priority, seconds: float) -> None:
+        for each in self._hooks:
+            each.taken(priority, seconds)
+
+    def acted(self, workload: WorkloadKey, action: Action) -> None:
+        for each in self._hooks:
+            each.acted(workload, action)
+
+    def passed(self, workload: WorkloadKey, found: Pass, seconds: float) -> None:
+        for each in self._hooks:
+            each.passed(workload, found, seconds)
+
+    def unprepared(self, workload: WorkloadKey) -> None:
+        for each in self._hooks:
+            each.unprepared(workload)
+
+    def crashed(self, workload: WorkloadKey) -> None:
+        for each in self._hooks:
+            each.crashed(workload)
+
+    def retried(self, priority: Priority) -> None:
+        for each in self._hooks:
+            each.retried(priority)
+
+    def forgotten(self, workload: WorkloadKey) -> None:
+        for each in self._hooks:
+            each.forgotten(workload)
 
 
 @contextmanager

@@ -171,17 +171,21 @@ class Engine:
         bindings = [*inputs_of(entries), *self._orphans_of(workload, entries)]
         if not bindings:
             return None
-        started = time.monotonic()
-        found = self._reconciler.run(workload, bindings)
+        found = self._run(workload, bindings)
         if self._take_strays(workload, found):
             bindings = [*inputs_of(entries), *self._orphans_of(workload, entries)]
-            found = self._reconciler.run(workload, bindings)
-        self._hooks.passed(workload, found, time.monotonic() - started)
+            found = self._run(workload, bindings)
         if self._gates is not None:
             self.wake(self._gates.note(workload, found), Priority.PROGRESS)
         reported = self._report(entries, found)
         self._finish(found, bindings)
         self._again(workload, found if reported else None)
+        return found
+
+    def _run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
+        started = time.monotonic()
+        found = self._reconciler.run(workload, bindings)
+        self._hooks.passed(workload, found, time.monotonic() - started)
         return found
 
     def _prepare(self, entries: Sequence[Entry]) -> bool:

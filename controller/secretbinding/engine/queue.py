@@ -102,14 +102,13 @@ class WorkQueue:
 
     def backlog(self) -> Mapping[Priority, Backlog]:
         """What is due, by priority."""
-        found = dict.fromkeys(Priority, Backlog())
+        ages: dict[int, list[float]] = {priority: [] for priority in Priority}
         with self._changed:
             now = self._clock()
             for due, priority in self._due.values():
                 if due <= now:
-                    known = found[Priority(priority)]
-                    found[Priority(priority)] = Backlog(known.depth + 1, max(known.oldest_seconds, now - due))
-        return found
+                    ages[priority].append(now - due)
+        return {priority: Backlog(len(ages[priority]), max(ages[priority], default=0.0)) for priority in Priority}
 
     def busy(self) -> tuple[int, float]:
         """How many workers are at a pass, and how many seconds the longest of these has taken until now."""

@@ -109,7 +109,7 @@ def _ready(view: View, fault: Fault | None, job_synced: Draft) -> Draft:
         return _serving(view)
     label = f"deployment {str(deployment.get('ID'))[:8]}"
     if is_active(deployment):
-        if _waits_for_promotion(deployment):
+        if waits_for_promotion(deployment):
             return Draft(_FALSE, Reason.WAITING_FOR_PROMOTION, f"{label} waits for promotion of its canaries")
         return Draft(_FALSE, Reason.ROLLING_OUT, f"{label} is {deployment.get('Status')}")
     return Draft(_FALSE, Reason.DEPLOYMENT_FAILED, f"{label} failed: {deployment.get('StatusDescription') or ''}")
@@ -140,7 +140,7 @@ def _rotation(view: View) -> Draft:
     if found.registered:
         return Draft(_TRUE, Reason.DEPLOYMENT_RUNNING, "the job was registered; its deployment begins")
     if is_active(view.deployment):
-        if _waits_for_promotion(view.deployment):
+        if waits_for_promotion(view.deployment):
             return Draft(_TRUE, Reason.WAITING_FOR_PROMOTION, "the canaries are healthy; promote the deployment")
         label = str((view.deployment or {}).get("ID"))[:8]
         return Draft(_TRUE, Reason.DEPLOYMENT_RUNNING, f"deployment {label} is running")
@@ -174,7 +174,8 @@ def _stalled(drafts: Mapping[ConditionType, Draft]) -> Draft:
     return Draft(_FALSE, Reason.SYNCED)
 
 
-def _waits_for_promotion(deployment: Json | None) -> bool:
+def waits_for_promotion(deployment: Json | None) -> bool:
+    """True when the canaries of a deployment are healthy, and somebody has to promote it."""
     for state in ((deployment or {}).get("TaskGroups") or {}).values():
         canaries = int(state.get("DesiredCanaries") or 0)
         healthy = int(state.get("HealthyAllocs") or 0)

@@ -371,4 +371,5 @@ def test_a_token_that_nomad_does_not_know_is_denied_without_being_repeated(agent
 
 
 def test_without_access_control_no_token_ends(real_nomad: Stack) -> None:
-    assert NomadAdapter(NomadConnection(address=real_nomad.address)).token_expiry() is None
+    for token in ("", "11111111-2222-3333-4444-555555555555"):
+        assert NomadAdapter(NomadConnection(address=real_nomad.address, token=token)).token_expiry() is None
