@@ -85,8 +85,8 @@ class NomadAdapter:
         return str(self._api(Leader, call).get_leader())
 
     def token_expiry(self) -> datetime | None:
-        """When the own token ends (`ExpirationTime` of `/v1/acl/token/self`); None for one that never does, without any,
-        and without access control. The answer holds the token itself, of which nothing is kept."""
+        """When the own token ends (`ExpirationTime` of `/v1/acl/token/self`); None for one that never does, and without
+        a token or access control. The answer holds the token itself, of which nothing is kept."""
         if self._connection.token == "":
             return None
         call = Call("token_lookup", "look up its own token", denied="Nomad does not know the token")
