@@ -192,6 +192,9 @@ def _kept_part(task: Json) -> TaskPart:
         polls=not vault.get("AllowTokenExpiration", False),
         leased=vault.get("ChangeMode") == "restart",
         vault_namespace=str(vault.get("Namespace") or ""),
+        token_env=bool(vault.get("Env")),
+        token_file=bool(vault) and not vault.get("DisableFile"),
+        vault=bool(vault),
     )
 
 
@@ -269,6 +272,9 @@ def _task_part(
         polls=any(block.of and not block.once for _, block in blocks) or (bool(kept) and current.polls),
         leased=any(share.leased for share in shares) or (bool(kept) and current.leased),
         vault_namespace=current.vault_namespace if kept else "",
+        token_env=any(share.token_env for share in shares) or (bool(kept) and current.token_env),
+        token_file=any(share.token_file for share in shares) or (bool(kept) and current.token_file),
+        vault=any(share.vault for share in shares) or (bool(kept) and current.vault),
     )
 
 
@@ -284,6 +290,8 @@ def _roles(
     scope: dict[str, RoleBinding] = {}
     whole = RoleBinding(observed.workload)
     for (group, task), part in parts.items():
+        if not part.vault:
+            continue
         owners.setdefault(part.role, set()).update(owner.key for owner, _ in part.templates)
         single = RoleBinding(observed.workload, group, task, observed.region)
         scope[part.role] = whole if part.role == scopes.job_role else single
@@ -309,15 +317,16 @@ def _expected_roles(
     """Roles for a job that is not there yet: ready before its first allocation asks."""
     named: dict[TaskRef, set[BindingKey]] = {}
     for share in shares:
-        if share.key not in scopes.whole_job:
+        if share.key not in scopes.whole_job and share.vault:
             for ref in share.tasks:
                 named.setdefault(ref, set()).add(share.key)
-    if scopes.whole_job:
-        owners.setdefault(scopes.job_role, set()).update(scopes.whole_job)
+    whole_job = {share.key for share in shares if share.vault} & scopes.whole_job
+    if whole_job:
+        owners.setdefault(scopes.job_role, set()).update(whole_job)
         scope[scopes.job_role] = RoleBinding(observed.workload)
     for ref, keys in named.items():
         name = scopes.own_role(ref)
-        owners.setdefault(name, set()).update(keys | scopes.whole_job)
+        owners.setdefault(name, set()).update(keys | whole_job)
         scope[name] = RoleBinding(observed.workload, ref.group, ref.task, observed.region)
 
 
