@@ -9,10 +9,12 @@ import structlog
 from secretbinding.adapters.connection import NomadConnection, TokenFile, TokenSource, VaultConnection
 from secretbinding.adapters.nomad import NomadAdapter
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
+from secretbinding.engine.admission import Admission
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.loop import Engine, EngineSettings
 from secretbinding.engine.queue import Priority
 from secretbinding.engine.reconciler import Pace, Reconciler
+from secretbinding.engine.store import Store
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
 from secretbinding.plan_text import describe
@@ -22,6 +24,7 @@ from secretbinding.status import Pass
 from secretbinding.watch.audit import AuditFile, AuditListener
 from secretbinding.watch.nomad_events import NomadEventWatcher
 from secretbinding.watch.secrets import SecretWatcher
+from secretbinding.webhooks.nacp import Listen, NacpWebhook, OnRefusal
 
 _log = structlog.get_logger(__name__)
 
@@ -84,6 +87,7 @@ class Controller:
             self.audits.append(AuditListener(own.audit_bind, self.secrets.pushed))
         if own.audit_file is not None:
             self.audits.append(AuditFile(own.audit_file, self.secrets.pushed))
+        self.nacp = _nacp(settings, clients, self.engine.store, self.gates, [source.name for source in sources])
         self.events = NomadEventWatcher(
             clients.nomad,
             self.engine.store.workloads,
@@ -95,6 +99,8 @@ class Controller:
         """Start everything; returns at once. Raises `errors.UsageError` when it cannot listen where it is told to."""
         for audit in self.audits:
             audit.start()
+        if self.nacp is not None:
+            self.nacp.start()
         self.engine.start()
         self.secrets.start()
         self.events.start()
@@ -103,6 +109,8 @@ class Controller:
         """Stop everything; passes that are under way are finished."""
         for audit in self.audits:
             audit.stop()
+        if self.nacp is not None:
+            self.nacp.stop()
         self.secrets.stop()
         self.events.stop()
         self.engine.stop()
@@ -114,6 +122,25 @@ class Controller:
 
 def _log_action(workload: WorkloadKey, action: Action) -> None:
     _log.info(describe(action), workload=str(workload))
+
+
+def _nacp(
+    settings: Settings, clients: Clients, store: Store, gates: Gatekeeper, sources: Sequence[str]
+) -> NacpWebhook | None:
+    own = settings.controller
+    if own.nacp_bind is None:
+        return None
+    admission = Admission(
+        clients.vault,
+        clients.nomad,
+        store,
+        instance=own.instance,
+        jwt_mount=own.jwt_mount,
+        sources=sources,
+        gates=gates,
+    )
+    listen = Listen(*own.nacp_bind, own.nacp_cert, own.nacp_key, own.nacp_client_ca)
+    return NacpWebhook(listen, admission.admit, OnRefusal(own.nacp_refusal))
 
 
 def make_reconciler(
