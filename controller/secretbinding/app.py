@@ -52,7 +52,9 @@ class Controller:
     ) -> None:
         own = settings.controller
         pace = Pace(resync_seconds=own.resync_seconds, progress_seconds=own.progress_seconds)
-        limits = Limits(own.max_rolls, own.max_rolls_per_namespace, own.settle_seconds, own.ungated_rolls)
+        limits = Limits(
+            own.max_rolls, own.max_rolls_per_namespace, own.settle_seconds, own.ungated_rolls, own.lease_share
+        )
         self.gates = Gatekeeper(limits)
         self.engine = Engine(
             make_reconciler(settings, clients, gates=self.gates),

@@ -23,6 +23,9 @@ class Gate:
         slot_free: another roll may begin now, by the limits on rolls in flight.
         settle_seconds: how long changes settle where a binding does not say.
         ungated_allowed: groups that Nomad replaces all at once may be rolled without being asked.
+        lease_share: the part of a lease's longest life after which a job is rolled at the latest, if nothing hinders.
+        leased_jobs: how many jobs have leases that are replaced ahead of their end.
+        last_lease_roll: when one of them was last rolled for that.
     """
 
     now: datetime | None = None
@@ -30,6 +33,9 @@ class Gate:
     slot_free: bool = True
     settle_seconds: float = 0.0
     ungated_allowed: bool = False
+    lease_share: float = 0.8
+    leased_jobs: int = 0
+    last_lease_roll: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +57,19 @@ def first_seen(gate: Gate, change: Change) -> datetime | None:
 
 
 def waits(
-    rotation: Rotation, gate: Gate, *, since: datetime | None, last_roll: datetime | None, ungated: str = ""
+    rotation: Rotation,
+    gate: Gate,
+    *,
+    since: datetime | None,
+    last_roll: datetime | None,
+    ungated: str = "",
+    urgent: bool = False,
+    not_before: datetime | None = None,
 ) -> Wait | None:
     """What a binding's roll has to wait for, None when it may begin.
+
+    `urgent` changes settle, so that several make one roll, and wait for nothing else. `not_before` is the turn of a job
+    whose leases are to be replaced, among others like it.
 
     `ungated` names a group that Nomad would replace all at once, "" when there is none.
     `since` is when the earliest of the job's pending changes was first known of, so that all that follow within the
@@ -62,7 +78,7 @@ def waits(
     now = gate.now
     if now is None:
         return None
-    if ungated and not gate.ungated_allowed:
+    if ungated and not urgent and not gate.ungated_allowed:
         why = (
             f"group {ungated} has update.max_parallel = 0, so that all its allocations would be replaced at once; "
             "set it to 1 or more, or ask with `rotate`"
@@ -72,6 +88,8 @@ def waits(
     if since is not None and now < since + timedelta(seconds=settle):
         until = since + timedelta(seconds=settle)
         return Wait(f"changes settle until {_text(until)}", until)
+    if urgent:
+        return None
     if rotation.min_interval is not None and last_roll is not None:
         until = last_roll + timedelta(seconds=rotation.min_interval.seconds)
         if now < until:
@@ -80,6 +98,8 @@ def waits(
     if not state.allowed:
         until_text = f"; that may change at {_text(state.changes_at)}" if state.changes_at is not None else ""
         return Wait(f"no window is open now{until_text}", state.changes_at)
+    if not_before is not None and now < not_before:
+        return Wait(f"leases of other jobs are replaced; it is this job's turn at {_text(not_before)}", not_before)
     if not gate.slot_free:
         return Wait("as many jobs as may are rolling now")
     return None

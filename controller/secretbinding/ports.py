@@ -50,8 +50,8 @@ class VaultHealth:
 class StaticRole:
     """A static role of a database engine (`<mount>/static-roles/<name>`), without its password.
 
-    `rotated` is Vault's `last_vault_rotation` text, kept verbatim, "" when it has not rotated yet; `period_seconds` is 0
-    for a role that rotates by a schedule.
+    `rotated` is Vault's `last_vault_rotation` text, kept verbatim, "" when it has not rotated yet; `period_seconds` is
+    0 for a role that rotates by a schedule.
     """
 
     rotated: str

@@ -72,6 +72,8 @@ class ControllerSettings(BaseSettings):
         max_rolls: how many jobs may roll for a new secret version at once; 0 for any number.
         max_rolls_per_namespace: the same in one Nomad namespace.
         ungated_rolls: whether groups with `max_parallel` 0, which Nomad replaces all at once, are rolled unasked.
+        lease_share: the part of its longest life after which a job's credentials are replaced at the latest; jobs come
+            up to a quarter of that earlier, each at its own moment.
         confirm_removals: sources (`nomad`, `kubernetes`, `files`, or `*`), separated by commas, of which many bindings
             at once may be found gone after a start.
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
@@ -97,6 +99,7 @@ class ControllerSettings(BaseSettings):
     max_rolls: Annotated[int, Field(ge=0)] = 20
     max_rolls_per_namespace: Annotated[int, Field(ge=0)] = 0
     ungated_rolls: bool = False
+    lease_share: Annotated[float, Field(ge=0.1, le=0.9)] = 0.8
     confirm_removals: str = ""
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"

@@ -72,6 +72,20 @@ def generic(
     return _secret({"name": name, "generic": {"mount": mount, "path": path}, **entry}, env, files)
 
 
+def database(
+    name: str = "db", *, mount: str = "database", env: Mapping[str, str] | None = None, **spec: Any
+) -> Modifier:
+    """Add credentials of a database: of the role `app` where neither `role` nor `staticRole` is given."""
+    entry = {"name": name, "database": {"mount": mount, **(spec or {"role": "app"})}}
+    return _secret(entry, env or {"DB_USER": "username", "DB_PASS": "password"}, ())
+
+
+def pki(name: str = "tls", *, mount: str = "pki", files: Sequence[Json] = (), **spec: Any) -> Modifier:
+    """Add a certificate of the role `web`."""
+    entry = {"name": name, "pki": {"mount": mount, "role": "web", "commonName": "api.example.com", **spec}}
+    return _secret(entry, None, files or [{"destination": "secrets/tls.pem"}])
+
+
 def _secret(entry: Json, env: Mapping[str, str] | None, files: Sequence[Json]) -> Modifier:
     def add(made: Json) -> None:
         if env:
@@ -142,10 +156,13 @@ def given(
 
 
 def path_of(entry: SecretEntry) -> str:
-    """The path below the mount of a KV or generic secret; raises `ValueError` for another kind."""
+    """What tells secrets of one kind apart: the path below the mount, or the name of the role."""
+    if entry.database is not None:
+        return str(entry.database.static_role or entry.database.role)
+    if entry.pki is not None:
+        return entry.pki.role
     source = entry.kv or entry.generic
-    if source is None:
-        raise ValueError(f"secret {entry.name} has no path")
+    assert source is not None  # an entry is one of the kinds
     return source.path
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from secretbinding.desired.once import Mixture
 from secretbinding.desired.past import Past, good_job, rolling
-from secretbinding.desired.shares import Judged, Share, judge, secret_of, serving_pins
+from secretbinding.desired.shares import Judged, Share, judge
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
 from secretbinding.job.inject import Stripped, TaskPart, inject, keep_rendered, strip
-from secretbinding.job.marks import Placed, part_state, placed_marks
+from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins
 from secretbinding.job.targets import TaskRef, find_task, job_fault
 from secretbinding.kinds import KINDS
 from secretbinding.kinds.base import Fault, Right
@@ -113,7 +113,7 @@ def _unreadable_groups(placed: Sequence[Placed], judged: Mapping[BindingKey, Jud
     }
     groups: dict[str, BindingKey] = {}
     for item in placed:
-        if (item.key, secret_of(item.mark)) in unreadable:
+        if (item.key, item.mark.secret) in unreadable:
             groups.setdefault(item.group, item.key)
     return groups
 
@@ -149,7 +149,7 @@ def _waiting(
         )
         result = results[share.key]
         secrets = tuple(
-            replace(item, pin=item.serving, hold=fault)
+            replace(item, pin=item.serving, waiting=item.pin, hold=fault)
             if item.hold is None and item.serving not in (None, item.pin)
             else item
             for item in result.secrets

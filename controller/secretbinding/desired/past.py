@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.job.inject import user_state
-from secretbinding.job.marks import Placed, part_state, placed_marks, share_states
+from secretbinding.job.marks import Placed, part_state, placed_marks, renewals, share_states
 from secretbinding.models.key import BindingKey
 from secretbinding.ports import Json
-from secretbinding.rotation import FailedState, failed_states, good_version, last_stable, suspected
+from secretbinding.rotation import FailedState, failed_states, good_version, last_stable, renewal_failed, suspected
 
 
 class Past:
@@ -20,6 +20,7 @@ class Past:
         self.requested = max((moment for moment in self._requests.values() if moment is not None), default=None)
         self.failures = failed_states(observed.versions, observed.deployments, instance) if job is not None else ()
         self.user = user_state(job, instance) if job is not None and self.failures else ""
+        self._renewed = renewals(job, instance) if self.failures else {}
         self._wanted: frozenset[str] | None = None
         self._before: tuple[Placed, ...] | None = None
         current = part_state(job, instance) if self.failures else ""
@@ -43,6 +44,13 @@ class Past:
         for key, share in shares.items():
             failure = suspected(holding, self.user, share, self._requests.get(key))
             if failure is not None and key in self._requests:
+                found[key] = failure
+        for key, (share, renewed) in renewals(job, self._instance).items():
+            since = self._renewed.get(key, ("", ""))[1]
+            if key in found or key not in self._requests or renewed <= since:
+                continue
+            failure = renewal_failed(self.failures, self.user, share, since, self._requests[key])
+            if failure is not None:
                 found[key] = failure
         return found
 

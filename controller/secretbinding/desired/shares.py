@@ -1,13 +1,12 @@
 """What each binding wants of the job: tasks, versions, and who keeps a place that two of them want."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
-from secretbinding.desired.gating import gated
+from secretbinding.desired.decisions import decide_all, state_of, unsupported
 from secretbinding.desired.once import Mixture
 from secretbinding.desired.values import BindingInput, BindingResult, Observed
-from secretbinding.job.marks import Mark, Placed
+from secretbinding.job.marks import Placed
 from secretbinding.job.targets import (
     TaskRef,
     destinations_of,
@@ -20,8 +19,8 @@ from secretbinding.job.targets import (
     variables_of,
 )
 from secretbinding.kinds import KINDS
-from secretbinding.kinds.base import Fault, Pin, SecretState
-from secretbinding.models.binding import AuthMethod, Delivery, FileFormat, SecretBinding, SecretEntry
+from secretbinding.kinds.base import Fault, Reading
+from secretbinding.models.binding import SecretBinding, SecretEntry
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name
@@ -30,16 +29,12 @@ from secretbinding.render.template import (
     Change,
     TemplateBlock,
     secret_blocks,
-    secret_identity,
     unsound,
     workload_env_block,
 )
-from secretbinding.rotation import SecretDecision, decide_version, last_roll
+from secretbinding.rotation import FIRST, SecretDecision
 
-_FORMATS = (None, FileFormat.JSON, FileFormat.DOTENV)
 _RESTART = Change(mode="restart")
-# How far apart the clocks of Vault and of who asks for a roll may be.
-_CLOCK_SKEW = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +72,7 @@ def judge(
         for item in bindings
         if not item.deleting and item.frozen is None and item.binding is not None
     }
-    decisions = _decisions(bindings, active, observed, placed, instance)
+    decisions = decide_all(bindings, active, observed, placed, instance)
     leaving = {item.key for item in bindings if item.deleting}
     staying = [item for item in placed if item.key not in leaving]
     present = {item.key for item in staying}
@@ -102,21 +97,6 @@ def judge(
         stuck |= refused
 
 
-def secret_of(mark: Mark) -> str:
-    """The name of the secret that a template reads, `""` for the workload's own variables."""
-    parts = mark.slot.split(":")
-    return parts[1] if len(parts) >= 2 else ""
-
-
-def serving_pins(placed: Iterable[Placed], key: BindingKey) -> Mapping[str, tuple[Pin, str]]:
-    """The version that a binding's share reads now, with the secret's identity, by secret name."""
-    pins: dict[str, tuple[Pin, str]] = {}
-    for item in placed:
-        if item.key == key and item.mark.pin is not None:
-            pins[secret_of(item.mark)] = (item.mark.pin, item.mark.of)
-    return pins
-
-
 def _judge_one(
     item: BindingInput,
     binding: SecretBinding,
@@ -132,9 +112,9 @@ def _judge_one(
     if there is not None and (there.document is None or there.document.owner != owner):
         message = f"policy {policy} exists and does not carry this binding's mark; delete or rename it"
         return Judged(BindingResult(item.key, fault=Fault(Reason.POLICY_CONFLICT, message), policy=policy))
-    unsupported = _unsupported(binding) or _elsewhere(binding, observed)
-    if unsupported is not None:
-        return Judged(BindingResult(item.key, fault=unsupported, policy=policy))
+    beyond = unsupported(binding) or _elsewhere(binding, observed)
+    if beyond is not None:
+        return Judged(BindingResult(item.key, fault=beyond, policy=policy))
     result = BindingResult(item.key, secrets=decisions, policy=policy)
 
     def refuse(fault: Fault) -> Judged:
@@ -178,112 +158,6 @@ def _elsewhere(binding: SecretBinding, observed: Observed) -> Fault | None:
     return Fault(Reason.REGION_MISMATCH, message)
 
 
-def _unsupported(binding: SecretBinding) -> Fault | None:
-    spec = binding.spec
-    if spec.delivery is not Delivery.TEMPLATE:
-        return Fault(
-            Reason.UNSUPPORTED_DELIVERY, f"delivery {spec.delivery} is not supported by this release; use Template"
-        )
-    if spec.auth.method is not AuthMethod.JWT:
-        return Fault(
-            Reason.UNSUPPORTED_AUTH, f"auth.method {spec.auth.method} is not supported by this release; use JWT"
-        )
-    for entry in spec.secrets:
-        if entry.kind_name not in KINDS:
-            message = (
-                f"secret {entry.name}: kind {entry.kind_name} is not supported by this release; it is left as it is"
-            )
-            return Fault(Reason.UNSUPPORTED_KIND, message)
-        for target in entry.files:
-            if target.format not in _FORMATS:
-                message = (
-                    f"secret {entry.name}: format {target.format} is not supported by this release; "
-                    "use Json, Dotenv or a template"
-                )
-                return Fault(Reason.UNSUPPORTED_KIND, message)
-    return None
-
-
-def _decisions(
-    bindings: Sequence[BindingInput],
-    active: Mapping[BindingKey, SecretBinding],
-    observed: Observed,
-    placed: Sequence[Placed],
-    instance: str,
-) -> dict[BindingKey, tuple[SecretDecision, ...]]:
-    """What is decided for each secret of all bindings, with what has to wait held back."""
-    decisions = {
-        item.key: _decide(item, active[item.key], observed, placed)
-        for item in bindings
-        if item.key in active and _unsupported(active[item.key]) is None
-    }
-    requested = frozenset(
-        item.key
-        for item in bindings
-        if item.key in decisions
-        and any(
-            _requested(item.rotate_requested_at, _state(observed, item.key, entry))
-            for entry in active[item.key].spec.secrets
-        )
-    )
-    ungated = _ungated(observed.job, placed)
-    return gated(decisions, active, requested, ungated, observed.gate, last_roll(observed.versions, instance))
-
-
-def _ungated(job: Json | None, placed: Sequence[Placed]) -> dict[BindingKey, str]:
-    """For each binding in the job, a group of its that Nomad replaces without a deployment: `max_parallel` 0 (Nomad's
-    `Update.MaxParallel`) means all allocations at once, and no health check. A group without one is stored with 1."""
-    groups = {
-        group["Name"]
-        for group in (job or {}).get("TaskGroups") or []
-        if group.get("Update") and group["Update"].get("MaxParallel") == 0 and group.get("Count") != 0
-    }
-    return {item.key: item.group for item in placed if item.group in groups}
-
-
-def _decide(
-    item: BindingInput, binding: SecretBinding, observed: Observed, placed: Sequence[Placed]
-) -> tuple[SecretDecision, ...]:
-    serving = serving_pins(placed, item.key)
-    decisions: list[SecretDecision] = []
-    for entry in binding.spec.secrets:
-        state = _state(observed, item.key, entry)
-        pin, of = serving.get(entry.name, (None, ""))
-        if of != secret_identity(entry):
-            pin = None
-        decisions.append(
-            decide_version(
-                entry,
-                state,
-                pin,
-                strategy=binding.spec.rotation.strategy.value,
-                requested=_requested(item.rotate_requested_at, state),
-            )
-        )
-    return tuple(decisions)
-
-
-def _requested(at: datetime | None, state: SecretState) -> bool:
-    """True when somebody asked for a roll since the newest version is there: a request is for what there was to roll
-    when it was made, not for whatever comes later."""
-    newest = state.versions.get(state.current)
-    if at is None or newest is None:
-        return False
-    try:
-        created = datetime.fromisoformat(newest.created[:19]).replace(tzinfo=UTC)
-    except ValueError:
-        return True
-    return created <= at + _CLOCK_SKEW
-
-
-def _state(observed: Observed, key: BindingKey, entry: SecretEntry) -> SecretState:
-    state = observed.secrets.get((key, entry.name))
-    if state is None:
-        message = f"secret {entry.name} was not looked at"
-        return SecretState(engine="", pinnable=True, fault=Fault(Reason.SECRET_UNREADABLE, message))
-    return state
-
-
 def _share(
     item: BindingInput,
     binding: SecretBinding,
@@ -297,20 +171,22 @@ def _share(
         blocks.append(workload_env_block(item.key, binding.spec.workload.env))
     for entry, decision in zip(binding.spec.secrets, decisions, strict=True):
         kind = KINDS[entry.kind_name]
-        reading = kind.reading(entry, _state(observed, item.key, entry), decision.pin)
+        reading = kind.reading(entry, state_of(observed, item.key, entry), decision.pin)
         polls = polls or reading.polls
         leased = leased or reading.leased
-        change = _change(entry, native=binding.spec.rotation.strategy.value == "Native", polls=reading.polls)
-        blocks.extend(secret_blocks(item.key, entry, reading, decision.pin, change))
+        change = _change(entry, reading, native=binding.spec.rotation.strategy.value == "Native")
+        pin = decision.pin if decision.pin != FIRST else None
+        blocks.extend(secret_blocks(item.key, entry, reading, pin, change))
     return Share(item.key, binding, tasks, tuple(blocks), polls, leased)
 
 
-def _change(entry: SecretEntry, *, native: bool, polls: bool) -> Change:
-    """A pinned template never changes; what Nomad keeps reading restarts the task, if the binding says nothing else."""
-    if not polls:
+def _change(entry: SecretEntry, reading: Reading, *, native: bool) -> Change:
+    """A pinned template never changes. What Nomad keeps reading restarts the task, where the binding says nothing else
+    and the job is not rolled for it."""
+    if not reading.polls:
         return Change()
     if not native:
-        return _RESTART
+        return Change() if reading.followed else _RESTART
     splay = entry.splay.seconds if entry.splay is not None else _RESTART.splay_seconds
     mode = entry.change_mode.value.lower() if entry.change_mode is not None else "restart"
     script = entry.change_script

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from secretbinding.desired.gating import is_rotation
+from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
 from secretbinding.desired.values import Desired
 from secretbinding.gate import Change, Gate
-from secretbinding.kinds.base import Pin
 from secretbinding.models.key import WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.plan import deployment_of, is_active
@@ -24,12 +23,14 @@ class Limits:
         rolls_per_namespace: in one Nomad namespace.
         settle_seconds: how long changes settle where a binding does not say.
         ungated_allowed: groups that Nomad replaces all at once may be rolled without being asked.
+        lease_share: the part of a lease's longest life after which a job is rolled at the latest.
     """
 
     rolls: int = 20
     rolls_per_namespace: int = 0
     settle_seconds: float = 10.0
     ungated_allowed: bool = False
+    lease_share: float = 0.8
 
 
 class Gatekeeper:
@@ -43,27 +44,41 @@ class Gatekeeper:
         self._seen: dict[WorkloadKey, dict[Change, datetime]] = {}
         self._rolling: set[WorkloadKey] = set()
         self._queued: set[WorkloadKey] = set()
+        self._leased: set[WorkloadKey] = set()
+        self._last_lease_roll: datetime | None = None
 
     def gate(self, workload: WorkloadKey) -> Gate:
         """The gate for a pass over a job."""
         with self._lock:
-            return Gate(
-                now=self._now(),
-                seen=dict(self._seen.get(workload, {})),
-                slot_free=self._free(workload),
-                settle_seconds=self._limits.settle_seconds,
-                ungated_allowed=self._limits.ungated_allowed,
-            )
+            return self._gate(workload)
+
+    def _gate(self, workload: WorkloadKey) -> Gate:
+        return Gate(
+            now=self._now(),
+            seen=dict(self._seen.get(workload, {})),
+            slot_free=self._free(workload),
+            settle_seconds=self._limits.settle_seconds,
+            ungated_allowed=self._limits.ungated_allowed,
+            lease_share=self._limits.lease_share,
+            leased_jobs=len(self._leased),
+            last_lease_roll=self._last_lease_roll,
+        )
 
     def enter(self, workload: WorkloadKey, desired: Desired) -> bool:
         """Take a slot for a registration that rolls a new version; False when the last one has gone meanwhile. What is
         no such roll (a first injection, a changed binding) needs none."""
-        if not any(is_rotation(item) for result in desired.results.values() for item in result.secrets):
+        rotations = rotations_in(desired)
+        if not rotations:
             return True
+        leases = leases_replaced(rotations)
+        urgent = any(item.urgent or item.at_risk for item in rotations)
         with self._lock:
-            if not self._free(workload):
+            gate = self._gate(workload)
+            if not urgent and (not gate.slot_free or lease_turn_at(gate, leases) is not None):
                 return False
             self._rolling.add(workload)
+            if leases:
+                self._last_lease_roll = gate.now
             return True
 
     def note(self, workload: WorkloadKey, found: Pass) -> set[WorkloadKey]:
@@ -80,6 +95,10 @@ class Gatekeeper:
                 self._seen[workload] = fresh
             else:
                 self._seen.pop(workload, None)
+            if any(state.lease_seconds for state in found.observed.secrets.values()):
+                self._leased.add(workload)
+            else:
+                self._leased.discard(workload)
             if workload in self._rolling and not rolls:
                 self._rolling.discard(workload)
             if changes and not self._free(workload):
@@ -96,6 +115,7 @@ class Gatekeeper:
             self._seen.pop(workload, None)
             self._rolling.discard(workload)
             self._queued.discard(workload)
+            self._leased.discard(workload)
 
     def rolling(self) -> int:
         """How many jobs roll for a new version now."""
@@ -115,8 +135,6 @@ def _pending(found: Pass) -> set[Change]:
     changes: set[Change] = set()
     for key, result in (found.desired.results if found.desired is not None else {}).items():
         for item in result.secrets:
-            state = found.observed.secrets.get((key, item.name))
-            version = state.versions.get(item.newest) if state is not None else None
-            if version is not None and item.hold is not None and item.hold.reason is Reason.NEW_VERSION_HELD:
-                changes.add((key, item.name, Pin(item.newest, version.created)))
+            if item.waiting is not None and item.hold is not None and item.hold.reason is Reason.NEW_VERSION_HELD:
+                changes.add((key, item.name, item.waiting))
     return changes

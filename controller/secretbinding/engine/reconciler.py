@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from secretbinding.desired import Desired, Observed, desire
+from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
@@ -96,7 +97,10 @@ class Reconciler:
         """The preview, when its roll may begin; decided anew when another job has taken the last slot meanwhile."""
         if self._gates is None or not preview.plan.registers or self._gates.enter(workload, preview.desired):
             return preview
-        observed = replace(preview.observed, gate=replace(preview.observed.gate, slot_free=False))
+        gate = self._gates.gate(workload)
+        if lease_turn_at(gate, leases_replaced(rotations_in(preview.desired))) is None:
+            gate = replace(gate, slot_free=False)
+        observed = replace(preview.observed, gate=gate)
         desired = desire(observed, bindings, self._instance)
         return Preview(observed, desired, make_plan(observed, desired, bindings, self._instance))
 

@@ -1,7 +1,7 @@
 """Our mark inside a template's text, and what a job says of itself through its marks."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ class Mark:
         body: digest of the block as it was written; another one means that somebody edited it.
         of: digest of which secret it reads (`render.template.secret_identity`).
         pin: the version it reads, None when it reads none.
+        base: with a pin whose leases were renewed: the digest of its meaning whenever that was.
         once: the template is meant to be rendered once (Nomad before 1.10.2 does not keep the block's own word).
         adds: what else we put into the task: `identity`.
         keeps: what the group had of its own that looks like what Nomad's server adds.
@@ -39,6 +40,7 @@ class Mark:
     body: str
     of: str = ""
     pin: Pin | None = None
+    base: str = ""
     once: bool = False
     adds: tuple[str, ...] = ()
     keeps: Keeps = field(default_factory=Keeps)
@@ -97,6 +99,8 @@ def render_block(block: TemplateBlock, owner: Owner, adds: tuple[str, ...], keep
         fields["of"] = block.of
     if block.pin is not None:
         fields["pin"] = [block.pin.version, block.pin.created]
+        if block.pin.renewed:
+            fields["base"] = stable_digest(block.meaning(renewed=False))
     if block.once:
         fields["once"] = True
     if adds:
@@ -124,6 +128,7 @@ def read_mark(template: Mapping[str, Any]) -> tuple[Mark, bool] | None:
         body=str(fields.get("body", "")),
         of=str(fields.get("of", "")),
         pin=_pin(fields.get("pin")),
+        base=str(fields.get("base", "")),
         once=fields.get("once") is True,
         adds=tuple(str(item) for item in _list(fields.get("adds"))),
         keeps=_keeps(fields.get("keeps")),
@@ -141,15 +146,38 @@ def placed_marks(job: Json | None, instance: str) -> Iterator[Placed]:
                     yield Placed(group["Name"], task["Name"], found[0], template, found[1])
 
 
+def serving_pins(placed: Iterable[Placed], key: BindingKey) -> Mapping[str, tuple[Pin, str]]:
+    """The version or revision that a binding's share reads now, with the secret's identity, by secret name."""
+    return {
+        item.mark.secret: (item.mark.pin, item.mark.of)
+        for item in placed
+        if item.key == key and item.mark.pin is not None
+    }
+
+
 def share_states(job: Json | None, instance: str) -> dict[BindingKey, str]:
     """A digest of what each binding has in a job: which tasks, which templates, which versions."""
     rows: dict[BindingKey, list[list[str]]] = {}
     for placed in placed_marks(job, instance):
         rows.setdefault(placed.key, []).append([placed.group, placed.task, placed.mark.slot, placed.mark.want])
-    return {
-        key: stable_digest([key.source, key.tenant, key.name, *sorted(found)])[:_SHARE_LENGTH]
-        for key, found in rows.items()
-    }
+    return {key: _share_digest(key, found) for key, found in rows.items()}
+
+
+def renewals(job: Json | None, instance: str) -> dict[BindingKey, tuple[str, str]]:
+    """For each binding whose leases were renewed: a digest of what it has in the job whenever that was, and the moment
+    of the last renewal."""
+    rows: dict[BindingKey, list[list[str]]] = {}
+    moments: dict[BindingKey, str] = {}
+    for placed in placed_marks(job, instance):
+        mark = placed.mark
+        rows.setdefault(placed.key, []).append([placed.group, placed.task, mark.slot, mark.base or mark.want])
+        if mark.pin is not None and mark.pin.renewed:
+            moments[placed.key] = max(moments.get(placed.key, ""), mark.pin.renewed)
+    return {key: (_share_digest(key, rows[key]), moment) for key, moment in moments.items()}
+
+
+def _share_digest(key: BindingKey, rows: list[list[str]]) -> str:
+    return stable_digest([key.source, key.tenant, key.name, *sorted(rows)])[:_SHARE_LENGTH]
 
 
 def part_state(job: Json | None, instance: str) -> str:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from secretbinding.kinds.base import Fault, Kind, Pin, Reading, Right, SecretState
+from secretbinding.kinds.database import DatabaseKind
 from secretbinding.kinds.generic import GenericKind
 from secretbinding.kinds.kv import KvKind
+from secretbinding.kinds.pki import PkiKind
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (KvKind(), GenericKind())}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (KvKind(), DatabaseKind(), PkiKind(), GenericKind())}
 
 __all__ = ["KINDS", "Fault", "Kind", "Pin", "Reading", "Right", "SecretState"]

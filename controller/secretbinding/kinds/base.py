@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from secretbinding.models.binding import SecretEntry
 from secretbinding.models.reasons import Reason
-from secretbinding.ports import KvVersion, Vault
+from secretbinding.ports import KvVersion, LeaseLimits, Vault
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -18,22 +18,47 @@ class Right:
     capabilities: tuple[str, ...]
 
 
+_RENEWED = "renewed "
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Pin:
     """What a template of ours reads: a version by its number and its `created_time`, or a revision.
 
     The number alone is not enough: a secret deleted for good and made again starts at 1. A revision stands for a secret
-    that Vault keeps no versions of: its number is 0, and `created` is what tells one state of it from another (a time,
-    a digest of an issuer).
+    that Vault keeps no versions of: its number is 0, and `created` is what tells one state of it from another: what the
+    server told (a time, a digest of an issuer), and when the job was last rolled to renew its leases.
     """
 
     version: int
     created: str
 
+    @classmethod
+    def revision(cls, told: str, renewed: str = "") -> "Pin":
+        """A revision of what the server told, which has no spaces, and the moment of the last renewal."""
+        return cls(0, " ".join(part for part in (told, f"{_RENEWED}{renewed}" if renewed else "") if part))
+
+    @property
+    def told(self) -> str:
+        """What the server told of a revision."""
+        return self.created.partition(_RENEWED)[0].strip()
+
+    @property
+    def renewed(self) -> str:
+        """When a revision's leases were last renewed, "" when they never were."""
+        return self.created.partition(_RENEWED)[2]
+
     @property
     def label(self) -> str:
         """For people: `7`, or the revision's text."""
         return str(self.version) if self.version else self.created
+
+    @property
+    def title(self) -> str:
+        """For people, in a sentence: `version 7`, or the revision with its text."""
+        if self.version:
+            return f"version {self.version}"
+        return f"revision {self.created}" if self.created else "the first revision"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +109,22 @@ class Reading:
         data: the expression that holds the fields, such as `.Data.data`.
         polls: True when Nomad keeps reading it while the task runs, so that its token has to stay valid.
         leased: True when losing the token takes the credentials away.
+        arguments: further arguments of `secret`, `name=value` each, which make it a write.
+        followed: the controller rolls the job when the value changes, so that Nomad itself need not restart tasks.
+        default: the text of a file for which the binding says nothing else, "" for all fields as JSON.
     """
 
     path: str
     data: str
     polls: bool
     leased: bool = False
+    arguments: tuple[str, ...] = ()
+    followed: bool = False
+    default: str = ""
+
+
+RENEW = Right("sys/leases/renew", ("update",))
+"""What a task's token needs to keep a lease; Vault's `default` policy has it too, where nobody took it out."""
 
 
 class Kind(Protocol):
@@ -106,3 +141,12 @@ class Kind(Protocol):
 
     def reading(self, entry: SecretEntry, state: SecretState, pin: Pin | None) -> Reading:
         """How a template reads it, at `pin` when given."""
+
+
+def standing_limits(limits: LeaseLimits, vault: Vault, mount: str) -> LeaseLimits:
+    """How long what a role gives out lives: as the role says, and where it does not, as its mount does; 0 where nobody
+    says. Raises `errors.ServiceError` subclasses."""
+    if limits.ttl and limits.max_ttl:
+        return limits
+    of_mount = vault.mount_limits(mount) or LeaseLimits()
+    return LeaseLimits(limits.ttl or of_mount.ttl, limits.max_ttl or of_mount.max_ttl)

@@ -13,7 +13,8 @@ class GenericKind:
     name = "generic"
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
-        return SecretState(engine=self.name)
+        spec = _spec(entry)
+        return SecretState(engine=self.name, lease_seconds=spec.max_ttl.seconds if spec.max_ttl is not None else 0.0)
 
     def rights(self, entry: SecretEntry, state: SecretState) -> tuple[Right, ...]:
         spec = _spec(entry)

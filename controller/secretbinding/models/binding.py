@@ -234,6 +234,21 @@ def _approle_needs_agent(obj: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault(("auth", "method"), "method AppRole needs delivery Agent")
 
 
+def _tokens_that_end(obj: Mapping[str, Any]) -> Iterator[Fault]:
+    auth = mapping(obj.get("auth"))
+    given = next((name for name in ("tokenMaxTTL", "tokenTTL") if auth.get(name) is not None), None)
+    if given is None:
+        return
+    native = mapping(obj.get("rotation")).get("strategy") == Strategy.NATIVE
+    for index, entry in objects(obj.get("secrets")):
+        kind = next((kind for kind in ("database", "pki", "generic") if entry.get(kind) is not None), "")
+        if native or kind or mapping(entry.get("kv")).get("engine") == KvEngine.V1:
+            yield Fault(
+                ("auth", given), f"{given} ends the tasks that use secrets[{index}], which Nomad goes on reading"
+            )
+            return
+
+
 class Spec(Model):
     """Which secrets, for which job, brought there how."""
 
@@ -306,6 +321,18 @@ class Spec(Model):
             " || (has(self.delivery) && self.delivery == 'Agent')",
             field=".auth",
             check=_approle_needs_agent,
+        ),
+        # A task whose token ends is killed while Nomad goes on reading for it, whatever the change mode (tried).
+        Rule(
+            message="tokenTTL and tokenMaxTTL end the tasks that use secrets which Nomad goes on reading"
+            " (database, pki, generic, KV v1, strategy Native)",
+            remedy="use tokenPeriod: such a token lives as long as its task",
+            cel="!has(self.auth) || !(has(self.auth.tokenTTL) || has(self.auth.tokenMaxTTL))"
+            " || !((has(self.rotation) && has(self.rotation.strategy) && self.rotation.strategy == 'Native')"
+            " || self.secrets.exists(s, has(s.database) || has(s.pki) || has(s.generic)"
+            " || (has(s.kv) && has(s.kv.engine) && s.kv.engine == 'v1')))",
+            field=".auth",
+            check=_tokens_that_end,
         ),
     )
 

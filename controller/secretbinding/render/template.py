@@ -39,7 +39,8 @@ class TemplateBlock:
             `file:<secret>:<destination>`.
         body: the text without the mark.
         of: digest of the secret's identity (kind, mount, path), "" when it reads none; a pin is of this secret only.
-        pin: the version that it reads, when it reads one.
+        pin: the version or revision that it reads, when it reads one.
+        call: the words of the action that opens it, after `with`: `secret` and its arguments.
         reads: what it reads and writes, as JSON values: part of the meaning.
     """
 
@@ -55,16 +56,15 @@ class TemplateBlock:
     delimiters: tuple[str, str] = ("{{", "}}")
     of: str = ""
     pin: Pin | None = None
+    call: tuple[str, ...] = ()
     reads: tuple[Any, ...] = ()
 
-    @property
-    def path(self) -> str:
-        """The argument of `secret` in the text."""
-        return str(self.reads[0]) if self.of else ""
-
-    def meaning(self) -> dict[str, Any]:
+    def meaning(self, *, renewed: bool = True) -> dict[str, Any]:
         """What the template is meant to do, whatever text a release of ours renders for it: the part of the
-        comparison that decides whether a job has to change."""
+        comparison that decides whether a job has to change. With `renewed` false, whenever its leases were renewed."""
+        pin = self.pin
+        if pin is not None and pin.renewed and not renewed:
+            pin = Pin.revision(pin.told)
         return {
             "slot": self.slot,
             "destination": self.destination,
@@ -72,7 +72,7 @@ class TemplateBlock:
             "once": self.once,
             "change": [self.change.mode, self.change.signal, self.change.splay_seconds, self.change.script],
             "file": [self.perms, self.uid, self.gid, *self.delimiters],
-            "pin": [self.pin.version, self.pin.created] if self.pin else None,
+            "pin": [pin.version, pin.created] if pin else None,
             "reads": list(self.reads),
         }
 
@@ -86,7 +86,11 @@ def env_destination(key: BindingKey, name: str) -> str:
 def secret_identity(entry: SecretEntry) -> str:
     """A digest of which secret an entry reads, whatever its version and its shape in the task."""
     spec = getattr(entry, entry.kind_name)
-    return stable_digest([entry.kind_name, spec.mount, getattr(spec, "path", "")])
+    if entry.database is not None:
+        return stable_digest(["database", spec.mount, spec.role, spec.static_role])
+    if entry.pki is not None:
+        return stable_digest(["pki", spec.mount, spec.role, spec.common_name])
+    return stable_digest([entry.kind_name, spec.mount, spec.path])
 
 
 def workload_env_block(key: BindingKey, variables: Mapping[str, str]) -> TemplateBlock:
@@ -123,7 +127,8 @@ def secret_blocks(
                 perms="0600",
                 of=of,
                 pin=pin,
-                reads=(reading.path, reading.data, [list(item) for item in sorted(entry.env.items())]),
+                call=_call(reading),
+                reads=(*_read(reading), reading.data, [list(item) for item in sorted(entry.env.items())]),
             )
         )
     blocks.extend(_file_block(entry, target, reading, pin, change) for target in entry.files)
@@ -142,14 +147,14 @@ def unsound(block: TemplateBlock) -> str:
         return ""
     opening = actions[1] if len(actions) > 1 else None
     read = [word.text for word in opening.words] if opening is not None else []
-    if read != ["with", "secret", go_string(block.path)] or actions[-1].keyword != "end":
+    if read != ["with", *block.call] or actions[-1].keyword != "end":
         return f"the delimiters {left} and {right} of {block.destination} occur in the text around the template"
     return ""
 
 
 def _env_body(reading: Reading, variables: Mapping[str, str]) -> str:
     lines = [_env_line(reading, name, source) for name, source in sorted(variables.items())]
-    return f"\n{{{{ with secret {go_string(reading.path)} }}}}\n" + "\n".join(lines) + "\n{{ end }}\n"
+    return f"\n{{{{ with {' '.join(_call(reading))} }}}}\n" + "\n".join(lines) + "\n{{ end }}\n"
 
 
 def _env_line(reading: Reading, name: str, source: str) -> str:
@@ -167,6 +172,15 @@ def _env_line(reading: Reading, name: str, source: str) -> str:
     return f"{name}={guard}{{{{ index {reading.data} {literal} | toJSON }}}}"
 
 
+def _call(reading: Reading) -> tuple[str, ...]:
+    """consul-template's `secret` with its arguments: the path, and for a write what is sent."""
+    return ("secret", *(go_string(text) for text in (reading.path, *reading.arguments)))
+
+
+def _read(reading: Reading) -> tuple[Any, ...]:
+    return (reading.path, list(reading.arguments)) if reading.arguments else (reading.path,)
+
+
 def _missing(source: str) -> str:
     return go_string(f"the secret has no field {source}")
 
@@ -179,7 +193,7 @@ def _file_block(
     text = target.template if target.template is not None else _format_text(target, reading, left, right)
     return TemplateBlock(
         slot=f"file:{entry.name}:{target.destination}",
-        body=f"{left} with secret {go_string(reading.path)} {right}{_closed(text, left, right)}{left} end {right}",
+        body=f"{left} with {' '.join(_call(reading))} {right}{_closed(text, left, right)}{left} end {right}",
         destination=target.destination,
         env=False,
         once=not reading.polls,
@@ -190,7 +204,8 @@ def _file_block(
         delimiters=(left, right),
         of=secret_identity(entry),
         pin=pin,
-        reads=(reading.path, target.template, target.format),
+        call=_call(reading),
+        reads=(*_read(reading), target.template, target.format),
     )
 
 
@@ -214,8 +229,10 @@ def _segment(part: str) -> str:
 
 
 def _format_text(target: FileTarget, reading: Reading, left: str, right: str) -> str:
-    """The whole secret in a well-known format; JSON where none is asked for."""
+    """The whole secret in a well-known format; where none is asked for, the kind's own form, or JSON."""
     data = reading.data
+    if target.format is None and reading.default:
+        return reading.default
     if target.format == "Dotenv":
         line = f"{left} $name {right}={left} $value | toJSON {right}\n"
         return f"{left} range $name, $value := {data} {right}{line}{left} end {right}"

@@ -1,11 +1,12 @@
 """The status of one binding from what one pass over its workload found and did."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from secretbinding.desired.values import BindingInput, Observed
-from secretbinding.kinds.base import Pin
+from secretbinding.kinds.base import Pin, SecretState
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import (
     Condition,
@@ -17,9 +18,11 @@ from secretbinding.models.status import (
 )
 from secretbinding.naming import Owner, policy_name
 from secretbinding.plan import is_active
-from secretbinding.rotation import nanoseconds_to_time
+from secretbinding.rotation import SecretDecision, nanoseconds_to_time
 from secretbinding.status.conditions import conditions
 from secretbinding.status.view import Draft, Pass, View, stable_pins, versions_in, view_of
+
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[^ ]*Z\Z")
 
 
 def compute_status(
@@ -76,21 +79,35 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
             serving = decision.serving
         elif rolling:
             serving = stable.get(decision.name)
-        wanted = decision.newest if decision.hold is not None else (decision.pin.version if decision.pin else 0)
+        wanted = _wanted(decision)
         finding = decision.hold or decision.fault
         state = view.found.observed.secrets.get((view.item.key, decision.name))
-        version = state.versions.get(wanted) if state is not None else None
         statuses.append(
             SecretStatus(
                 name=decision.name,
-                serving_version=str(serving.version) if serving is not None else None,
-                wanted_version=wanted_before.get(decision.name) or (str(wanted) if wanted else None),
-                changed_at=_seconds(version.created) if version is not None else None,
+                serving_version=(serving.label or None) if serving is not None else None,
+                wanted_version=wanted_before.get(decision.name) or (wanted.label or None if wanted else None),
+                changed_at=_changed_at(wanted, state),
                 next_rotation_at=_stamp(decision.until) if decision.until is not None else None,
                 message=finding.message if finding is not None else None,
             )
         )
     return tuple(statuses)
+
+
+def _wanted(decision: SecretDecision) -> Pin | None:
+    """What the job should read, though something may hold it back."""
+    if decision.hold is None:
+        return decision.pin
+    return decision.waiting or (Pin(decision.newest, "") if decision.newest else None)
+
+
+def _changed_at(wanted: Pin | None, state: SecretState | None) -> str | None:
+    """When the wanted version or revision was made, as far as that is told."""
+    if wanted is None or state is None:
+        return None
+    version = state.versions.get(wanted.version)
+    return _seconds(version.created if version is not None else wanted.created)
 
 
 def _has_policy(view: View) -> bool:
@@ -152,4 +169,4 @@ def _stamp(moment: datetime) -> str:
 
 def _seconds(created: str) -> str | None:
     """Vault's created_time, cut to whole seconds as Kubernetes' times are."""
-    return f"{created[:19]}Z" if len(created) >= 19 and created.endswith("Z") else None
+    return f"{created[:19]}Z" if _TIME.match(created) else None

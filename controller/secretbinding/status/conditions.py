@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from secretbinding.desired.shares import serving_pins
+from secretbinding.job.marks import serving_pins
 from secretbinding.job.targets import job_fault
 from secretbinding.kinds.base import Fault
 from secretbinding.models.reasons import ConditionType, Reason
@@ -129,7 +129,7 @@ def _rotation(view: View) -> Draft:
     for decision in result.secrets if result is not None else ():
         finding = decision.hold or decision.fault
         if finding is not None:
-            serves = f"; version {decision.serving.version} serves" if decision.serving is not None else ""
+            serves = f"; {decision.serving.title} serves" if decision.serving is not None else ""
             if decision.at_risk and finding.reason in _OUTRANKED_BY_RISK:
                 message = f"{finding.message}{serves}, and Vault no longer keeps it, or not past the next write"
                 return Draft(_FALSE, Reason.PINNED_VERSION_AT_RISK, message)
@@ -151,9 +151,9 @@ def _rotation(view: View) -> Draft:
 
 def _held_message(view: View, held: FailedState) -> str:
     versions = versions_in(view, held.version)
-    failed = ", ".join(f"{name} version {number}" for name, number in versions.items()) or "this state"
+    failed = ", ".join(f"{name} {number}" for name, number in versions.items()) or "this state"
     serving = serving_pins(view.placed, view.item.key)
-    serves = ", ".join(f"{name} version {pin.version}" for name, (pin, _) in sorted(serving.items()))
+    serves = ", ".join(f"{name} {pin.title}" for name, (pin, _) in sorted(serving.items()))
     return (
         f"the deployment with {failed} failed (job version {held.version}) and is not tried again by itself; "
         f"{serves or 'the job without these secrets'} serves. Write a new version, change the binding or the job, "

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from secretbinding.desired.shares import serving_pins
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
-from secretbinding.job.marks import Placed, placed_marks
+from secretbinding.job.marks import Placed, placed_marks, serving_pins
 from secretbinding.kinds.base import Fault, Pin
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus
@@ -83,7 +82,7 @@ def versions_in(view: View, job_version: int) -> dict[str, str]:
     for job in view.found.observed.versions:
         if job.get("Version") == job_version:
             pins = serving_pins(placed_marks(job, view.found.instance), view.item.key)
-            return {name: str(pin.version) for name, (pin, _) in sorted(pins.items())}
+            return {name: pin.label for name, (pin, _) in sorted(pins.items())}
     return {}
 
 

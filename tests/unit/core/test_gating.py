@@ -133,10 +133,14 @@ def test_a_request_opens_every_gate() -> None:
     assert is_rotation(decide(rotation_to(made(1)), rotation=CLOSED, gate=gate, last_roll=NOW, requested=True)[0])
 
 
-def test_a_version_in_use_that_is_at_risk_opens_every_gate() -> None:
+@pytest.mark.parametrize("why", [{"at_risk": True}, {"urgent": True}])
+def test_what_is_urgent_settles_and_waits_for_nothing_else(why: dict[str, Any]) -> None:
     gate = Gate(now=NOW, slot_free=False)
-    risky = rotation_to(made(1), at_risk=True)
-    assert is_rotation(decide(risky, rotation=CLOSED, gate=gate, last_roll=NOW, ungated="api")[0])
+    fresh, settled = rotation_to(made(1), **why), rotation_to(made(3600), **why)
+    assert is_rotation(decide(settled, rotation=CLOSED, gate=gate, last_roll=NOW, ungated="api")[0])
+    (item,) = decide(fresh, rotation=CLOSED, gate=gate, last_roll=NOW, ungated="api")
+    assert item.hold is not None
+    assert "settle" in item.hold.message
 
 
 @pytest.mark.parametrize(

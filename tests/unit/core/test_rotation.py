@@ -12,6 +12,7 @@ from secretbinding.models.reasons import Reason
 from secretbinding.rotation import (
     FailedState,
     SecretDecision,
+    Turn,
     decide_version,
     good_version,
     held_failure,
@@ -24,6 +25,7 @@ from tests.unit.core.world import World
 DENIED = SecretState(engine="v2", pinnable=True, fault=Fault(Reason.PERMISSION_DENIED, "no right"))
 MISSING = SecretState(engine="v2", pinnable=True, fault=Fault(Reason.SECRET_NOT_FOUND, "no secret"))
 UNPINNABLE = SecretState(engine="v1")
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 V1, V2 = Pin(1, created(1)), Pin(2, created(2))
 
 
@@ -34,7 +36,8 @@ def entry(**spec: Any) -> SecretEntry:
 def decide(
     state: SecretState, serving: Pin | None = None, *, strategy: str = "Rolling", requested: bool = False, **spec: Any
 ) -> SecretDecision:
-    return decide_version(entry(**spec), state, serving, strategy=strategy, requested=requested)
+    turn = Turn(requested_at=NOW if requested else None)
+    return decide_version(entry(**spec), state, serving, strategy=strategy, turn=turn)
 
 
 def object_field(*versions: int) -> dict[int, dict[str, Any]]:
@@ -223,16 +226,16 @@ def dotenv_entry() -> SecretEntry:
 
 def test_a_field_whose_name_could_add_a_line_never_reaches_a_dotenv_file() -> None:
     odd = kv_state(1, fields=("ok", "B=x\nLD_PRELOAD"))
-    found = decide_version(dotenv_entry(), odd, None, strategy="Rolling", requested=False)
+    found = decide_version(dotenv_entry(), odd, None, strategy="Rolling")
     assert found.fault is not None
     assert "Dotenv" in found.fault.message
-    assert decide_version(dotenv_entry(), kv_state(1), None, strategy="Rolling", requested=False).fault is None
+    assert decide_version(dotenv_entry(), kv_state(1), None, strategy="Rolling").fault is None
 
 
 @pytest.mark.parametrize(("state", "strategy"), [(UNPINNABLE, "Rolling"), (kv_state(1), "Native")])
 def test_a_dotenv_file_of_a_secret_whose_fields_may_change_any_time_is_refused(
     state: SecretState, strategy: str
 ) -> None:
-    found = decide_version(dotenv_entry(), state, None, strategy=strategy, requested=False)
+    found = decide_version(dotenv_entry(), state, None, strategy=strategy)
     assert found.fault is not None
     assert found.fault.reason is Reason.UNSUPPORTED_KIND

@@ -2,9 +2,11 @@
 
 import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from secretbinding.desired import BindingInput, Desired, Observed, Policy, desire
+from secretbinding.gate import Gate
 from secretbinding.job.inject import to_register
 from secretbinding.kinds.base import SecretState
 from secretbinding.models.key import BindingKey
@@ -24,6 +26,7 @@ from secretbinding.plan import (
 )
 from secretbinding.ports import Json
 from secretbinding.render.policy import read_policy
+from secretbinding.rotation import nanoseconds_to_time
 from tests.support.builders import INSTANCE, WORKLOAD, path_of
 
 VAULT_CONSTRAINT = {"LTarget": "${attr.vault.version}", "RTarget": ">= 0.6.1", "Operand": "semver"}
@@ -99,6 +102,7 @@ class World:
         self.older_nomad = older_nomad
         self.log: list[Action] = []
         self.gone: set[BindingKey] = set()
+        self.gate = Gate()
         self._clock = 1_800_000_000 * _SECOND
 
     # -- what people do
@@ -106,6 +110,10 @@ class World:
     def user_registers(self, sent: Json) -> None:
         """Somebody registers a job from their job file."""
         self._register(sent)
+
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self._clock += int(seconds * _SECOND)
 
     def purge(self) -> None:
         """Somebody purges the job; its tasks end at once."""
@@ -144,6 +152,7 @@ class World:
                 if item.binding is not None
                 for entry in item.binding.spec.secrets
             },
+            gate=replace(self.gate, now=nanoseconds_to_time(self._clock)) if self.gate.now is not None else self.gate,
         )
 
     def decide(self, bindings: Sequence[BindingInput]) -> tuple[Desired, Plan]:
@@ -275,8 +284,10 @@ class World:
     def _allocate(self) -> None:
         assert self.job is not None
         if not self.job.get("Stop"):
-            row = {"JobVersion": self.job["Version"], "ClientStatus": "running", "CreateTime": self._clock}
-            self.allocations.append({"ID": f"allocation-{len(self.allocations)}", **row})
+            for group in self.job["TaskGroups"]:
+                row = {"JobVersion": self.job["Version"], "ClientStatus": "running", "CreateTime": self._clock}
+                name = f"allocation-{len(self.allocations)}"
+                self.allocations.append({"ID": name, "TaskGroup": group["Name"], **row})
 
 
 def our_tasks(job: Json, instance: str = INSTANCE) -> Iterable[tuple[str, str, Json]]:

@@ -1,0 +1,156 @@
+"""What is decided for each secret of all bindings of one job: the version or revision that it should read now."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from secretbinding.desired.gating import gated
+from secretbinding.desired.past import rolling
+from secretbinding.desired.values import BindingInput, Observed
+from secretbinding.job.marks import Placed, serving_pins
+from secretbinding.job.targets import select_tasks
+from secretbinding.kinds import KINDS
+from secretbinding.kinds.base import Fault, SecretState
+from secretbinding.models.binding import AuthMethod, Delivery, FileFormat, SecretBinding, SecretEntry
+from secretbinding.models.key import BindingKey
+from secretbinding.models.reasons import Reason
+from secretbinding.ports import Json
+from secretbinding.render.template import secret_identity
+from secretbinding.rotation import (
+    FIRST,
+    Lease,
+    SecretDecision,
+    Turn,
+    decide_version,
+    last_roll,
+    lease_of,
+    nanoseconds_to_time,
+)
+
+_FORMATS = (None, FileFormat.JSON, FileFormat.DOTENV)
+# How far apart the clocks of Vault and of who asks for a roll may be.
+_CLOCK_SKEW = timedelta(minutes=1)
+
+
+def unsupported(binding: SecretBinding) -> Fault | None:
+    spec = binding.spec
+    if spec.delivery is not Delivery.TEMPLATE:
+        return Fault(
+            Reason.UNSUPPORTED_DELIVERY, f"delivery {spec.delivery} is not supported by this release; use Template"
+        )
+    if spec.auth.method is not AuthMethod.JWT:
+        return Fault(
+            Reason.UNSUPPORTED_AUTH, f"auth.method {spec.auth.method} is not supported by this release; use JWT"
+        )
+    for entry in spec.secrets:
+        if entry.kind_name not in KINDS:
+            message = (
+                f"secret {entry.name}: kind {entry.kind_name} is not supported by this release; it is left as it is"
+            )
+            return Fault(Reason.UNSUPPORTED_KIND, message)
+        for target in entry.files:
+            if target.format not in _FORMATS:
+                message = (
+                    f"secret {entry.name}: format {target.format} is not supported by this release; "
+                    "use Json, Dotenv or a template"
+                )
+                return Fault(Reason.UNSUPPORTED_KIND, message)
+    return None
+
+
+def decide_all(
+    bindings: Sequence[BindingInput],
+    active: Mapping[BindingKey, SecretBinding],
+    observed: Observed,
+    placed: Sequence[Placed],
+    instance: str,
+) -> dict[BindingKey, tuple[SecretDecision, ...]]:
+    """What is decided for each secret of all bindings, with what has to wait held back."""
+    decisions: dict[BindingKey, tuple[SecretDecision, ...]] = {}
+    requested: set[BindingKey] = set()
+    for item in bindings:
+        binding = active.get(item.key)
+        if binding is not None and unsupported(binding) is None:
+            turns = {entry.name: _turn(item, binding, entry, observed) for entry in binding.spec.secrets}
+            decisions[item.key] = _decide(item, binding, observed, placed, turns)
+            if any(turn.requested_at is not None for turn in turns.values()):
+                requested.add(item.key)
+    ungated = _ungated(observed.job, placed)
+    last = last_roll(observed.versions, instance)
+    return gated(decisions, active, frozenset(requested), ungated, observed.gate, last)
+
+
+def _turn(item: BindingInput, binding: SecretBinding, entry: SecretEntry, observed: Observed) -> Turn:
+    """What the clock and people say about one secret."""
+    state = state_of(observed, item.key, entry)
+    asked = item.rotate_requested_at if _requested(item.rotate_requested_at, state, observed.job) else None
+    return Turn(observed.gate.now, asked, _lease(binding, state, observed))
+
+
+def _lease(binding: SecretBinding, state: SecretState, observed: Observed) -> Lease | None:
+    """The lease to go by. Of a job that rolls already what is old is being replaced; children of a periodic or
+    parameterized job end by themselves."""
+    job = observed.job
+    if job is None or not state.lease_seconds or job.get("Periodic") or job.get("ParameterizedJob"):
+        return None
+    if rolling(observed.deployments):
+        return None
+    groups = {ref.group for ref in select_tasks(job, binding.spec.workload.groups)[0]}
+    return lease_of(observed.allocations, groups, state.lease_seconds, observed.workload, observed.gate.lease_share)
+
+
+def _ungated(job: Json | None, placed: Sequence[Placed]) -> dict[BindingKey, str]:
+    """For each binding in the job, a group of its that Nomad replaces without a deployment: `max_parallel` 0 (Nomad's
+    `Update.MaxParallel`) means all allocations at once, and no health check. A group without one is stored with 1."""
+    groups = {
+        group["Name"]
+        for group in (job or {}).get("TaskGroups") or []
+        if group.get("Update") and group["Update"].get("MaxParallel") == 0 and group.get("Count") != 0
+    }
+    return {item.key: item.group for item in placed if item.group in groups}
+
+
+def _decide(
+    item: BindingInput,
+    binding: SecretBinding,
+    observed: Observed,
+    placed: Sequence[Placed],
+    turns: Mapping[str, Turn],
+) -> tuple[SecretDecision, ...]:
+    serving = serving_pins(placed, item.key)
+    there = {(mark.mark.secret, mark.mark.of) for mark in placed if mark.key == item.key}
+    decisions: list[SecretDecision] = []
+    for entry in binding.spec.secrets:
+        state = state_of(observed, item.key, entry)
+        identity = secret_identity(entry)
+        pin, of = serving.get(entry.name, (None, ""))
+        if of != identity:
+            pin = FIRST if not state.pinnable and (entry.name, identity) in there else None
+        strategy = binding.spec.rotation.strategy.value
+        decisions.append(decide_version(entry, state, pin, strategy=strategy, turn=turns[entry.name]))
+    return tuple(decisions)
+
+
+def _requested(at: datetime | None, state: SecretState, job: Json | None) -> bool:
+    """True when somebody asked for a roll since the newest version is there: a request is for what there was to roll
+    when it was made, not for whatever comes later. What has no versions is asked for when the job was not registered
+    since."""
+    if at is None:
+        return False
+    newest = state.versions.get(state.current)
+    if newest is not None:
+        try:
+            created = datetime.fromisoformat(newest.created[:19]).replace(tzinfo=UTC)
+        except ValueError:
+            return True
+        return created <= at + _CLOCK_SKEW
+    if state.pinnable or not (state.lease_seconds or state.revision):
+        return False
+    return job is not None and at + _CLOCK_SKEW > nanoseconds_to_time(int(job.get("SubmitTime") or 0))
+
+
+def state_of(observed: Observed, key: BindingKey, entry: SecretEntry) -> SecretState:
+    state = observed.secrets.get((key, entry.name))
+    if state is None:
+        message = f"secret {entry.name} was not looked at"
+        return SecretState(engine="", pinnable=True, fault=Fault(Reason.SECRET_UNREADABLE, message))
+    return state

@@ -1,0 +1,74 @@
+"""When credentials that live for a limited time are to be replaced: ahead of their end, each job at its own moment."""
+
+import hashlib
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from secretbinding.models.key import WorkloadKey
+from secretbinding.ports import Json
+
+SPREAD = 0.25
+"""A job's turn comes up to this share of its latest moment earlier, by a hash of the job."""
+_MOST_SPACING_SECONDS = 60.0
+_LIVE = ("pending", "running", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The leases of one secret in the running allocations of one job.
+
+    Attributes:
+        seconds: how long one lives at most, renewals included.
+        due: when the job is to be rolled.
+        late: when it can wait for windows and limits no longer.
+    """
+
+    seconds: float
+    due: datetime
+    late: datetime
+
+
+def lease_of(
+    allocations: Iterable[Json], groups: Set[str], seconds: float, workload: WorkloadKey, share: float
+) -> Lease | None:
+    """The lease to go by: that of the oldest allocation (Nomad's `CreateTime`) of the groups which may be running,
+    since each allocation gets its credentials when it starts. None when none runs, or what it gets does not end.
+
+    `share` is the part of its life after which the last of many jobs is rolled; the others come up to `SPREAD` of that
+    earlier, so that jobs which were started together do not roll together. Halfway between that and the end, a job
+    waits for nothing any more.
+    """
+    created = [
+        int(item.get("CreateTime") or 0)
+        for item in allocations
+        if item.get("TaskGroup") in groups and item.get("ClientStatus") in _LIVE
+    ]
+    if not created or seconds <= 0:
+        return None
+    oldest = datetime.fromtimestamp(min(created) // 1_000_000_000, tz=UTC)
+    due = oldest + timedelta(seconds=int(seconds * share * (1 - SPREAD * _unit(workload))))
+    late = oldest + timedelta(seconds=seconds * (1 + share) / 2)
+    return Lease(seconds, due, late)
+
+
+def lease_turn(lease: Lease | None, now: datetime | None, requested_at: datetime | None) -> str:
+    """The moment for which new credentials are wanted, as text that sorts by time; "" when the ones that run are good
+    for now. `now` is None where nobody is to be rolled by the clock."""
+    moments: list[datetime] = []
+    if lease is not None and now is not None and now >= lease.due:
+        moments.append(lease.due)
+    if requested_at is not None:
+        moments.append(requested_at)
+    return max(moments).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moments else ""
+
+
+def spacing_seconds(lease_seconds: float, jobs: int, share: float) -> float:
+    """How far apart the turns of `jobs` jobs are kept: a minute where their leases are long enough for it."""
+    return min(_MOST_SPACING_SECONDS, lease_seconds * share * SPREAD / max(jobs, 1))
+
+
+def _unit(workload: WorkloadKey) -> float:
+    """A number from 0 to 1 that is always the same for a job."""
+    text = "\n".join((workload.connection, workload.region, workload.namespace, workload.job))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64

@@ -1,0 +1,223 @@
+"""Which version or revision of a secret a job should read now: pure decisions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from secretbinding.kinds.base import Fault, Pin, SecretState
+from secretbinding.models.binding import FileFormat, SecretEntry
+from secretbinding.models.reasons import Reason
+from secretbinding.render.text import is_identifier
+from secretbinding.rotation.leases import Lease, lease_turn
+
+_DEFAULT_MAX_VERSIONS = 10
+FIRST = Pin(0, "")
+"""What a job has that got a secret without versions, and has not been rolled for it yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What the clock and people say about a secret.
+
+    Attributes:
+        now: the moment of the decision; None where nothing is to be done by the clock.
+        requested_at: when somebody asked for a roll that has not been answered yet, None when nobody did.
+        lease: the lease to go by, None when there is none.
+    """
+
+    now: datetime | None = None
+    requested_at: datetime | None = None
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretDecision:
+    """What is decided for one secret of one binding.
+
+    Attributes:
+        pin: the version or revision that the job should read; None where there is none, or nothing can be read.
+        serving: the one that the job reads now, None when it reads none.
+        waiting: the one that is held back by `hold`, None when that is not known.
+        newest: the newest version's number, 0 when unknown.
+        fault: why the secret cannot be used at all: nothing may be injected for it.
+        hold: why a newer version is not rolled while `serving` goes on.
+        unreadable: `serving` cannot be read any more, or nobody knows: what runs goes on, but a task that starts anew
+            would not get it, so that nothing may be registered that starts its group anew.
+        at_risk: `serving` is gone, or goes with the next version that is written.
+        urgent: what serves does not work any more, or ends soon: windows and limits are not waited for.
+        lease_seconds: how long the leases live that the roll to `pin` replaces; 0 when it is no roll for that.
+        until: when something is to be done next: what holds the newer version may end, a lease is to be replaced, or
+            the server changes the secret by itself. None when nobody knows.
+    """
+
+    name: str
+    pin: Pin | None = None
+    serving: Pin | None = None
+    waiting: Pin | None = None
+    newest: int = 0
+    fault: Fault | None = None
+    hold: Fault | None = None
+    unreadable: bool = False
+    at_risk: bool = False
+    urgent: bool = False
+    lease_seconds: float = 0.0
+    until: datetime | None = None
+
+
+def decide_version(
+    entry: SecretEntry, state: SecretState, serving: Pin | None, *, strategy: str, turn: Turn | None = None
+) -> SecretDecision:
+    """Choose the version or revision for one secret.
+
+    `serving` is the one in the job, already known to be of this very secret; `FIRST` for a secret without versions that
+    is in the job without a revision. `strategy` is `Rolling`, `Native` or `Manual`.
+
+    A newer version is taken only when it can be read and has every field that the binding uses; until then what runs
+    is held. Without anything that runs, or when what runs lacks a field that the binding uses now, the same finding is
+    a fault.
+    """
+    turn = turn or Turn()
+    if state.fault is not None:
+        return _held_or_fault(entry, serving, state, state.fault)
+    frozen = entry.kv.version if entry.kv is not None else None
+    native = strategy == "Native" and frozen is None
+    if (not state.pinnable or native) and _as_dotenv(entry) and not (state.fields and not state.pinnable):
+        message = (
+            f"secret {entry.name}: format Dotenv needs field names that are known beforehand, which only a version of "
+            "a KV v2 secret has, and credentials of a database; use Json or a template"
+        )
+        return SecretDecision(entry.name, fault=Fault(Reason.UNSUPPORTED_KIND, message))
+    if not state.pinnable:
+        return _decide_revision(entry, state, serving, strategy, turn)
+    wanted = frozen if frozen is not None else state.current
+    finding = _unusable(entry, state, wanted)
+    if finding is not None:
+        return _held_or_fault(entry, serving, state, finding)
+    pin = Pin(wanted, state.versions[wanted].created)
+    if native:
+        return SecretDecision(entry.name, newest=state.current)
+    at_risk = pin != serving and _at_risk(state, serving)
+    decision = SecretDecision(entry.name, pin=pin, serving=serving, newest=state.current, at_risk=at_risk)
+    if strategy != "Manual" or frozen is not None or serving in (None, pin) or turn.requested_at is not None:
+        return decision
+    return _held_for_request(decision, unreadable=serving is not None and not _readable(state, serving))
+
+
+def _decide_revision(
+    entry: SecretEntry, state: SecretState, serving: Pin | None, strategy: str, turn: Turn
+) -> SecretDecision:
+    """For a secret of which a task always gets the present value: the job is rolled when the server tells of another
+    one, and before the credentials end that its allocations got."""
+    finding = _lacking(entry, state.fields[0], f"secret {entry.name}") if 0 in state.fields else None
+    if finding is not None:
+        return _held_or_fault(entry, serving, state, finding)
+    if strategy == "Native" or (state.revision is None and not state.lease_seconds):
+        return SecretDecision(entry.name)
+    told = state.revision.told if state.revision is not None else ""
+    told_before = serving.told if serving is not None else ""
+    renewed = ""
+    if serving is not None and state.lease_seconds:
+        renewed = max(serving.renewed, lease_turn(turn.lease, turn.now, turn.requested_at))
+    pin = Pin.revision(told, renewed)
+    changed = serving not in (None, pin)
+    dead = changed and state.invalidates and told != told_before
+    late = turn.lease is not None and turn.now is not None and turn.now >= turn.lease.late
+    dates = (state.next_change, turn.lease.due if turn.lease is not None and not late else None)
+    decision = SecretDecision(
+        entry.name,
+        pin=pin,
+        serving=serving,
+        urgent=changed and (dead or late),
+        lease_seconds=state.lease_seconds if changed and told == told_before else 0.0,
+        until=min((moment for moment in dates if moment is not None and not changed), default=None),
+    )
+    if strategy != "Manual" or not changed or turn.requested_at is not None:
+        return decision
+    return _held_for_request(decision, unreadable=False)
+
+
+def _held_for_request(decision: SecretDecision, *, unreadable: bool) -> SecretDecision:
+    wanted = decision.pin.title if decision.pin is not None else ""
+    hold = Fault(Reason.MANUAL_ROTATION_PENDING, f"{wanted} of {decision.name} waits for `rotate`")
+    return replace(decision, pin=decision.serving, waiting=decision.pin, hold=hold, unreadable=unreadable)
+
+
+def _held_or_fault(entry: SecretEntry, serving: Pin | None, state: SecretState, finding: Fault) -> SecretDecision:
+    if serving is None:
+        return SecretDecision(entry.name, newest=state.current, fault=finding)
+    if not state.pinnable and state.fault is None:
+        return SecretDecision(entry.name, serving=serving, fault=finding)
+    unreadable = not _readable(state, serving)
+    if not unreadable and _unusable(entry, state, serving.version) is not None:
+        return SecretDecision(entry.name, serving=serving, newest=state.current, fault=finding)
+    return SecretDecision(
+        entry.name,
+        pin=serving,
+        serving=serving,
+        newest=state.current,
+        hold=finding,
+        unreadable=unreadable,
+        at_risk=_at_risk(state, serving),
+    )
+
+
+def _at_risk(state: SecretState, pin: Pin | None) -> bool:
+    """True when the version that serves can no longer be read, or is the oldest that Vault keeps: the next version that
+    is written prunes it. KV v2 keeps 10 versions where neither the secret nor its mount says otherwise; what the mount
+    says cannot be read without a right to its configuration."""
+    if pin is None or state.fault is not None:
+        return False
+    kept = state.max_versions or _DEFAULT_MAX_VERSIONS
+    return not _readable(state, pin) or pin.version <= state.current - kept + 1 < state.current
+
+
+def _readable(state: SecretState, pin: Pin) -> bool:
+    """True when a task that starts now is known to get this very version."""
+    version = state.versions.get(pin.version)
+    return state.fault is None and version is not None and version.created == pin.created and version.readable
+
+
+def _unusable(entry: SecretEntry, state: SecretState, number: int) -> Fault | None:
+    version = state.versions.get(number)
+    label = f"version {number} of secret {entry.name}"
+    if version is None:
+        return Fault(Reason.SECRET_NOT_FOUND, f"{label} does not exist; Vault keeps {_known(state)}")
+    if version.destroyed:
+        return Fault(Reason.SECRET_VERSION_DESTROYED, f"{label} is destroyed; write a new version")
+    if version.deleted:
+        return Fault(Reason.SECRET_VERSION_DELETED, f"{label} is deleted; undelete it or write a new version")
+    fields = state.fields.get(number)
+    if fields is None:
+        return Fault(Reason.SECRET_UNREADABLE, f"{label} cannot be read; its field names could not be listed")
+    if _as_dotenv(entry):
+        odd = next((name for name in sorted(fields) if not is_identifier(name)), None)
+        if odd is not None:
+            message = f"{label} has a field {odd!r}, which cannot be the name of a variable in a Dotenv file"
+            return Fault(Reason.SECRET_UNREADABLE, message)
+    return _lacking(entry, fields, label)
+
+
+def _lacking(entry: SecretEntry, fields: Mapping[str, Any], label: str) -> Fault | None:
+    """The first variable for which a secret has no plain field."""
+    for variable, source in sorted((entry.env or {}).items()):
+        if source not in fields:
+            message = (
+                f"{label} has no field {source}, which {variable} needs (it has: {', '.join(sorted(fields)) or 'none'})"
+            )
+            return Fault(Reason.SECRET_FIELD_MISSING, message)
+        if isinstance(fields[source], Mapping):
+            message = (
+                f"field {source} of {label}, which {variable} needs, is an object; an env variable takes plain text"
+            )
+            return Fault(Reason.SECRET_FIELD_MISSING, message)
+    return None
+
+
+def _as_dotenv(entry: SecretEntry) -> bool:
+    return any(target.format is FileFormat.DOTENV for target in entry.files)
+
+
+def _known(state: SecretState) -> str:
+    numbers = sorted(state.versions)
+    return f"versions {numbers[0]} to {numbers[-1]}" if numbers else "none"

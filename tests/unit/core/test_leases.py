@@ -1,0 +1,395 @@
+"""Credentials that end are replaced ahead of their end, and what has no versions rolls when the server tells."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from secretbinding.desired.gating import gated, is_rotation, lease_turn_at
+from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
+from secretbinding.engine.gatekeeper import Gatekeeper, Limits
+from secretbinding.gate import Gate
+from secretbinding.kinds.base import Fault, Pin, SecretState
+from secretbinding.models.key import WorkloadKey
+from secretbinding.models.reasons import Reason
+from secretbinding.models.status import SecretBindingStatus
+from secretbinding.plan import RegisterJob
+from secretbinding.rotation import (
+    FIRST,
+    Lease,
+    SecretDecision,
+    Turn,
+    decide_version,
+    lease_of,
+    nanoseconds_to_time,
+    spacing_seconds,
+)
+from secretbinding.status import Pass, compute_status
+from tests.support import builders as make
+from tests.support.builders import INSTANCE, WORKLOAD
+from tests.unit.core.world import World
+
+HOUR = 3600.0
+NOW = datetime(2027, 1, 15, 8, 0, tzinfo=UTC)
+FIELDS = {0: {"username": None, "password": None}}
+
+
+def leased(seconds: float = HOUR, **changes: Any) -> SecretState:
+    return SecretState("database", fields=FIELDS, lease_seconds=seconds, **changes)
+
+
+def static(rotated: str, **changes: Any) -> SecretState:
+    return SecretState("database", fields=FIELDS, revision=Pin(0, rotated), invalidates=True, **changes)
+
+
+def issued(issuer: str, seconds: float = HOUR) -> SecretState:
+    return SecretState("pki", revision=Pin(0, issuer), lease_seconds=seconds)
+
+
+def a_lease(*, due: float, late: float = 1.0) -> Lease:
+    """A lease of which so many hours are left until it is due."""
+    moment = NOW + timedelta(hours=due)
+    return Lease(HOUR, moment, moment + timedelta(hours=late))
+
+
+def decide(state: SecretState, serving: Pin | None, *, strategy: str = "Rolling", **turn: Any) -> SecretDecision:
+    entry = make.binding(make.database()).spec.secrets[0]
+    return decide_version(entry, state, serving, strategy=strategy, turn=Turn(**{"now": NOW, **turn}))
+
+
+# --- one secret -------------------------------------------------------------------------------------------------------
+
+
+def test_a_lease_is_first_injected_without_a_revision_and_stays_so_until_it_is_due() -> None:
+    assert decide(leased(), None).pin == FIRST
+    item = decide(leased(), FIRST, lease=a_lease(due=0.5))
+    assert (item.pin, item.until) == (FIRST, NOW + timedelta(hours=0.5))
+    assert not is_rotation(item)
+
+
+def test_a_lease_that_is_due_rolls_once_for_its_moment() -> None:
+    item = decide(leased(), FIRST, lease=a_lease(due=-0.1))
+    assert item.pin == Pin.revision("", "2027-01-15T07:54:00Z")
+    assert is_rotation(item)
+    assert (item.urgent, item.lease_seconds) == (False, HOUR)
+    assert not is_rotation(decide(leased(), item.pin, lease=a_lease(due=-0.1)))
+
+
+def test_a_lease_that_is_late_is_urgent() -> None:
+    assert decide(leased(), FIRST, lease=a_lease(due=-2, late=1)).urgent
+
+
+def test_who_asks_gets_new_leases_now() -> None:
+    item = decide(leased(), FIRST, lease=a_lease(due=0.5), requested_at=NOW)
+    assert item.pin == Pin.revision("", "2027-01-15T08:00:00Z")
+
+
+@pytest.mark.parametrize("strategy", ["Native", "Manual"])
+def test_only_the_rolling_strategy_replaces_leases_by_itself(strategy: str) -> None:
+    item = decide(leased(), FIRST, strategy=strategy, lease=a_lease(due=-0.1))
+    assert not is_rotation(item)
+    if strategy == "Manual":
+        assert item.hold is not None
+        assert item.hold.reason is Reason.MANUAL_ROTATION_PENDING
+        assert is_rotation(decide(leased(), FIRST, strategy=strategy, requested_at=NOW))
+
+
+def test_one_shot_commands_roll_nothing_by_the_clock() -> None:
+    assert not is_rotation(decide(leased(), FIRST, now=None, lease=a_lease(due=-0.1)))
+
+
+def test_a_static_role_rolls_when_its_password_was_rotated_and_is_urgent_since_the_old_one_is_dead() -> None:
+    before, after = "2027-01-14T08:00:00Z", "2027-01-15T07:59:59.123456Z"
+    assert decide(static(before), None).pin == Pin(0, before)
+    assert not is_rotation(decide(static(before), Pin(0, before)))
+    item = decide(static(after), Pin(0, before))
+    assert is_rotation(item)
+    assert item.urgent
+    assert item.lease_seconds == 0
+
+
+def test_the_next_rotation_that_vault_makes_by_itself_is_known() -> None:
+    soon = NOW + timedelta(hours=1)
+    assert decide(static("a", next_change=soon), Pin(0, "a")).until == soon
+
+
+def test_a_certificate_rolls_for_another_issuer_and_ahead_of_its_end() -> None:
+    first = decide(issued("one"), None).pin
+    assert first == Pin(0, "one")
+    renewed = decide(issued("one"), first, lease=a_lease(due=-0.1))
+    assert renewed.pin == Pin.revision("one", "2027-01-15T07:54:00Z")
+    assert renewed.lease_seconds == HOUR
+    other = decide(issued("two"), renewed.pin, lease=a_lease(due=0.5))
+    assert other.pin == Pin.revision("two", "2027-01-15T07:54:00Z")
+    assert not other.urgent
+    assert other.lease_seconds == 0
+
+
+@pytest.mark.parametrize("serving", [None, FIRST])
+def test_a_field_that_the_kind_does_not_have_is_refused_before_anything_is_rolled(serving: Pin | None) -> None:
+    entry = make.binding(make.database(env={"DB_PORT": "port"})).spec.secrets[0]
+    found = decide_version(entry, leased(), serving, strategy="Rolling")
+    assert found.fault is not None
+    assert found.fault.reason is Reason.SECRET_FIELD_MISSING
+    assert "password, username" in found.fault.message
+
+
+def test_a_role_that_is_gone_leaves_what_runs_and_starts_nothing_anew() -> None:
+    gone = SecretState("database", fault=Fault(Reason.SECRET_NOT_FOUND, "no role"))
+    held = decide(gone, FIRST)
+    assert held.hold is not None
+    assert held.unreadable
+    assert decide(gone, None).fault is not None
+
+
+# --- when it is due ---------------------------------------------------------------------------------------------------
+
+
+def allocations(*ages: float, status: str = "running", group: str = "web") -> list[dict[str, Any]]:
+    """Allocations of so many hours of age."""
+    moments = [int((NOW - timedelta(hours=age)).timestamp()) * 1_000_000_000 for age in ages]
+    return [{"TaskGroup": group, "ClientStatus": status, "CreateTime": moment} for moment in moments]
+
+
+def test_the_oldest_allocation_that_may_run_tells() -> None:
+    rows = [*allocations(1, 5), *allocations(9, status="complete"), *allocations(9, group="other")]
+    found = lease_of(rows, {"web"}, 24 * HOUR, WORKLOAD, 0.8)
+    assert found is not None
+    start = NOW - timedelta(hours=5)
+    assert start + timedelta(hours=24 * 0.6) <= found.due <= start + timedelta(hours=24 * 0.8)
+    assert found.late == start + timedelta(hours=24 * 0.9)
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds"), [([], HOUR), (allocations(1), 0.0), (allocations(1, status="failed"), HOUR)]
+)
+def test_without_a_running_allocation_or_an_end_nothing_is_due(rows: list[dict[str, Any]], seconds: float) -> None:
+    assert lease_of(rows, {"web"}, seconds, WORKLOAD, 0.8) is None
+
+
+@given(
+    name=st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=30),
+    seconds=st.floats(60, 1e7),
+    share=st.floats(0.1, 0.9),
+)
+def test_every_job_has_its_own_moment_which_is_always_the_same_and_before_the_end(
+    name: str, seconds: float, share: float
+) -> None:
+    key = WorkloadKey("default", "", "default", name)
+    found = lease_of(allocations(0), {"web"}, seconds, key, share)
+    assert found is not None
+    assert found == lease_of(allocations(0), {"web"}, seconds, key, share)
+    assert NOW <= found.due < found.late < NOW + timedelta(seconds=seconds)
+
+
+# --- a hundred jobs ---------------------------------------------------------------------------------------------------
+
+
+class Fleet:
+    """Jobs that were started together, each with one dynamic role, and the limits that they share."""
+
+    def __init__(self, jobs: int, lease_seconds: float) -> None:
+        self.moment = NOW
+        self.seconds = lease_seconds
+        self.gates = Gatekeeper(Limits(rolls=0), now=lambda: self.moment)
+        self.keys = [WorkloadKey("default", "", "default", f"job-{number}") for number in range(jobs)]
+        self.rolled: dict[WorkloadKey, datetime] = {}
+        for key in self.keys:
+            self._note(key)
+
+    def _note(self, key: WorkloadKey) -> None:
+        item = make.key()
+        observed = Observed(key, secrets={(item, "db"): leased(self.seconds)})
+        self.gates.note(key, Pass(INSTANCE, observed, Desired(None, {}, {}, {})))
+
+    def run(self, *, step: timedelta) -> None:
+        """Time passes until every job has been rolled once."""
+        item, made = make.key(), make.binding(make.database())
+        end = self.moment + timedelta(seconds=self.seconds)
+        while self.moment < end and len(self.rolled) < len(self.keys):
+            self.moment += step
+            for key in self.keys:
+                if key in self.rolled:
+                    continue
+                lease = lease_of(allocations(0), {"web"}, self.seconds, key, 0.8)
+                turn = Turn(self.moment, None, lease)
+                entry = made.spec.secrets[0]
+                decision = decide_version(entry, leased(self.seconds), FIRST, strategy="Rolling", turn=turn)
+                found = gated({item: (decision,)}, {item: made}, frozenset(), {}, self.gates.gate(key), None)
+                desired = Desired(None, {}, {}, {item: BindingResult(item, secrets=found[item])})
+                if is_rotation(found[item][0]) and self.gates.enter(key, desired):
+                    self.rolled[key] = self.moment
+
+
+def test_of_a_hundred_jobs_that_were_started_together_no_two_roll_in_the_same_minute() -> None:
+    fleet = Fleet(100, 24 * HOUR)
+    fleet.run(step=timedelta(seconds=30))
+    moments = sorted(fleet.rolled.values())
+    assert len(moments) == 100
+    assert min(later - earlier for earlier, later in pairwise(moments)) >= timedelta(minutes=1)
+    assert moments[-1] < NOW + timedelta(hours=24 * 0.9)
+    assert moments[0] >= NOW + timedelta(hours=24 * 0.6)
+
+
+def test_short_leases_of_many_jobs_are_still_replaced_in_time() -> None:
+    fleet = Fleet(60, HOUR)
+    fleet.run(step=timedelta(seconds=2))
+    assert len(fleet.rolled) == 60
+    assert max(fleet.rolled.values()) < NOW + timedelta(hours=0.95)
+    assert max(Counter(moment for moment in fleet.rolled.values()).values()) == 1
+
+
+def test_a_clock_that_was_set_back_holds_nobody_for_long() -> None:
+    gate = Gate(now=NOW, leased_jobs=10, last_lease_roll=NOW + timedelta(hours=5))
+    assert lease_turn_at(gate, 24 * HOUR) is None
+
+
+def test_turns_are_a_minute_apart_where_leases_are_long_enough() -> None:
+    assert spacing_seconds(24 * HOUR, 100, 0.8) == 60
+    assert spacing_seconds(HOUR, 100, 0.8) == pytest.approx(7.2)
+
+
+# --- the job ----------------------------------------------------------------------------------------------------------
+
+
+def world_with(*secrets: tuple[str, str, SecretState], now: bool = True) -> World:
+    world = World()
+    world.secrets.update({(kind, name): state for kind, name, state in secrets})
+    world.gate = Gate(now=NOW) if now else Gate()
+    world.user_registers(make.job())
+    return world
+
+
+def registrations(world: World) -> int:
+    return sum(isinstance(action, RegisterJob) for action in world.log)
+
+
+def test_a_job_with_dynamic_credentials_is_rolled_once_in_each_life_of_a_lease() -> None:
+    world = world_with(("database", "app", leased(24 * HOUR)))
+    bindings = [make.given(make.binding(make.database()))]
+    world.settle(bindings)
+    assert registrations(world) == 1
+    for life in range(1, 4):
+        world.wait(23 * HOUR)
+        world.settle(bindings)
+        assert registrations(world) == 1 + life
+        world.wait(HOUR)
+        world.settle(bindings)
+        assert registrations(world) == 1 + life
+
+
+def test_a_lease_that_is_renewable_far_beyond_is_left_alone() -> None:
+    world = world_with(("database", "app", leased(768 * HOUR)))
+    bindings = [make.given(make.binding(make.database()))]
+    for _ in range(5):
+        world.settle(bindings)
+        world.wait(24 * HOUR)
+    assert registrations(world) == 1
+
+
+def test_a_roll_for_another_reason_starts_the_leases_anew() -> None:
+    world = world_with(("database", "app", leased(24 * HOUR)), ("kv", "myapp", make.kv_state(1)))
+    bindings = [make.given(make.binding(make.database(), make.kv()))]
+    world.settle(bindings)
+    world.wait(12 * HOUR)
+    world.secrets["kv", "myapp"] = make.kv_state(2)
+    world.settle(bindings)
+    world.wait(12 * HOUR)
+    world.settle(bindings)
+    assert registrations(world) == 2
+
+
+@pytest.mark.parametrize("older", [0, 1])
+def test_a_failed_roll_for_a_lease_is_held_whichever_allocation_is_the_oldest_now(older: int) -> None:
+    world = world_with(("database", "app", leased(24 * HOUR)))
+    bindings = [make.given(make.binding(make.database()))]
+    world.settle(bindings)
+    world.wait(23 * HOUR)
+    world.run(bindings)
+    world.finish_deployment(success=False)
+    # Allocations that the roll had not come to still have their old credentials, and their own dates.
+    world.allocations[older]["ClientStatus"] = "running"
+    for _ in range(4):
+        world.run(bindings)
+    assert registrations(world) == 2
+    desired, _ = world.decide(bindings)
+    assert desired.results[bindings[0].key].failed is not None
+    asked = [replace(bindings[0], rotate_requested_at=nanoseconds_to_time(world.now))]
+    world.settle(asked)
+    assert registrations(world) == 3
+    world.wait(23 * HOUR)
+    world.settle(bindings)
+    assert registrations(world) == 4
+
+
+@pytest.mark.parametrize("kind", [{"Periodic": {"Spec": "@daily"}}, {"ParameterizedJob": {"Payload": "optional"}}])
+def test_children_end_by_themselves_and_are_not_rolled_for_their_leases(kind: dict[str, Any]) -> None:
+    world = World()
+    world.secrets["database", "app"] = leased(HOUR)
+    world.gate = Gate(now=NOW)
+    world.user_registers(make.job(kind="service", **kind))
+    bindings = [make.given(make.binding(make.database()))]
+    world.settle(bindings)
+    before = registrations(world)
+    world.wait(10 * HOUR)
+    world.settle(bindings)
+    assert registrations(world) == before
+
+
+def test_a_static_role_rolls_the_job_and_its_template_never_restarts_a_task_by_itself() -> None:
+    world = world_with(("database", "app", static("2027-01-01T00:00:00Z")))
+    bindings = [make.given(make.binding(make.database(staticRole="app")))]
+    world.settle(bindings)
+    assert world.job is not None
+    assert {template["ChangeMode"] for template in make.templates_of(world.job)} == {"noop"}
+    world.secrets["database", "app"] = static("2027-01-02T00:00:00Z")
+    world.settle(bindings)
+    assert registrations(world) == 2
+
+
+def test_a_revision_is_a_word_of_the_status_and_the_first_one_is_none() -> None:
+    world = world_with(("database", "app", leased(24 * HOUR)))
+    bindings = [make.given(make.binding(make.database()))]
+    world.settle(bindings)
+    assert serving(world, bindings) == (None, "2027-01-1")
+    world.wait(23 * HOUR)
+    world.settle(bindings)
+    version, _ = serving(world, bindings)
+    assert version is not None
+    assert version.startswith("renewed 2027-01-1")
+
+
+def serving(world: World, bindings: list[BindingInput]) -> tuple[str | None, str]:
+    """The version that serves, and the beginning of the day of the next one."""
+    desired, plan = world.decide(bindings)
+    found = Pass(INSTANCE, world.observe(bindings), desired, plan)
+    status = compute_status(bindings[0], found, SecretBindingStatus(), NOW)
+    (secret,) = status.secrets
+    return secret.serving_version, (secret.next_rotation_at or "")[:9]
+
+
+@settings(max_examples=60)
+@given(
+    hours=st.lists(st.floats(0.1, 40), min_size=1, max_size=12),
+    outcomes=st.lists(st.booleans(), min_size=12, max_size=12),
+)
+def test_a_job_never_rolls_twice_for_one_life_whatever_the_times_at_which_it_is_looked_at(
+    hours: list[float], outcomes: list[bool]
+) -> None:
+    world = world_with(("database", "app", leased(24 * HOUR)))
+    bindings = [make.given(make.binding(make.database()))]
+    world.settle(bindings)
+    for wait, success in zip(hours, outcomes, strict=False):
+        world.wait(wait * HOUR)
+        before = registrations(world)
+        for _ in range(3):
+            world.run(bindings)
+        assert registrations(world) <= before + 1
+        world.finish_deployment(success=success)
+        world.run(bindings)
+        assert registrations(world) <= before + 1
