@@ -12,10 +12,8 @@ from secretbinding.naming import Owner, name_prefix, policy_name
 from secretbinding.ports import Json
 from secretbinding.render.policy import PolicyDocument, join_rights, policy_text
 from secretbinding.render.role import role_policies, same_role
+from secretbinding.rollout import deployment_of, is_live, is_parent, older_allocations, older_children
 from secretbinding.rotation import failed_description, failed_states, failed_tag, is_failed_tag
-
-_LIVE = ("pending", "running", "unknown")
-
 
 @dataclass(frozen=True, slots=True)
 class WritePolicy:
@@ -160,24 +158,6 @@ def _nowhere(observed: Observed, keys: set[BindingKey], instance: str) -> frozen
     return frozenset(keys - placed - made)
 
 
-def is_live(allocation: Json) -> bool:
-    """True when tasks of an allocation may be running; a client that is away (`unknown`) counts as running."""
-    return allocation.get("ClientStatus") in _LIVE
-
-
-def deployment_of(observed: Observed) -> Json | None:
-    """The deployment of the job's current version, None when it has none."""
-    if observed.job is None:
-        return None
-    version = observed.job.get("Version")
-    return next((item for item in observed.deployments if item.get("JobVersion") == version), None)
-
-
-def is_active(deployment: Json | None) -> bool:
-    """True while a deployment has not come to its end."""
-    return deployment is not None and deployment.get("Status") not in ("successful", "failed", "cancelled")
-
-
 def _register(observed: Observed, desired: Desired) -> RegisterJob | None:
     job = observed.job
     if job is None or desired.job is None or same_job(job, desired.job):
@@ -203,19 +183,14 @@ def _unsettled(observed: Observed, desired: Desired) -> str:
     live = [item for item in observed.allocations if is_live(item)]
     if desired.job is None and live:
         return f"{len(live)} allocation(s) of a job that is not registered by us may still be running"
+    if is_parent(job):
+        children = observed.children if desired.job is None else older_children(observed)
+        return f"{len(children)} child job(s) of older versions may still be running" if children else ""
     deployment = deployment_of(observed)
     if deployment is not None and deployment.get("Status") != "successful":
         return f"deployment {str(deployment.get('ID'))[:8]} is {deployment.get('Status')}"
-    older = [item for item in live if _is_older(item, job)]
+    older = older_allocations(observed)
     return f"{len(older)} allocation(s) of older versions may still be running" if older else ""
-
-
-def _is_older(allocation: Json, job: Json) -> bool:
-    """True for an allocation that was made for an older version of the job. Children of a periodic or parameterized job
-    count their own versions; what they are made from is what the parent said then."""
-    if job.get("Periodic") or job.get("ParameterizedJob"):
-        return int(allocation.get("CreateTime") or 0) <= int(job.get("SubmitTime") or 0)
-    return bool(allocation.get("JobVersion") != job.get("Version"))
 
 
 def _policy(

@@ -10,7 +10,7 @@ from secretbinding.desired.values import Desired
 from secretbinding.gate import Change, Gate
 from secretbinding.models.key import WorkloadKey
 from secretbinding.models.reasons import Reason
-from secretbinding.plan import deployment_of, is_active
+from secretbinding.rollout import deployment_of, is_active
 from secretbinding.status import Pass
 
 

@@ -11,7 +11,7 @@ from secretbinding.engine.store import Entry, Store, inputs_of
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
-from secretbinding.plan import deployment_of, is_active
+from secretbinding.rollout import deployment_of, is_active
 from secretbinding.sources.base import SourceItem
 from secretbinding.status import Pass, compute_status
 

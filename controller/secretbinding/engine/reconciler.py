@@ -13,7 +13,8 @@ from secretbinding.engine.observe import Observer
 from secretbinding.errors import SecretBindingError, ServiceError
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
-from secretbinding.plan import Action, Plan, deployment_of, is_active, make_plan
+from secretbinding.plan import Action, Plan, make_plan
+from secretbinding.rollout import deployment_of, is_active
 from secretbinding.ports import Nomad, Vault
 from secretbinding.render.policy import read_policy
 from secretbinding.status import Pass, fault_of

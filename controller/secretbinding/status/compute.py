@@ -17,7 +17,7 @@ from secretbinding.models.status import (
     SecretStatus,
 )
 from secretbinding.naming import Owner, policy_name
-from secretbinding.plan import is_active
+from secretbinding.rollout import is_active
 from secretbinding.rotation import SecretDecision, nanoseconds_to_time
 from secretbinding.status.conditions import conditions
 from secretbinding.status.view import Draft, Pass, View, stable_pins, versions_in, view_of

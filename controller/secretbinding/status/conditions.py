@@ -7,7 +7,7 @@ from secretbinding.job.targets import job_fault
 from secretbinding.kinds.base import Fault
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
-from secretbinding.plan import is_active
+from secretbinding.rollout import is_active
 from secretbinding.ports import Json
 from secretbinding.rotation import FailedState
 from secretbinding.status.faults import STALLED

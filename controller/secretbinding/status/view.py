@@ -7,7 +7,8 @@ from secretbinding.job.marks import Placed, placed_marks, serving_pins
 from secretbinding.kinds.base import Fault, Pin
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus
-from secretbinding.plan import Plan, deployment_of
+from secretbinding.plan import Plan
+from secretbinding.rollout import deployment_of
 from secretbinding.ports import Json
 from secretbinding.rotation import FailedState
 

@@ -97,6 +97,7 @@ class World:
         self.versions: list[Json] = []
         self.deployments: list[Json] = []
         self.allocations: list[Json] = []
+        self.children: dict[str, Json] = {}
         self.secrets: dict[tuple[str, str], SecretState] = {}
         self.auto_revert = auto_revert
         self.older_nomad = older_nomad
@@ -144,6 +145,7 @@ class World:
             versions=copy.deepcopy(self.versions[::-1]),
             deployments=copy.deepcopy(self.deployments),
             allocations=copy.deepcopy(self.allocations),
+            children=copy.deepcopy(self.children),
             policies=policies,
             roles={name: _as_answered(body) for name, body in self.roles.items()},
             secrets={
