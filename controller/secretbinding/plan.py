@@ -12,8 +12,9 @@ from secretbinding.naming import Owner, name_prefix, policy_name
 from secretbinding.ports import Json
 from secretbinding.render.policy import PolicyDocument, join_rights, policy_text
 from secretbinding.render.role import role_policies, same_role
-from secretbinding.rollout import deployment_of, is_live, is_parent, older_allocations, older_children
+from secretbinding.rollout import deployment_of, is_live, is_parent, older_allocations, older_children, starting
 from secretbinding.rotation import failed_description, failed_states, failed_tag, is_failed_tag
+
 
 @dataclass(frozen=True, slots=True)
 class WritePolicy:
@@ -82,17 +83,24 @@ class Plan:
     """What to do, in this order.
 
     `waiting` says why surplus rights are still kept, `""` when none are; `gone` are the bindings of which nothing is
-    left once the actions are done.
+    left once the actions are done. `deferred` says why a registration that is due waits for a moment, `""` when none
+    does.
     """
 
     actions: tuple[Action, ...] = ()
     waiting: str = ""
     gone: frozenset[BindingKey] = frozenset()
+    deferred: str = ""
+
+    @property
+    def registration(self) -> RegisterJob | None:
+        """The registration of the job, None when none is due."""
+        return next((action for action in self.actions if isinstance(action, RegisterJob)), None)
 
     @property
     def registers(self) -> bool:
         """True when the job is to be registered."""
-        return any(isinstance(action, RegisterJob) for action in self.actions)
+        return self.registration is not None
 
 
 def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingInput], instance: str) -> Plan:
@@ -136,6 +144,18 @@ def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingIn
     if still and not waiting:
         waiting, surplus = "the job that the binding named before is being given back", True
     return Plan((*widening, *middle, *narrowing), waiting=waiting if surplus else "", gone=gone - still)
+
+
+def deferred(plan: Plan, observed: Observed) -> Plan:
+    """The plan without its registration, as long as that would lose sight of allocations that are just starting
+    (`rollout.starting`); the same plan where it would not."""
+    register = plan.registration
+    early = starting(observed, register.job) if register is not None else ()
+    if not early:
+        return plan
+    kept = tuple(action for action in plan.actions if not isinstance(action, RegisterJob | UntagVersion))
+    groups = ", ".join(sorted({str(item.get("TaskGroup")) for item in early}))
+    return replace(plan, actions=kept, deferred=f"allocations of group {groups}, which stay as they are, are starting")
 
 
 def _still_elsewhere(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> frozenset[BindingKey]:

@@ -48,8 +48,8 @@ def waits_for_promotion(deployment: Json | None) -> bool:
 
 
 def superseded(observed: Observed) -> int | None:
-    """The job version whose deployment was cancelled for the one that is under way now, before it had come through; None
-    when there is none. It is the newest such version since the last deployment that came to its end."""
+    """The job version whose deployment was cancelled, before it had come through, for the one that is under way now;
+    None when there is none."""
     current = deployment_of(observed)
     if not is_active(current):
         return None

@@ -1,4 +1,4 @@
-"""A real Nomad agent, server and client in one, and further clients beside it, on loopback: for the demo and the tests."""
+"""A real Nomad agent, server and client in one, with further clients beside it, on loopback, for demo and tests."""
 
 import contextlib
 import json

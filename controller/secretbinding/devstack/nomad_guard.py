@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def clean_up(directory: Path) -> None:
-    """Kill all executors and tasks of the agents whose data is in this directory, and detach what Nomad mounted in it."""
+    """Kill all executors and tasks of agents whose data is in this directory, and detach what Nomad mounted in it."""
     marker = os.fsencode(str(directory.resolve())) + b"/"
     for _ in range(5):
         found = False

@@ -154,6 +154,8 @@ def _finished(found: Pass, bindings: Sequence[BindingInput], *, wait: bool) -> b
         # Of a job that is not registered by us the rights stay until it has ended: that is not the end of it either.
         removed = deleting <= found.plan.gone and not (wait and found.plan.waiting)
         return removed or found.desired.held is not None
+    if found.plan.deferred:
+        return False
     if not wait:
         return True
     if found.registered or is_active(deployment_of(found.observed)):

@@ -13,11 +13,13 @@ from secretbinding.engine.observe import Observer
 from secretbinding.errors import SecretBindingError, ServiceError
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
-from secretbinding.plan import Action, Plan, make_plan
-from secretbinding.rollout import deployment_of, is_active
+from secretbinding.plan import Action, Plan, deferred, make_plan
 from secretbinding.ports import Nomad, Vault
 from secretbinding.render.policy import read_policy
+from secretbinding.rollout import deployment_of, is_active
 from secretbinding.status import Pass, fault_of
+
+_START_GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class Preview:
 
 
 class Reconciler:
-    """Stateless but for the moment at which a job was first seen missing; everything else is read anew each pass.
+    """Stateless but for the moments at which a job was first seen missing, and at which its registration was first put
+    off; everything else is read anew each pass.
 
     With `gates`, rolls of new versions wait as their bindings and the limits say; without, nothing waits.
     `clock` gives seconds that never go back; `purge_grace_seconds` is how long after a job was found gone its tasks may
@@ -58,6 +61,7 @@ class Reconciler:
         self._on_action = on_action
         self._gates = gates
         self._missing_since: dict[WorkloadKey, float] = {}
+        self._deferred_since: dict[WorkloadKey, float] = {}
         self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
 
     @property
@@ -94,6 +98,17 @@ class Reconciler:
             plan = make_plan(observed, desired, bindings, self._instance)
         return Preview(observed, desired, plan)
 
+    def _deferred(self, workload: WorkloadKey, preview: Preview) -> Preview:
+        """The preview, its registration put off while allocations that it leaves alone are starting; not for long,
+        since one may wait for something that only the registration brings."""
+        plan = deferred(preview.plan, preview.observed)
+        if not plan.deferred:
+            self._deferred_since.pop(workload, None)
+            return preview
+        since = self._deferred_since.setdefault(workload, self._clock())
+        over = self._clock() - since >= _START_GRACE_SECONDS
+        return preview if over else replace(preview, plan=plan)
+
     def _entered(self, workload: WorkloadKey, bindings: Sequence[BindingInput], preview: Preview) -> Preview:
         """The preview, when its roll may begin; decided anew when another job has taken the last slot meanwhile."""
         if self._gates is None or not preview.plan.registers or self._gates.enter(workload, preview.desired):
@@ -109,7 +124,7 @@ class Reconciler:
         """One pass. Errors of the servers do not leave it: they are part of what it found."""
         preview: Preview | None = None
         try:
-            preview = self._entered(workload, bindings, self.preview(workload, bindings))
+            preview = self._entered(workload, bindings, self._deferred(workload, self.preview(workload, bindings)))
             applier = Applier(
                 self._vault,
                 self._nomad,
@@ -146,7 +161,7 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
     if found.error is not None:
         ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))
         return float(ceiling * random.uniform(0.5, 1.0))
-    busy = found.registered or (found.plan is not None and bool(found.plan.waiting))
+    busy = found.registered or (found.plan is not None and bool(found.plan.waiting or found.plan.deferred))
     if busy or is_active(deployment_of(found.observed)):
         return settings.progress_seconds
     if found.observed.job is None:
