@@ -12,7 +12,7 @@ from secretbinding.naming import Owner, name_prefix, policy_name
 from secretbinding.ports import Json
 from secretbinding.render.policy import PolicyDocument, join_rights, policy_text
 from secretbinding.render.role import role_policies, same_role
-from secretbinding.rollout import deployment_of, is_live, is_parent, older_allocations, older_children, starting
+from secretbinding.rollout import deployment_of, is_live, is_parent, older_allocations, older_children, starting, stuck
 from secretbinding.rotation import failed_description, failed_states, failed_tag, is_failed_tag
 
 
@@ -75,7 +75,16 @@ class UntagVersion:
     name: str
 
 
-Action = WritePolicy | DeletePolicy | WriteRole | DeleteRole | RegisterJob | TagVersion | UntagVersion
+@dataclass(frozen=True, slots=True)
+class EvaluateJob:
+    """Have Nomad go on with a version of a job that it has stopped rolling, `left` allocations before the end."""
+
+    job_id: str
+    version: int
+    left: int
+
+
+Action = WritePolicy | DeletePolicy | WriteRole | DeleteRole | RegisterJob | EvaluateJob | TagVersion | UntagVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +146,8 @@ def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingIn
     if register is not None:
         middle.append(register)
         middle.extend(_forget(observed, desired, instance))
+    elif late := stuck(observed, instance):
+        middle.append(EvaluateJob(observed.workload.job, _version(observed), len(late)))
     # What we may not register is not waited for: rights go when the job has ended.
     untouchable = observed.job is not None and desired.job is None
     gone = frozenset(deleting) if narrow or untouchable else _nowhere(observed, deleting, instance)
@@ -183,6 +194,10 @@ def _register(observed: Observed, desired: Desired) -> RegisterJob | None:
     if job is None or desired.job is None or same_job(job, desired.job):
         return None
     return RegisterJob(desired.job, job, int(job.get("JobModifyIndex") or 0))
+
+
+def _version(observed: Observed) -> int:
+    return int((observed.job or {}).get("Version") or 0)
 
 
 def _is_sound(desired: Desired, key: BindingKey) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secretbinding.desired.values import Observed
+from secretbinding.job.marks import part_state
 from secretbinding.job.targets import REGISTERED_TYPES
 from secretbinding.ports import Json
 
@@ -88,6 +89,30 @@ def behind(observed: Observed) -> Sequence[Json]:
         for item in older_allocations(observed)
         if item.get("DesiredStatus") == "run" and item.get("ClientStatus") in ("pending", "running")
     ]
+
+
+def stuck(observed: Observed, instance: str) -> Sequence[Json]:
+    """Of a system job that Nomad has stopped rolling half way: the allocations that run with another part of ours.
+
+    Once a deployment of a system job has failed, Nomad makes none for any later version until it forgets the failed one
+    (after an hour); with `max_parallel` 0 it never does. It replaces as many allocations as one evaluation may then,
+    and goes on only at the next one. Nothing is stuck until each allocation of the newest version is known to be
+    healthy.
+    """
+    job = observed.job
+    late = behind(observed)
+    if job is None or not late or job.get("Type") != "system":
+        return ()
+    newest = [
+        item
+        for item in observed.allocations
+        if item.get("JobVersion") == job.get("Version") and item.get("DesiredStatus") == "run"
+    ]
+    if not newest or not all((item.get("DeploymentStatus") or {}).get("Healthy") for item in newest):
+        return ()
+    parts = {version.get("Version"): part_state(version, instance) for version in observed.versions}
+    ours = part_state(job, instance)
+    return [item for item in late if parts.get(item.get("JobVersion")) != ours]
 
 
 def broken(observed: Observed) -> Sequence[Json]:

@@ -13,10 +13,10 @@ from secretbinding.engine.observe import Observer
 from secretbinding.errors import SecretBindingError, ServiceError
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
-from secretbinding.plan import Action, Plan, deferred, make_plan
+from secretbinding.plan import Action, EvaluateJob, Plan, deferred, make_plan
 from secretbinding.ports import Nomad, Vault
 from secretbinding.render.policy import read_policy
-from secretbinding.rollout import deployment_of, is_active
+from secretbinding.rollout import behind, deployment_of, is_active
 from secretbinding.status import Pass, fault_of
 
 _START_GRACE_SECONDS = 10.0
@@ -62,6 +62,7 @@ class Reconciler:
         self._gates = gates
         self._missing_since: dict[WorkloadKey, float] = {}
         self._deferred_since: dict[WorkloadKey, float] = {}
+        self._evaluated: dict[WorkloadKey, EvaluateJob] = {}
         self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
 
     @property
@@ -98,6 +99,17 @@ class Reconciler:
             plan = make_plan(observed, desired, bindings, self._instance)
         return Preview(observed, desired, plan)
 
+    def _evaluated_once(self, workload: WorkloadKey, preview: Preview) -> Preview:
+        """The preview, without an evaluation that has been asked for already and has brought nothing."""
+        wanted = next((action for action in preview.plan.actions if isinstance(action, EvaluateJob)), None)
+        if wanted is None:
+            return preview
+        if self._evaluated.get(workload) != wanted:
+            self._evaluated[workload] = wanted
+            return preview
+        rest = tuple(action for action in preview.plan.actions if action is not wanted)
+        return replace(preview, plan=replace(preview.plan, actions=rest))
+
     def _deferred(self, workload: WorkloadKey, preview: Preview) -> Preview:
         """The preview, its registration put off while allocations that it leaves alone are starting; not for long,
         since one may wait for something that only the registration brings."""
@@ -124,7 +136,8 @@ class Reconciler:
         """One pass. Errors of the servers do not leave it: they are part of what it found."""
         preview: Preview | None = None
         try:
-            preview = self._entered(workload, bindings, self._deferred(workload, self.preview(workload, bindings)))
+            preview = self._deferred(workload, self._evaluated_once(workload, self.preview(workload, bindings)))
+            preview = self._entered(workload, bindings, preview)
             applier = Applier(
                 self._vault,
                 self._nomad,
@@ -162,7 +175,7 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
         ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))
         return float(ceiling * random.uniform(0.5, 1.0))
     busy = found.registered or (found.plan is not None and bool(found.plan.waiting or found.plan.deferred))
-    if busy or is_active(deployment_of(found.observed)):
+    if busy or is_active(deployment_of(found.observed)) or behind(found.observed):
         return settings.progress_seconds
     if found.observed.job is None:
         return settings.missing_seconds
@@ -202,4 +215,4 @@ class Pace:
 
 def _unsettled(observed: Observed) -> bool:
     deployment = deployment_of(observed)
-    return deployment is not None and deployment.get("Status") != "successful"
+    return bool(behind(observed)) or (deployment is not None and deployment.get("Status") != "successful")

@@ -138,11 +138,8 @@ def _moving(view: View) -> Draft | None:
     if failed:
         return Draft(_FALSE, Reason.DEPLOYMENT_FAILED, f"allocations of the newest job version have failed; {why}")
     if late:
-        hint = ""
-        if (view.job or {}).get("Type") == "system":
-            hint = (
-                f"; it goes on when it looks at the job again, such as by `nomad job eval {(view.job or {}).get('ID')}`"
-            )
+        system = (view.job or {}).get("Type") == "system"
+        hint = "; the controller has it go on whenever those of the newest one are healthy" if system else ""
         return Draft(_TRUE, Reason.DEPLOYMENT_RUNNING, f"allocations of older job versions run still; {why}{hint}")
     return None
 

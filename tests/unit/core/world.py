@@ -16,6 +16,7 @@ from secretbinding.plan import (
     Action,
     DeletePolicy,
     DeleteRole,
+    EvaluateJob,
     Plan,
     RegisterJob,
     TagVersion,
@@ -102,6 +103,7 @@ class World:
         self.auto_revert = auto_revert
         self.older_nomad = older_nomad
         self.log: list[Action] = []
+        self.evaluations = 0
         self.gone: set[BindingKey] = set()
         self.gate = Gate()
         self._clock = 1_800_000_000 * _SECOND
@@ -254,6 +256,8 @@ class World:
                 assert self.job is not None
                 assert index == self.job["JobModifyIndex"], "registered over another version than the one that was read"
                 self._register(to_register(sent))
+            case EvaluateJob():
+                self.evaluations += 1
             case TagVersion(version=version, name=name, description=description):
                 for job in self.versions:
                     if job["Version"] == version:
