@@ -165,6 +165,13 @@ class NomadAdapter:
         except NotFound:
             return
 
+    def evaluate(self, namespace: str, job_id: str) -> None:
+        call = self._job_call("job_evaluate", f"evaluate job {job_id}", namespace, "submit-job")
+        params = {"namespace": namespace}
+        self._api(api.Job, call).request(
+            _quoted(job_id), "evaluate", method="post", json={"JobID": job_id, "Namespace": namespace}, params=params
+        )
+
     def deployments(self, namespace: str, job_id: str) -> Sequence[Json]:
         call = self._job_call("deployments_list", f"list deployments of job {job_id}", namespace, "read-job")
         rows = rows_of(self._job_get(call, job_id, "deployments", {"namespace": namespace, "all": True}), call)
