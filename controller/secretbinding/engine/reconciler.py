@@ -148,7 +148,8 @@ class Reconciler:
         except SecretBindingError as error:
             observed = preview.observed if preview is not None else Observed(workload)
             system = error.system if isinstance(error, ServiceError) else "vault"
-            return Pass(self._instance, observed, error=fault_of(error), error_system=system)
+            cut_short = (preview.desired, preview.plan) if preview is not None else None
+            return Pass(self._instance, observed, error=fault_of(error), error_system=system, cut_short=cut_short)
         return Pass(self._instance, preview.observed, preview.desired, preview.plan, registered=preview.plan.registers)
 
     def _with_grace(self, observed: Observed, bindings: Sequence[BindingInput]) -> Observed:

@@ -21,6 +21,7 @@ class Pass:
         desired, plan: None when the pass ended before they were made.
         error: what ended the pass early; `error_system` is `vault` or `nomad` then.
         registered: the pass registered the job.
+        cut_short: with an error: what was decided and planned before it, of which a part may have been done.
     """
 
     instance: str
@@ -30,6 +31,7 @@ class Pass:
     error: Fault | None = None
     error_system: str = ""
     registered: bool = False
+    cut_short: tuple[Desired, Plan] | None = None
 
 
 @dataclass(slots=True)
