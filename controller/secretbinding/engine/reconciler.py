@@ -185,15 +185,17 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
 
 
 def _gate_seconds(found: Pass, settings: "Pace") -> float:
-    """How long until the first of the versions that wait may be rolled; a free slot wakes the workload by itself."""
+    """How long until the first date on which something is to be done; a free slot wakes the workload by itself, and
+    what should have come by itself but has not (Vault could not rotate a password) is left to the watch."""
     now = found.observed.gate.now
     if now is None or found.desired is None:
         return settings.resync_seconds
     dates = [
         item.until for result in found.desired.results.values() for item in result.secrets if item.until is not None
     ]
+    ahead = [moment for moment in dates if moment > now]
     # A moment later, so that the clock has surely passed the date.
-    return max(0.0, (min(dates) - now).total_seconds()) + 0.05 if dates else settings.resync_seconds
+    return (min(ahead) - now).total_seconds() + 0.05 if ahead else settings.resync_seconds
 
 
 @dataclass(frozen=True, slots=True)
