@@ -8,6 +8,7 @@ from secretbinding.desired.once import Mixture
 from secretbinding.desired.past import Past, good_job, rolling
 from secretbinding.desired.shares import Judged, Share, judge
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
+from secretbinding.job.carry import kept_part, parts_of
 from secretbinding.job.inject import Stripped, TaskPart, inject, keep_rendered, strip
 from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins
 from secretbinding.job.targets import TaskRef, find_task, job_fault
@@ -176,26 +177,8 @@ def _go_back(
     good = good_job(observed, failures, current, instance)
     if good is None:
         return job
-    parts: dict[tuple[str, str], TaskPart] = {}
-    for item in placed_marks(good, instance):
-        task = find_task(good, TaskRef(item.group, item.task)) or {}
-        part = parts.get((item.group, item.task)) or _kept_part(task)
-        parts[item.group, item.task] = replace(part, templates=(*part.templates, (item.mark.owner, item.template)))
+    parts = parts_of(good, instance)
     return keep_rendered(inject(stripped, parts, instance), job, instance)
-
-
-def _kept_part(task: Json) -> TaskPart:
-    vault: Mapping[str, Any] = task.get("Vault") or {}
-    return TaskPart(
-        role=str(vault.get("Role") or ""),
-        templates=(),
-        polls=not vault.get("AllowTokenExpiration", False),
-        leased=vault.get("ChangeMode") == "restart",
-        vault_namespace=str(vault.get("Namespace") or ""),
-        token_env=bool(vault.get("Env")),
-        token_file=bool(vault) and not vault.get("DisableFile"),
-        vault=bool(vault),
-    )
 
 
 class _Scopes:
@@ -249,7 +232,7 @@ def _parts(
             task.get("Templates") or [],
             active.get(ref, []),
             staying.get(ref, []),
-            _kept_part((find_task(job, ref) if job is not None else None) or {}),
+            kept_part((find_task(job, ref) if job is not None else None) or {}),
             instance,
         )
         owners = {share.key for share in active.get(ref, [])}
