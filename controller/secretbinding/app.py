@@ -8,13 +8,16 @@ import structlog
 
 from secretbinding.adapters.connection import NomadConnection, TokenFile, TokenSource, VaultConnection
 from secretbinding.adapters.nomad import NomadAdapter
+from secretbinding.adapters.transport import OnCall
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
 from secretbinding.engine.admission import Admission
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
+from secretbinding.engine.hooks import Hooks, Several
 from secretbinding.engine.loop import Engine, EngineSettings
 from secretbinding.engine.queue import Priority
 from secretbinding.engine.reconciler import Pace, Reconciler
 from secretbinding.engine.store import Store
+from secretbinding.metrics import Monitoring, Parts
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
 from secretbinding.plan_text import describe
@@ -30,12 +33,12 @@ _log = structlog.get_logger(__name__)
 
 
 class Clients:
-    """One adapter for each server, shared by all threads."""
+    """One adapter for each server, shared by all threads. `on_call` is told of each attempt at a request."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, on_call: OnCall | None = None) -> None:
         workers = settings.controller.workers
-        self.vault = ListingVaultAdapter(vault_connection(settings.vault, workers))
-        self.nomad = NomadAdapter(nomad_connection(settings.nomad, workers))
+        self.vault = ListingVaultAdapter(vault_connection(settings.vault, workers), on_call=on_call)
+        self.nomad = NomadAdapter(nomad_connection(settings.nomad, workers), on_call=on_call)
 
     def close(self) -> None:
         """Close all connections."""
@@ -44,7 +47,8 @@ class Clients:
 
 
 class Controller:
-    """The whole of `secretbinding run`: engine, watchers, sources. `on_pass` is told of each pass and its seconds."""
+    """The whole of `secretbinding run`: engine, watchers, sources. `on_pass` is told of each pass and its seconds;
+    `monitoring` counts and serves, and has been given to the clients' `on_call`."""
 
     def __init__(
         self,
@@ -52,15 +56,18 @@ class Controller:
         clients: Clients,
         sources: Sequence[Source],
         on_pass: Callable[[WorkloadKey, Pass, float], None] = lambda workload, found, seconds: None,
+        monitoring: Monitoring | None = None,
     ) -> None:
         own = settings.controller
+        self._monitoring = monitoring
+        hooks: Hooks = Several([_Passes(self._passed), *([monitoring.hooks] if monitoring is not None else [])])
         pace = Pace(resync_seconds=own.resync_seconds, progress_seconds=own.progress_seconds)
         limits = Limits(
             own.max_rolls, own.max_rolls_per_namespace, own.settle_seconds, own.ungated_rolls, own.lease_share
         )
         self.gates = Gatekeeper(limits)
         self.engine = Engine(
-            make_reconciler(settings, clients, gates=self.gates),
+            make_reconciler(settings, clients, _told(hooks), gates=self.gates),
             clients.vault,
             EngineSettings(
                 instance=own.instance,
@@ -70,7 +77,7 @@ class Controller:
                 confirmed_removals=frozenset(name.strip() for name in own.confirm_removals.split(",") if name.strip()),
             ),
             gates=self.gates,
-            on_pass=self._passed,
+            hooks=hooks,
         )
         self._on_pass = on_pass
         for source in sources:
@@ -95,8 +102,14 @@ class Controller:
             lambda workloads: self.engine.wake(workloads, Priority.RESYNC),
         )
 
+        if monitoring is not None:
+            parts = Parts(self.engine, own.workers, self.gates, self.secrets, self.events, self.audits)
+            monitoring.attach(parts, clients.vault, clients.nomad)
+
     def start(self) -> None:
         """Start everything; returns at once. Raises `errors.UsageError` when it cannot listen where it is told to."""
+        if self._monitoring is not None:
+            self._monitoring.start()
         for audit in self.audits:
             audit.start()
         if self.nacp is not None:
@@ -114,10 +127,32 @@ class Controller:
         self.secrets.stop()
         self.events.stop()
         self.engine.stop()
+        if self._monitoring is not None:
+            self._monitoring.stop()
 
     def _passed(self, workload: WorkloadKey, found: Pass, seconds: float) -> None:
         self.secrets.observed(workload, found)
         self._on_pass(workload, found, seconds)
+
+
+class _Passes(Hooks):
+    """Tells of passes only."""
+
+    def __init__(self, passed: Callable[[WorkloadKey, Pass, float], None]) -> None:
+        self._passed = passed
+
+    def passed(self, workload: WorkloadKey, found: Pass, seconds: float) -> None:
+        self._passed(workload, found, seconds)
+
+
+def _told(hooks: Hooks) -> Callable[[WorkloadKey, Action], None]:
+    """Each write goes to the log, and to the hooks."""
+
+    def tell(workload: WorkloadKey, action: Action) -> None:
+        _log_action(workload, action)
+        hooks.acted(workload, action)
+
+    return tell
 
 
 def _log_action(workload: WorkloadKey, action: Action) -> None:

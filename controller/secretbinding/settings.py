@@ -1,6 +1,7 @@
 """All settings, from the environment: the names that Vault's, OpenBao's and Nomad's own tools use, and our own."""
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,12 @@ from secretbinding.naming import INSTANCE_PATTERN
 
 DEFAULT_VAULT_ADDR = "http://127.0.0.1:8200"
 DEFAULT_NOMAD_ADDR = "http://127.0.0.1:4646"
+DEFAULT_METRICS_ADDRESS = "127.0.0.1:9464"
+
+
+def _metrics_address() -> str:
+    """An empty variable counts as unset everywhere else; here it says that nothing is to be served."""
+    return "" if os.environ.get("SECRETBINDING_METRICS_ADDRESS") == "" else DEFAULT_METRICS_ADDRESS
 
 
 def _env(*names: str) -> AliasChoices:
@@ -82,6 +89,8 @@ class ControllerSettings(BaseSettings):
         nacp_client_ca: who asks there needs a certificate of this authority.
         nacp_refusal: `refuse` ends the registration of a job that a binding cannot be put into, `warn` lets it pass.
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
+        metrics_address: where metrics and health checks are served: `host:port`; empty for nowhere.
+        stuck_seconds: how long a worker may be at one job before the process counts as stuck.
         log_level: DEBUG, INFO, WARNING or ERROR.
         log_format: `text` or `json`.
     """
@@ -113,6 +122,8 @@ class ControllerSettings(BaseSettings):
     nacp_listen: str = ""
     nacp_refusal: Annotated[str, Field(pattern="^(refuse|warn)$")] = "refuse"
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
+    metrics_address: str = Field(default_factory=_metrics_address)
+    stuck_seconds: Annotated[float, Field(gt=0)] = 600.0
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
 
@@ -155,6 +166,19 @@ class ControllerSettings(BaseSettings):
     def nacp_bind(self) -> tuple[str, int] | None:
         """Where to listen for NACP: host and port."""
         bind = listen_address(self.nacp_listen) if self.nacp_listen else None
+        return bind if isinstance(bind, tuple) else None
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _metrics_address_is_tcp(cls, value: str) -> str:
+        if value and isinstance(listen_address(value), Path):
+            raise ValueError("write HOST:PORT, or nothing to serve no metrics")
+        return value
+
+    @property
+    def metrics_bind(self) -> tuple[str, int] | None:
+        """Where to serve metrics and health checks: host and port; None for nowhere."""
+        bind = listen_address(self.metrics_address) if self.metrics_address else None
         return bind if isinstance(bind, tuple) else None
 
     @property

@@ -52,8 +52,9 @@ class Observed:
     Attributes:
         region: the region's real name, "" when unknown.
         job: as `GET /v1/job/<id>` gave it, None when there is none.
-        versions, deployments, allocations: as Nomad gave them; versions are empty when they were not read. For a
-            periodic or parameterized job the allocations are those of its children.
+        versions, deployments, allocations: as Nomad gave them; versions are empty when they were not read.
+        children: of a periodic or parameterized job, which has no allocations itself: the stubs of its child jobs that
+            have not ended, by ID.
         policies: by name; None for one that is not there.
         roles: by name; None for one that is not there.
         secrets: by binding and secret name.
@@ -67,6 +68,7 @@ class Observed:
     versions: Sequence[Json] = ()
     deployments: Sequence[Json] = ()
     allocations: Sequence[Json] = ()
+    children: Mapping[str, Json] = field(default_factory=dict)
     policies: Mapping[str, Policy | None] = field(default_factory=dict)
     roles: Mapping[str, Json | None] = field(default_factory=dict)
     secrets: Mapping[tuple[BindingKey, str], SecretState] = field(default_factory=dict)

@@ -63,6 +63,7 @@ def test_a_proxys_404_never_looks_like_an_absence(
         lambda: nomad.versions("default", "app"),
         lambda: nomad.tag_version("default", "app", 0, "x", ""),
         lambda: nomad.untag_version("default", "app", "x"),
+        lambda: nomad.evaluate("default", "app"),
         lambda: nomad.deployments("default", "app"),
         lambda: nomad.allocations("default", "app"),
         lambda: nomad.evaluations("default", "app"),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from hvac.api.auth_methods import JWT
+from hvac.api.auth_methods import JWT, Token
 from hvac.api.secrets_engines import KvV2
 from hvac.api.system_backend import Health, Policies
 
@@ -79,6 +79,13 @@ class VaultAdapter:
             version=str(health.get("version", "")),
             cluster=str(health.get("cluster_name", "")),
         )
+
+    def token_expiry(self) -> datetime | None:
+        """When the own token ends unless it is renewed (`expire_time` of `auth/token/lookup-self`); None for one that
+        never does. The answer holds the token itself, of which nothing is kept."""
+        call = self._call("token_lookup", "look up its own token", "auth/token/lookup-self", "read")
+        data = data_of(Token(adapter=self._hvac(call)).lookup_self(), call)
+        return _moment(data.get("expire_time"), call)
 
     def read_policy(self, name: str) -> str | None:
         call = self._call("policy_read", f"read policy {name}", f"sys/policies/acl/{name}", "read")
@@ -302,3 +309,14 @@ def _version(number: int, body: Mapping[str, Any], now: datetime) -> KvVersion:
         deleted=bool(deletion) and datetime.fromisoformat(deletion) <= now,
         destroyed=bool(body.get("destroyed")),
     )
+
+
+def _moment(text: Any, call: Call) -> datetime | None:
+    """A time of Vault's, None when it gives none. Raises `ServiceError` for another shape."""
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        pass
+    raise unexpected("vault", call, "JSON of another shape")
