@@ -103,6 +103,25 @@ def text_of(value: Any, *, nested: bool = False) -> str:
     return str(value)
 
 
+_ESCAPES = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}
+
+
+def quoted(text: str) -> str:
+    """Go's quoted text, `%q`."""
+    return '"' + "".join(_quoted(character) for character in text) + '"'
+
+
+def _quoted(character: str) -> str:
+    code = ord(character)
+    if code in _ESCAPES:
+        return "\\" + _ESCAPES[code]
+    if character.isprintable():
+        return character
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 def go_float(value: float) -> str:
     """`%v` of a float: the shortest text, an exponent from 21 digits on."""
     if value.is_integer() and abs(value) < 1e21:
