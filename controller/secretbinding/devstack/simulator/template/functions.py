@@ -12,8 +12,8 @@ from typing import Any
 from secretbinding.devstack.simulator.template.values import (
     JsonNumber,
     kind_name,
-    text_of,
     quoted,
+    text_of,
     to_json,
     truth,
     type_name,

@@ -34,6 +34,28 @@ def certificate_of(cert: str, key: str, chain: list[str]) -> Secret:
     return Secret({**fields, "Data": inner}, "dependency.PemEncoded")
 
 
+class VariableItem(str):
+    """One value of a Nomad variable; it has its key, and prints as it is."""
+
+    __slots__ = ("key",)
+
+    key: str
+
+    @classmethod
+    def of(cls, key: str, value: str) -> "VariableItem":
+        item = cls(value)
+        item.key = key
+        return item
+
+
+class VariableItems(dict[str, VariableItem]):
+    """What the function `nomadVar` returns."""
+
+    @classmethod
+    def of(cls, items: Mapping[str, str]) -> "VariableItems":
+        return cls({key: VariableItem.of(key, value) for key, value in items.items()})
+
+
 def secret_of(body: Mapping[str, Any]) -> Secret:
     """The secret in an answer of Vault (`request_id`, `lease_id`, `data`, ...)."""
     keys = ("request_id", "lease_id", "lease_duration", "renewable", "data", "warnings", "auth", "wrap_info")
