@@ -12,8 +12,8 @@ from secretbinding.job.carry import kept_part, parts_of
 from secretbinding.job.inject import Stripped, TaskPart, inject, keep_rendered, strip
 from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins
 from secretbinding.job.targets import TaskRef, find_task, job_fault
-from secretbinding.kinds import KINDS
-from secretbinding.kinds.base import Fault, Right
+from secretbinding.kinds import KINDS, engine_role
+from secretbinding.kinds.base import EngineRole, Fault, Right
 from secretbinding.models.binding import DeletionPolicy
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
@@ -72,17 +72,18 @@ def _assemble(
     parts = _parts(shares, kept, scopes, stripped.job if stripped else None, job, instance)
     roles, role_owners = _roles(observed, parts, shares, scopes, instance)
     policies = _policies(observed, judged, bindings, role_owners, instance)
+    engine_roles = _engine_roles(observed, judged, bindings)
     results = {
         key: _with_failure(_with_roles(item.result, role_owners), failed.get(key), placed)
         for key, item in judged.items()
     }
     if job is None or stripped is None or job_fault(job) is not None or _rests(job, placed, leaving):
-        return Desired(None, policies, roles, results)
+        return Desired(None, policies, roles, results, engine_roles=engine_roles)
     unreadable = _unreadable_groups(placed, judged)
     candidate = keep_rendered(inject(stripped, parts, instance), job, instance)
     candidate = _with_groups_of(job, candidate, unreadable)
     results = _waiting(results, shares, unreadable, {item.key for item in placed})
-    return Desired(candidate, policies, roles, results, clean=not unreadable)
+    return Desired(candidate, policies, roles, results, clean=not unreadable, engine_roles=engine_roles)
 
 
 def _with_failure(result: BindingResult, failure: FailedState | None, placed: Sequence[Placed]) -> BindingResult:
@@ -313,6 +314,20 @@ def _expected_roles(
         scope[name] = RoleBinding(observed.workload, ref.group, ref.task, observed.region)
 
 
+def _engine_roles(
+    observed: Observed, judged: Mapping[BindingKey, Judged], bindings: Sequence[BindingInput]
+) -> dict[str, EngineRole]:
+    """The roles of secrets engines that the bindings have made, by path; those of bindings that have a policy."""
+    roles: dict[str, EngineRole] = {}
+    for item in bindings:
+        found = judged.get(item.key)
+        if found is None or item.binding is None or not found.result.secrets:
+            continue
+        made = (engine_role(entry) for entry in item.binding.spec.secrets)
+        roles.update({role.path: role for role in made if role is not None and role.path in observed.engine_roles})
+    return roles
+
+
 def _policies(
     observed: Observed,
     judged: Mapping[BindingKey, Judged],
@@ -332,11 +347,13 @@ def _policies(
             if state is not None:
                 rights.append(KINDS[entry.kind_name].rights(entry, state))
         owner = Owner(instance, item.key)
+        made = (engine_role(entry) for entry in item.binding.spec.secrets)
         documents[policy_name(owner)] = PolicyDocument(
             owner=owner,
             workload=observed.workload,
             rights=join_rights(*rights),
             roles=tuple(sorted(name for name, keys in role_owners.items() if item.key in keys and name)),
+            engine_roles=tuple(sorted(role.path for role in made if role is not None)),
             retain=item.binding.spec.deletion_policy is DeletionPolicy.RETAIN,
         )
     return documents

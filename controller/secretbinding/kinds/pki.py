@@ -17,7 +17,7 @@ from secretbinding.kinds.base import (
     standing_limits,
 )
 from secretbinding.models.binding import Pki, SecretEntry
-from secretbinding.models.kinds import PkiCreate
+from secretbinding.models.kinds import KeyType, PkiCreate
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Json, LeaseLimits, PkiRole, Vault
 
@@ -34,6 +34,8 @@ _FIELDS: Mapping[int, Mapping[str, Any]] = {
     }
 }
 _DEFAULT_ISSUER = "default"
+# What the engine puts in for 0, and shows from then on.
+_KEY_BITS = {KeyType.RSA: 2048, KeyType.EC: 256, KeyType.ED25519: 0}
 # Certificate, chain, key: the order in which servers want them in one file.
 _BUNDLE = '{{ .Data.certificate }}\n{{ range index .Data "ca_chain" }}{{ . }}\n{{ end }}{{ .Data.private_key }}\n'
 
@@ -102,7 +104,7 @@ class PkiKind:
             "ttl": int(made.ttl.seconds) if made.ttl is not None else 0,
             "max_ttl": int(made.max_ttl.seconds) if made.max_ttl is not None else 0,
             "key_type": made.key_type.value,
-            "key_bits": made.key_bits or 0,
+            "key_bits": made.key_bits or _KEY_BITS[made.key_type],
             "server_flag": made.server_auth,
             "client_flag": made.client_auth,
             "allow_any_name": False,
