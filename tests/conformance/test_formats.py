@@ -1,4 +1,4 @@
-"""The files that bindings ask for in a format: what Nomad renders is what a reader of the format takes for the secret."""
+"""Files in a format: what Nomad renders of a secret is what a reader of the format gets."""
 
 import pytest
 

@@ -15,7 +15,7 @@ from secretbinding.models.binding import FileFormat
 NASTY = {
     "plain": "secret",
     "empty": "",
-    "quotes": "it's \"quoted\" `id`",
+    "quotes": 'it\'s "quoted" `id`',
     "shell": "$HOME $(id) `id` ${HOME} !x",
     "backslash": "a\\b\\n\\",
     "lines": "one\ntwo\r\nthree\n",
