@@ -193,7 +193,7 @@ def _register(observed: Observed, desired: Desired) -> RegisterJob | None:
     job = observed.job
     if job is None or desired.job is None or same_job(job, desired.job):
         return None
-    return RegisterJob(desired.job, job, int(job.get("JobModifyIndex") or 0))
+    return RegisterJob(desired.job, observed.bare or job, int(job.get("JobModifyIndex") or 0))
 
 
 def _version(observed: Observed) -> int:
@@ -242,7 +242,10 @@ def _policy(
     target = document
     if not exact:
         rights = join_rights(document.rights, current.document.rights)
-        target = replace(document, rights=rights, roles=tuple(sorted({*document.roles, *current.document.roles})))
+        roles = tuple(sorted({*document.roles, *current.document.roles}))
+        # A revert brings back what was there by hand.
+        adopted = document.adopted or current.document.adopted
+        target = replace(document, rights=rights, roles=roles, adopted=adopted)
     if elsewhere:
         # The mark goes on naming the job that the binding named before, until nothing of it is left there.
         target = replace(target, workload=current.document.workload)
@@ -253,7 +256,14 @@ def _policy(
 
 
 def _meaning(document: PolicyDocument) -> tuple[Any, ...]:
-    return (document.owner, document.workload, join_rights(document.rights), sorted(document.roles), document.retain)
+    return (
+        document.owner,
+        document.workload,
+        join_rights(document.rights),
+        sorted(document.roles),
+        document.retain,
+        document.adopted,
+    )
 
 
 def _role(
