@@ -7,6 +7,9 @@ from tests.support.postgres import postgres
 from tests.support.servers import (
     acl_simulator,
     acl_stack,
+    cluster,
+    cluster_nomad,
+    cluster_simulator,
     openbao,
     real_acl_nomad,
     real_nomad,
@@ -18,6 +21,9 @@ from tests.support.servers import (
 __all__ = [
     "acl_simulator",
     "acl_stack",
+    "cluster",
+    "cluster_nomad",
+    "cluster_simulator",
     "kubernetes_api",
     "openbao",
     "postgres",
@@ -33,7 +39,11 @@ __all__ = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a real Kubernetes API server share one: with several workers they all go to the same."""
+    """Tests of a real Kubernetes API server share one, and those of a cluster of several nodes: with several workers
+    they all go to the same."""
     for item in items:
         if item.get_closest_marker("real_kubernetes") is not None:
             item.add_marker(pytest.mark.xdist_group("kubernetes"))
+        for name in ("cluster_simulator", "cluster_nomad"):
+            if name in item.nodeid:
+                item.add_marker(pytest.mark.xdist_group(name))

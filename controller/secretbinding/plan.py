@@ -200,7 +200,7 @@ def _register(observed: Observed, desired: Desired) -> RegisterJob | None:
     job = observed.job
     if job is None or desired.job is None or same_job(job, desired.job):
         return None
-    return RegisterJob(desired.job, job, int(job.get("JobModifyIndex") or 0))
+    return RegisterJob(desired.job, observed.bare or job, int(job.get("JobModifyIndex") or 0))
 
 
 def _version(observed: Observed) -> int:
@@ -249,11 +249,14 @@ def _policy(
     target = document
     if not exact:
         rights = join_rights(document.rights, current.document.rights)
+        # A revert brings back what was there by hand.
+        adopted = document.adopted or current.document.adopted
         target = replace(
             document,
             rights=rights,
             roles=tuple(sorted({*document.roles, *current.document.roles})),
             engine_roles=tuple(sorted({*document.engine_roles, *current.document.engine_roles})),
+            adopted=adopted,
         )
     if elsewhere:
         # The mark goes on naming the job that the binding named before, until nothing of it is left there.
@@ -266,8 +269,15 @@ def _policy(
 
 
 def _meaning(document: PolicyDocument) -> tuple[Any, ...]:
-    roles = (sorted(document.roles), sorted(document.engine_roles))
-    return (document.owner, document.workload, join_rights(document.rights), *roles, document.retain)
+    return (
+        document.owner,
+        document.workload,
+        join_rights(document.rights),
+        sorted(document.roles),
+        sorted(document.engine_roles),
+        document.retain,
+        document.adopted,
+    )
 
 
 def _role(

@@ -68,8 +68,8 @@ def _assemble(
     shares = [item.share for key, item in judged.items() if item.share is not None and key not in failed]
     leaving = {item.key for item in bindings if item.deleting}
     kept = [item for item in placed if item.key not in leaving and item.key not in {share.key for share in shares}]
-    scopes = _Scopes(observed.workload, instance, shares, job)
-    parts = _parts(shares, kept, scopes, stripped.job if stripped else None, job, instance)
+    scopes = Scopes(observed.workload, instance, shares, job)
+    parts = parts_for(shares, kept, scopes, stripped.job if stripped else None, job, instance)
     roles, role_owners = _roles(observed, parts, shares, scopes, instance)
     policies = _policies(observed, judged, bindings, role_owners, instance)
     engine_roles = _engine_roles(observed, judged, bindings)
@@ -182,7 +182,7 @@ def _go_back(
     return keep_rendered(inject(stripped, parts, instance), job, instance)
 
 
-class _Scopes:
+class Scopes:
     """Which role a task logs in with.
 
     Bindings that name no groups share one role of the job, whose name is known before the job is, so that a job file
@@ -211,10 +211,10 @@ class _Scopes:
         return self.job_role if whole and current == self.job_role else self.own_role(ref)
 
 
-def _parts(
+def parts_for(
     shares: Sequence[Share],
     kept: Sequence[Placed],
-    scopes: _Scopes,
+    scopes: Scopes,
     user_job: Json | None,
     job: Json | None,
     instance: str,
@@ -266,7 +266,7 @@ def _roles(
     observed: Observed,
     parts: Mapping[tuple[str, str], TaskPart],
     shares: Sequence[Share],
-    scopes: _Scopes,
+    scopes: Scopes,
     instance: str,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, set[BindingKey]]]:
     """Role bodies by name, and the bindings that each role serves."""
@@ -294,7 +294,7 @@ def _roles(
 def _expected_roles(
     observed: Observed,
     shares: Sequence[Share],
-    scopes: _Scopes,
+    scopes: Scopes,
     owners: dict[str, set[BindingKey]],
     scope: dict[str, RoleBinding],
 ) -> None:
@@ -355,6 +355,7 @@ def _policies(
             roles=tuple(sorted(name for name, keys in role_owners.items() if item.key in keys and name)),
             engine_roles=tuple(sorted(role.path for role in made if role is not None)),
             retain=item.binding.spec.deletion_policy is DeletionPolicy.RETAIN,
+            adopted=observed.adoptions[item.key].to_json() if item.key in observed.adoptions else None,
         )
     return documents
 

@@ -152,7 +152,7 @@ def _judge_one(
     twice = claims.twice(item.key)
     if twice:
         return refuse(Fault(Reason.DUPLICATE_TARGET, f"variable {twice} is set by two secrets of this binding"))
-    share = _share(item, binding, tasks, observed, decisions)
+    share = share_of(item, binding, tasks, observed, decisions)
     wrong = next((message for block in share.blocks if (message := unsound(block))), "")
     if wrong:
         return refuse(Fault(Reason.INVALID_MANIFEST, wrong))
@@ -177,7 +177,7 @@ def _elsewhere(binding: SecretBinding, observed: Observed) -> Fault | None:
     return Fault(Reason.REGION_MISMATCH, message)
 
 
-def _share(
+def share_of(
     item: BindingInput,
     binding: SecretBinding,
     tasks: tuple[TaskRef, ...],

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from secretbinding.desired.adopted import Adoption
 from secretbinding.gate import Gate
 from secretbinding.kinds.base import EngineRole, Fault, SecretState
 from secretbinding.models.binding import SecretBinding
@@ -61,6 +62,8 @@ class Observed:
         secrets: by binding and secret name.
         gate: what the limits on rolls are measured against.
         purged_at_risk: the job is gone, but tasks of it may still be running.
+        adoptions: what bindings have taken over that is in the job by hand; `job` shows it as if it were ours then,
+            and `bare` is the job as it really is.
     """
 
     workload: WorkloadKey
@@ -76,6 +79,8 @@ class Observed:
     secrets: Mapping[tuple[BindingKey, str], SecretState] = field(default_factory=dict)
     purged_at_risk: bool = False
     gate: Gate = field(default_factory=Gate)
+    adoptions: Mapping[BindingKey, Adoption] = field(default_factory=dict)
+    bare: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)

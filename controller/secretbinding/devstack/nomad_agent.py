@@ -187,7 +187,12 @@ class NomadAgent:
             "network_interface": "lo",
         }
         if self._template_poll_seconds is not None:
-            config["template"] = {"vault_default_lease_duration": f"{int(self._template_poll_seconds * 1000)}ms"}
+            # Each answer counts as a change, whatever is in it, and a template is rendered when there was none for the
+            # least wait: it has to be shorter than the time between two reads.
+            config["template"] = {
+                "vault_default_lease_duration": f"{int(self._template_poll_seconds * 1000)}ms",
+                "wait": {"min": "100ms", "max": "500ms"},
+            }
         return config
 
     def _common_config(self) -> dict[str, Any]:

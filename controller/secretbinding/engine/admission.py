@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from secretbinding.desired import desire
+from secretbinding.desired.adoption import dressed
 from secretbinding.desired.values import BindingInput, Desired, Observed
 from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
@@ -11,7 +12,7 @@ from secretbinding.engine.observe import Observer
 from secretbinding.engine.store import DEFAULT_CONNECTION, Store, inputs_of
 from secretbinding.errors import SecretBindingError
 from secretbinding.job.carry import carried_over
-from secretbinding.job.inject import strip
+from secretbinding.job.inject import same_job, strip
 from secretbinding.job.marks import placed_marks
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action, Plan, Rights, make_plan
@@ -88,13 +89,15 @@ class Admission:
             )
         if self._gates is not None:
             observed = replace(observed, gate=self._gates.gate(workload))
+        observed = dressed(observed, bindings, self._instance)
         desired = desire(observed, bindings, self._instance)
         if desired.job is None:
             return Admitted(job, tuple(_faults(desired, bindings)) or ("the job cannot be given its secrets",))
         if not self._make_rights(observed, desired, workload, bindings):
             return self._admit(job, workload, bindings)
-        injected = {**job, "TaskGroups": desired.job["TaskGroups"]}
-        placed = {mark.key for mark in placed_marks(injected, self._instance)}
+        placed = {mark.key for mark in placed_marks(desired.job, self._instance)}
+        by_hand = observed.adoptions and observed.job is not None and same_job(observed.job, desired.job)
+        injected = job if by_hand else {**job, "TaskGroups": desired.job["TaskGroups"]}
         missing = [item for item in bindings if not item.deleting and item.key not in placed]
         return Admitted(injected, tuple(_faults(desired, missing)))
 

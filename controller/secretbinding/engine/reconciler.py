@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from secretbinding.desired import Desired, Observed, desire
+from secretbinding.desired.adoption import dressed
 from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.apply import Applier
@@ -90,14 +91,16 @@ class Reconciler:
             observed = replace(observed, gate=self._gates.gate(workload))
         if _unsettled(observed):
             observed = self._observer.with_history(observed)
-        desired = desire(observed, bindings, self._instance)
-        plan = make_plan(observed, desired, bindings, self._instance)
-        if plan.registers and not observed.versions:
+        preview = self._decided(observed, bindings)
+        if preview.plan.registers and not observed.versions:
             # A registration is due: only the history tells whether this very state has failed before.
-            observed = self._observer.with_history(observed)
-            desired = desire(observed, bindings, self._instance)
-            plan = make_plan(observed, desired, bindings, self._instance)
-        return Preview(observed, desired, plan)
+            preview = self._decided(self._observer.with_history(observed), bindings)
+        return preview
+
+    def _decided(self, observed: Observed, bindings: Sequence[BindingInput]) -> Preview:
+        seen = dressed(observed, bindings, self._instance)
+        desired = desire(seen, bindings, self._instance)
+        return Preview(seen, desired, make_plan(seen, desired, bindings, self._instance))
 
     def _evaluated_once(self, workload: WorkloadKey, preview: Preview) -> Preview:
         """The preview, without an evaluation that has been asked for already and has brought nothing."""

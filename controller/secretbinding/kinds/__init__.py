@@ -4,7 +4,19 @@ from collections.abc import Mapping, Sequence
 
 from secretbinding.kinds.aws import AwsKind
 from secretbinding.kinds.azure import AzureKind
-from secretbinding.kinds.base import EngineRole, Fault, Kind, Pin, Reading, Right, RoleMaker, SecretState, Use
+from secretbinding.kinds.base import (
+    Changes,
+    EngineRole,
+    Fault,
+    Kind,
+    Pin,
+    Reading,
+    Right,
+    RoleMaker,
+    SecretState,
+    Subject,
+    Use,
+)
 from secretbinding.kinds.database import DatabaseKind
 from secretbinding.kinds.gcp import GcpKind
 from secretbinding.kinds.generic import GenericKind
@@ -35,6 +47,7 @@ KINDS: Mapping[str, Kind] = {
 
 __all__ = [
     "KINDS",
+    "Changes",
     "EngineRole",
     "Fault",
     "Kind",
@@ -42,6 +55,7 @@ __all__ = [
     "Reading",
     "Right",
     "SecretState",
+    "Subject",
     "Use",
     "engine_role",
     "look",

@@ -1,15 +1,18 @@
 """Credentials of an AWS engine: a user for each lease, or temporary credentials of a role."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secretbinding.errors import Denied
 from secretbinding.kinds.base import (
     RENEW,
+    Changes,
     Pin,
     Reading,
     Right,
     SecretState,
+    Subject,
     denied,
     not_found,
     seconds_of,
@@ -37,6 +40,11 @@ class AwsKind:
     """The `aws` entry."""
 
     name = "aws"
+    changes: Changes | None = Changes(re.compile(r"roles/(?P<name>.+)"), ("/roles/",))
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        spec = spec_of(entry, Aws)
+        return Subject(self.name, spec.mount, spec.role, f"{spec.sts} {spec.ttl or ''} {spec.max_ttl or ''}")
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         spec = spec_of(entry, Aws)

@@ -1,15 +1,18 @@
 """Credentials of a service principal, by an Azure engine."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secretbinding.errors import Denied
 from secretbinding.kinds.base import (
     RENEW,
+    Changes,
     Pin,
     Reading,
     Right,
     SecretState,
+    Subject,
     denied,
     not_found,
     seconds_of,
@@ -27,6 +30,11 @@ class AzureKind:
     """The `azure` entry."""
 
     name = "azure"
+    changes: Changes | None = Changes(re.compile(r"roles/(?P<name>.+)"), ("/roles/",))
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        spec = spec_of(entry, Azure)
+        return Subject(self.name, spec.mount, spec.role, str(spec.max_ttl or ""))
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         spec = spec_of(entry, Azure)

@@ -1,5 +1,6 @@
 """Credentials of a database engine: a user for each lease, or one whose password Vault rotates."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -8,11 +9,13 @@ from typing import Any
 from secretbinding.errors import Denied
 from secretbinding.kinds.base import (
     RENEW,
+    Changes,
     EngineRole,
     Pin,
     Reading,
     Right,
     SecretState,
+    Subject,
     denied,
     not_found,
     spec_of,
@@ -33,6 +36,15 @@ class DatabaseKind:
     """The `database` entry."""
 
     name = "database"
+    changes: Changes | None = Changes(
+        re.compile(r"(?:static-roles|rotate-role|roles)/(?P<name>.+)"), ("/static-roles/", "/rotate-role/", "/roles/")
+    )
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        spec = spec_of(entry, Database)
+        if spec.static_role is not None:
+            return Subject(self.name, spec.mount, spec.static_role, "static")
+        return Subject(self.name, spec.mount, spec.role or "")
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         spec = spec_of(entry, Database)

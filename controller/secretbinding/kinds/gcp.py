@@ -1,16 +1,19 @@
 """What a Google Cloud engine gives: access tokens that live an hour, or keys of service accounts."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secretbinding.errors import Denied
 from secretbinding.kinds.base import (
     RENEW,
+    Changes,
     Fault,
     Pin,
     Reading,
     Right,
     SecretState,
+    Subject,
     denied,
     not_found,
     seconds_of,
@@ -37,6 +40,15 @@ class GcpKind:
     """The `gcp` entry."""
 
     name = "gcp"
+    changes: Changes | None = Changes(
+        re.compile(r"(?P<name>(?:roleset|static-account|impersonated-account)/[^/]+)|config"),
+        ("/roleset/", "/static-account/", "/impersonated-account/", "/config"),
+    )
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        spec = spec_of(entry, Gcp)
+        variables = bool(entry.env) or entry.env_from is not None
+        return Subject(self.name, spec.mount, spec.account, f"{spec.type} {variables} {spec.max_ttl or ''}")
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         spec = spec_of(entry, Gcp)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from secretbinding.errors import Denied
-from secretbinding.kinds.base import Fault, Pin, Reading, Right, SecretState, denied, spec_of
+from secretbinding.kinds.base import Changes, Fault, Pin, Reading, Right, SecretState, Subject, denied, spec_of
 from secretbinding.models.binding import NomadVariable, SecretEntry
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Nomad, Vault
@@ -15,6 +15,10 @@ class NomadVariableKind:
     """The `nomadVariable` entry. What it names is no secret of Vault's, so that `observe_in` does the looking."""
 
     name = "nomadVariable"
+    changes: Changes | None = None
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        return None
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         return SecretState(engine=_ENGINE)

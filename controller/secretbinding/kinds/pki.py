@@ -1,16 +1,19 @@
 """Certificates of a PKI engine: each allocation gets its own, which ends, and the issuer may change."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secretbinding.errors import Denied
 from secretbinding.kinds.base import (
+    Changes,
     EngineRole,
     Fault,
     Pin,
     Reading,
     Right,
     SecretState,
+    Subject,
     denied,
     not_found,
     spec_of,
@@ -44,6 +47,18 @@ class PkiKind:
     """The `pki` entry."""
 
     name = "pki"
+    # What lies below an issuer issues certificates, and is asked for all the time.
+    changes: Changes | None = Changes(
+        re.compile(
+            r"roles/(?P<name>.+)|root|root/(?:generate|rotate|replace)(?:/.+)?|issuers/.+|issuer/[^/]+"
+            r"|config/(?:issuers|ca)|intermediate/set-signed"
+        ),
+        ("/roles/", "/root", "/issuers/", "/issuer/", "/config/", "/intermediate/set-signed"),
+    )
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        spec = spec_of(entry, Pki)
+        return Subject(self.name, spec.mount, spec.role or "", str(spec.ttl.seconds) if spec.ttl is not None else "")
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         spec = spec_of(entry, Pki)

@@ -1,15 +1,18 @@
 """Access by an SSH engine: a certificate of each allocation's own, or a one-time password."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secretbinding.errors import Denied
 from secretbinding.kinds.base import (
+    Changes,
     Fault,
     Pin,
     Reading,
     Right,
     SecretState,
+    Subject,
     denied,
     not_found,
     seconds_of,
@@ -41,6 +44,11 @@ class SshKind:
     """The `ssh` entry."""
 
     name = "ssh"
+    changes: Changes | None = Changes(re.compile(r"roles/(?P<name>.+)"), ("/roles/",))
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        spec = spec_of(entry, Ssh)
+        return Subject(self.name, spec.mount, spec.role, f"{spec.type} {spec.ttl or ''}")
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         spec = spec_of(entry, Ssh)

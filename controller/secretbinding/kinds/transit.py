@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from secretbinding.errors import Denied
-from secretbinding.kinds.base import Fault, Pin, Right, SecretState, Use, denied, not_found, spec_of
+from secretbinding.kinds.base import Changes, Fault, Pin, Right, SecretState, Subject, Use, denied, not_found, spec_of
 from secretbinding.models.binding import SecretEntry, Transit
 from secretbinding.models.kinds import TransitOperation
 from secretbinding.models.reasons import Reason
@@ -37,6 +37,10 @@ class TransitKind:
     """The `transit` entry."""
 
     name = "transit"
+    changes: Changes | None = None
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        return None
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         spec = spec_of(entry, Transit)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from secretbinding.kinds.base import Right
 from secretbinding.models.key import WorkloadKey
@@ -17,7 +18,8 @@ _BLOCK = re.compile(r'^path "([^"\n]+)" \{\n  capabilities = \[([^\]\n]*)\]\n\}\
 @dataclass(frozen=True, slots=True)
 class PolicyDocument:
     """A policy as a value. `roles` are the JWT roles that grant it; `engine_roles` the paths of the roles that the
-    binding has in secrets engines; `retain` keeps it when its binding goes."""
+    binding has in secrets engines; `retain` keeps it when its binding goes; `adopted` is what the binding has taken
+    over in its job (`desired.adopted`), as JSON."""
 
     owner: Owner
     workload: WorkloadKey
@@ -25,6 +27,7 @@ class PolicyDocument:
     roles: tuple[str, ...] = ()
     engine_roles: tuple[str, ...] = ()
     retain: bool = False
+    adopted: Mapping[str, Any] | None = None
 
 
 def join_rights(*groups: Iterable[Right]) -> tuple[Right, ...]:
@@ -56,6 +59,8 @@ def policy_text(document: PolicyDocument) -> str:
         fields["engines"] = sorted(document.engine_roles)
     if document.retain:
         fields["retain"] = True
+    if document.adopted is not None:
+        fields["adopted"] = dict(document.adopted)
     return f"{_HEADER}{mark_json(fields)}\n{blocks}"
 
 
@@ -87,6 +92,7 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
         roles=roles,
         engine_roles=engines,
         retain=fields.get("retain") is True,
+        adopted=adopted if isinstance(adopted := fields.get("adopted"), dict) else None,
     )
     return document, fields.get("body") == stable_digest(body)
 

@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from secretbinding.devstack.processes import signal_group, spawn
+from secretbinding.devstack.simulator.change_script import run_change_script
 from secretbinding.devstack.simulator.durations import format_duration
 from secretbinding.devstack.simulator.identity import Identities
 from secretbinding.devstack.simulator.state import now_nanos, timestamp
@@ -219,15 +220,19 @@ class TaskRunner:
             self._react(changed)
 
     def _react(self, changed: list[Row]) -> None:
-        modes = {one["ChangeMode"] for one in changed}
-        splay = max(one["Splay"] for one in changed) / 1e9
-        if not modes - {"noop"} or self._wait(random.uniform(0.0, splay)):
+        acting = [one for one in changed if one["ChangeMode"] != "noop"]
+        if not acting or self._wait(random.uniform(0.0, max(one["Splay"] for one in acting) / 1e9)):
             return
-        if "restart" in modes:
+        if any(one["ChangeMode"] == "restart" for one in acting):
             self.restart(event("Restart Signaled", "Template with change_mode restart re-rendered"))
             return
-        for name in {one["ChangeSignal"] for one in changed if one["ChangeMode"] == "signal"}:
+        for name in {one["ChangeSignal"] for one in acting if one["ChangeMode"] == "signal"}:
             self.send_signal(name, event("Signaling", "Template re-rendered", TaskSignal=name))
+        for script in [one["ChangeScript"] for one in acting if one["ChangeMode"] == "script"]:
+            worked, text = run_change_script(script, self._env(), self._directory)
+            self._emit(event("Task hook message" if worked else "Task hook failed", text))
+            if not worked and script["FailOnError"]:
+                self.kill(event("Killing", "Template script failed, task is being killed", FailsTask=True), fails=True)
 
     def _loop(self) -> bool:
         """Run until the end; True when the task failed."""
@@ -279,7 +284,7 @@ class TaskRunner:
         if self.task["Driver"] not in _RUNNABLE:
             raise ValueError(f"driver {self.task['Driver']} is not there")
         env = self._env()
-        config = interpolated(self.task["Config"] or {}, env)
+        config = interpolated(self.task["Config"] or {}, env, self._row["NodeName"])
         command = str(config.get("command") or "")
         found = command if "/" in command else shutil.which(command, path=env.get("PATH"))
         if not found:
@@ -344,7 +349,7 @@ class TaskRunner:
 
     def _env(self) -> dict[str, str]:
         env = base_env(self._row, self.task, self._group, self._root)
-        env |= {key: interpolate(value, env) for key, value in (self.task["Env"] or {}).items()}
+        env |= {key: interpolate(value, env, self._row["NodeName"]) for key, value in (self.task["Env"] or {}).items()}
         env |= self._template_env
         for identity in self.task["Identities"] or []:
             if identity["Env"]:
