@@ -1,5 +1,5 @@
-"""The examples in `deploy/examples/` are valid, are applied by the command line on both Nomads, bring the task what they
-say, and leave nothing behind.
+"""The examples in `deploy/examples/` are valid, are applied by the command line on both Nomads, bring the task what
+they say, and leave nothing behind.
 
 The engines of AWS, Google Cloud, Azure and RabbitMQ are not in OpenBao: there a KV engine of version 1 at their mount
 answers what their documentation says.
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from secretbinding.kinds import KINDS
 from secretbinding.models.loading import parse_manifests
 from tests.support.commandline import CommandLine, cli
 from tests.support.pki import PkiEngine
@@ -91,7 +92,7 @@ class Prepared:
         self.write("azure/roles/deploy", {"ttl": 3600, "max_ttl": 86400})
         self.write("azure/creds/deploy", {"client_id": "408bf248", "client_secret": "9Pfda"})
 
-    def nomadVariable(self) -> None:  # noqa: N802 - as the kind is called
+    def nomadvariable(self) -> None:
         path = "nomad/jobs/example-variable"
         body = {"Namespace": NAMESPACE, "Path": path, "Items": {"level": "debug"}}
         self.stack.api.put(f"/v1/var/{path}", body).expect(200)
@@ -156,8 +157,6 @@ SEEN: dict[str, dict[str, list[str]]] = {
 
 
 def test_there_is_an_example_of_each_kind() -> None:
-    from secretbinding.kinds import KINDS
-
     assert {path.stem for path in EXAMPLES.glob("*.yaml")} >= set(KINDS)
     assert set(SEEN) == set(KINDS)
 
@@ -179,6 +178,11 @@ def jobs(stack: Stack) -> Iterator[Callable[[str], None]]:
         stack.api.delete(f"/v1/job/{name}", purge="true")
 
 
+def reported(world: World, job: str) -> str:
+    wait_until(f"{job} reports", lambda: len(world.seen(job)) == 1)
+    return world.seen(job)[0]
+
+
 @pytest.mark.parametrize("kind", SEEN)
 def test_an_example_is_applied_brings_what_it_says_and_leaves_nothing(
     stack: Stack,
@@ -187,7 +191,7 @@ def test_an_example_is_applied_brings_what_it_says_and_leaves_nothing(
     request: pytest.FixtureRequest,
     kind: str,
 ) -> None:
-    getattr(Prepared(stack, request), kind)()
+    getattr(Prepared(stack, request), kind.lower())()
     world, file = World(stack), str(EXAMPLES / f"{kind}.yaml")
     cli.use(stack)
     assert cli("validate", "-f", file).code == 0
@@ -196,8 +200,7 @@ def test_an_example_is_applied_brings_what_it_says_and_leaves_nothing(
     applied = cli("apply", "-f", file, "--timeout", "60s")
     assert applied.code == 0, applied.err
     for job, texts in SEEN[kind].items():
-        wait_until(f"{job} reports", lambda job=job: len(world.seen(job)) == 1)  # type: ignore[misc]
-        (seen,) = world.seen(job)
+        seen = reported(world, job)
         missing = [text for text in texts if text not in seen]
         assert not missing, f"{job} lacks {missing}: {json.dumps(seen)}"
         assert "<no value>" not in seen
@@ -209,4 +212,4 @@ def test_an_example_is_applied_brings_what_it_says_and_leaves_nothing(
     for where in ("database/roles", "database/static-roles", "pki/roles"):
         answer = stack.openbao.api.request("LIST", f"/v1/{where}")
         names = answer.json()["data"]["keys"] if answer.status == 200 else []
-        assert [name for name in names if name.startswith("nsb.")] == []
+        assert [name for name in names if name.startswith("nsb.default.example-")] == []
