@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from secretbinding.models.base import Fault, Model, Rule, mapping, objects, unique
+from secretbinding.models.generation import GENERATE_RULES, Generate, SecretIdOf
 from secretbinding.models.rotation import Rotation, Schedule, Strategy, TimeZone, Window, WindowKind
 from secretbinding.models.secrets import (
     MAX_SECRETS,
@@ -49,6 +50,7 @@ __all__ = [
     "Delivery",
     "FileFormat",
     "FileTarget",
+    "Generate",
     "Generic",
     "GroupSelector",
     "Kv",
@@ -59,6 +61,7 @@ __all__ = [
     "Schedule",
     "SecretBinding",
     "SecretEntry",
+    "SecretIdOf",
     "Spec",
     "Strategy",
     "TimeZone",
@@ -334,6 +337,7 @@ class Spec(Model):
             field=".auth",
             check=_tokens_that_end,
         ),
+        *GENERATE_RULES,
     )
 
 
