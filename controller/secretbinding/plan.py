@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from secretbinding.desired.generating import values_to_make
 from secretbinding.desired.values import BindingInput, Desired, Observed
+from secretbinding.generation import GenerateValue
 from secretbinding.job.inject import same_job
 from secretbinding.job.marks import part_state, placed_marks
 from secretbinding.models.key import BindingKey
@@ -76,7 +78,7 @@ class UntagVersion:
     name: str
 
 
-Action = WritePolicy | DeletePolicy | WriteRole | DeleteRole | RegisterJob | TagVersion | UntagVersion
+Action = GenerateValue | WritePolicy | DeletePolicy | WriteRole | DeleteRole | RegisterJob | TagVersion | UntagVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +98,15 @@ class Plan:
         """True when the job is to be registered."""
         return any(isinstance(action, RegisterJob) for action in self.actions)
 
+    @property
+    def generates(self) -> bool:
+        """True when a secret is to get a new value."""
+        return any(isinstance(action, GenerateValue) for action in self.actions)
+
 
 def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingInput], instance: str) -> Plan:
-    """Widen rights, then register the job, and only when nothing can need them any more narrow or delete.
+    """Widen rights, then register the job, and only when nothing can need them any more narrow or delete. New values
+    come after rights and beside no registration: the next plan sees them as any other new version.
 
     Nothing can need the surplus when no registration is due, no deployment is running or failed, and every allocation
     that may still run has the current version of the job.
@@ -137,7 +145,9 @@ def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingIn
     still = _still_elsewhere(observed, bindings, instance)
     if still and not waiting:
         waiting, surplus = "the job that the binding named before is being given back", True
-    return Plan((*widening, *middle, *narrowing), waiting=waiting if surplus else "", gone=gone - still)
+    written = {action.name for action in (*widening, *narrowing) if isinstance(action, WritePolicy)}
+    generating = values_to_make(observed, desired.generations, written, instance) if register is None else []
+    return Plan((*widening, *middle, *generating, *narrowing), waiting=waiting if surplus else "", gone=gone - still)
 
 
 def _still_elsewhere(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> frozenset[BindingKey]:
@@ -229,10 +239,10 @@ def _policy(
         return None, False
     elsewhere = {role for role in current.document.roles if _belongs_elsewhere(observed, role)}
     exact = narrow and not elsewhere and _is_sound(desired, document.owner.key)
-    target = document
+    target = replace(document, answered=current.document.answered)
     if not exact:
         rights = join_rights(document.rights, current.document.rights)
-        target = replace(document, rights=rights, roles=tuple(sorted({*document.roles, *current.document.roles})))
+        target = replace(target, rights=rights, roles=tuple(sorted({*document.roles, *current.document.roles})))
     if elsewhere:
         # The mark goes on naming the job that the binding named before, until nothing of it is left there.
         target = replace(target, workload=current.document.workload)

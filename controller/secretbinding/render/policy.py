@@ -16,13 +16,18 @@ _BLOCK = re.compile(r'^path "([^"\n]+)" \{\n  capabilities = \[([^\]\n]*)\]\n\}\
 
 @dataclass(frozen=True, slots=True)
 class PolicyDocument:
-    """A policy as a value. `roles` are the JWT roles that grant it; `retain` keeps it when its binding goes."""
+    """A policy as a value. `roles` are the JWT roles that grant it; `retain` keeps it when its binding goes.
+
+    `answered` is for what Vault does not tell by itself: the request after which a connection's root password was last
+    made anew, by secret.
+    """
 
     owner: Owner
     workload: WorkloadKey
     rights: tuple[Right, ...]
     roles: tuple[str, ...] = ()
     retain: bool = False
+    answered: tuple[tuple[str, str], ...] = ()
 
 
 def join_rights(*groups: Iterable[Right]) -> tuple[Right, ...]:
@@ -52,6 +57,8 @@ def policy_text(document: PolicyDocument) -> str:
     }
     if document.retain:
         fields["retain"] = True
+    if document.answered:
+        fields["answered"] = dict(document.answered)
     return f"{_HEADER}{mark_json(fields)}\n{blocks}"
 
 
@@ -70,7 +77,7 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
         return None
     found = [Right(path, _unquoted(capabilities)) for path, capabilities in _BLOCK.findall(body)]
     rights = join_rights(right for right in found if _plain(right))
-    roles = fields.get("roles")
+    roles, answered = fields.get("roles"), fields.get("answered")
     document = PolicyDocument(
         owner=owner,
         workload=WorkloadKey(
@@ -82,6 +89,7 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
         rights=rights,
         roles=tuple(str(role) for role in roles) if isinstance(roles, list) else (),
         retain=fields.get("retain") is True,
+        answered=tuple(sorted((name, str(at)) for name, at in answered.items())) if isinstance(answered, dict) else (),
     )
     return document, fields.get("body") == stable_digest(body)
 
