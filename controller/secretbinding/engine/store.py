@@ -47,6 +47,12 @@ class Store:
         self._entries: dict[BindingKey, Entry] = {}
         self._workloads: dict[WorkloadKey, set[BindingKey]] = {}
         self._listed: set[str] = set()
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
+        """Counts up with every binding that comes, changes or goes."""
+        return self._changes
 
     def upsert(self, item: SourceItem) -> set[WorkloadKey]:
         """Take a binding as it is now. Touched are the workload it names and the one it named before."""
@@ -68,6 +74,7 @@ class Store:
             if entry is None or not entry.item.deleting:
                 return set()
             del self._entries[key]
+            self._changes += 1
             keys = self._workloads.get(entry.workload, set())
             keys.discard(key)
             if not keys:
@@ -130,6 +137,7 @@ class Store:
             if not keys:
                 self._workloads.pop(old.workload, None)
         self._entries[key] = entry
+        self._changes += 1
         self._workloads.setdefault(entry.workload, set()).add(key)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from secretbinding.kinds.base import Fault, Kind, Pin, Reading, Right, SecretState
+from secretbinding.kinds.base import Changes, Fault, Kind, Pin, Reading, Right, SecretState, Subject
 from secretbinding.kinds.database import DatabaseKind
 from secretbinding.kinds.generic import GenericKind
 from secretbinding.kinds.kv import KvKind
@@ -10,4 +10,4 @@ from secretbinding.kinds.pki import PkiKind
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (KvKind(), DatabaseKind(), PkiKind(), GenericKind())}
 
-__all__ = ["KINDS", "Fault", "Kind", "Pin", "Reading", "Right", "SecretState"]
+__all__ = ["KINDS", "Changes", "Fault", "Kind", "Pin", "Reading", "Right", "SecretState", "Subject"]

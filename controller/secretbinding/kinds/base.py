@@ -1,5 +1,6 @@
 """What a kind of secret has to say about itself: rights, versions, fields, and how a template reads it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -123,14 +124,48 @@ class Reading:
     default: str = ""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Subject:
+    """What `Kind.observe` looks at: it sees the same for all entries of which this is the same.
+
+    Attributes:
+        name: below the mount: a path or a role.
+        detail: what else of an entry the answer depends on.
+    """
+
+    kind: str
+    mount: str
+    name: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Which requests to an engine may change what `Kind.observe` sees.
+
+    Attributes:
+        pattern: matches the whole path of such a request below the mount. Its group `name` is the subject's; where that
+            is not set, the request is about everything of the mount.
+        hints: each such path, with a slash before it, holds one of these texts.
+    """
+
+    pattern: re.Pattern[str]
+    hints: tuple[str, ...]
+
+
 RENEW = Right("sys/leases/renew", ("update",))
 """What a task's token needs to keep a lease; Vault's `default` policy has it too, where nobody took it out."""
 
 
 class Kind(Protocol):
-    """One kind of secret. `name` is the field of `spec.secrets[]` that holds its specification."""
+    """One kind of secret. `name` is the field of `spec.secrets[]` that holds its specification; `changes` is None where
+    nothing that is requested of the engine shows in `observe`."""
 
     name: str
+    changes: Changes | None
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        """What `observe` looks at; None for a secret of which the server tells nothing that may change."""
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         """Read what can be known without the secret's values. `versions` are the numbers that a job pins now;

@@ -1,11 +1,22 @@
 """Credentials of a database engine: a user for each lease, or one whose password Vault rotates."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from secretbinding.errors import Denied
-from secretbinding.kinds.base import RENEW, Fault, Pin, Reading, Right, SecretState, standing_limits
+from secretbinding.kinds.base import (
+    RENEW,
+    Changes,
+    Fault,
+    Pin,
+    Reading,
+    Right,
+    SecretState,
+    Subject,
+    standing_limits,
+)
 from secretbinding.models.binding import Database, SecretEntry
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Vault
@@ -20,6 +31,15 @@ class DatabaseKind:
     """The `database` entry."""
 
     name = "database"
+    changes: Changes | None = Changes(
+        re.compile(r"(?:static-roles|rotate-role|roles)/(?P<name>.+)"), ("/static-roles/", "/rotate-role/", "/roles/")
+    )
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        spec = _spec(entry)
+        if spec.static_role is not None:
+            return Subject(self.name, spec.mount, spec.static_role, "static")
+        return Subject(self.name, spec.mount, spec.role or "")
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         spec = _spec(entry)

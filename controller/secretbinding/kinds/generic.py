@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from secretbinding.kinds.base import Pin, Reading, Right, SecretState
+from secretbinding.kinds.base import Changes, Pin, Reading, Right, SecretState, Subject
 from secretbinding.models.binding import Generic, SecretEntry
 from secretbinding.ports import Vault
 
@@ -11,6 +11,10 @@ class GenericKind:
     """The `generic` entry."""
 
     name = "generic"
+    changes: Changes | None = None
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        return None
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         spec = _spec(entry)

@@ -1,10 +1,11 @@
 """KV secrets: version 2 with versions that a template can pin, version 1 without."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secretbinding.errors import Denied
-from secretbinding.kinds.base import Fault, Pin, Reading, Right, SecretState
+from secretbinding.kinds.base import Changes, Fault, Pin, Reading, Right, SecretState, Subject
 from secretbinding.models.binding import Kv, SecretEntry
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Vault
@@ -14,6 +15,14 @@ class KvKind:
     """The `kv` entry."""
 
     name = "kv"
+    changes: Changes | None = Changes(
+        re.compile(r"(?:data|metadata|delete|undelete|destroy)/(?P<name>.+)"),
+        ("/data/", "/metadata/", "/delete/", "/undelete/", "/destroy/"),
+    )
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        kv = _spec(entry)
+        return None if kv.engine == "v1" else Subject(self.name, kv.mount, kv.path)
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         kv = _spec(entry)

@@ -1,10 +1,11 @@
 """Certificates of a PKI engine: each allocation gets its own, which ends, and the issuer may change."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secretbinding.errors import Denied
-from secretbinding.kinds.base import Fault, Pin, Reading, Right, SecretState, standing_limits
+from secretbinding.kinds.base import Changes, Fault, Pin, Reading, Right, SecretState, Subject, standing_limits
 from secretbinding.models.binding import Pki, SecretEntry
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Vault
@@ -29,6 +30,18 @@ class PkiKind:
     """The `pki` entry."""
 
     name = "pki"
+    # What lies below an issuer issues certificates, and is asked for all the time.
+    changes: Changes | None = Changes(
+        re.compile(
+            r"roles/(?P<name>.+)|root|root/(?:generate|rotate|replace)(?:/.+)?|issuers/.+|issuer/[^/]+"
+            r"|config/(?:issuers|ca)|intermediate/set-signed"
+        ),
+        ("/roles/", "/root", "/issuers/", "/issuer/", "/config/", "/intermediate/set-signed"),
+    )
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        spec = _spec(entry)
+        return Subject(self.name, spec.mount, spec.role, str(spec.ttl.seconds) if spec.ttl is not None else "")
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         spec = _spec(entry)
