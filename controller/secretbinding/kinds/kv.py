@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secretbinding.errors import Denied
-from secretbinding.kinds.base import Changes, Fault, Pin, Reading, Right, SecretState, Subject
+from secretbinding.kinds.base import Changes, Fault, Pin, Reading, Right, SecretState, Subject, spec_of
 from secretbinding.models.binding import Kv, SecretEntry
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Vault
@@ -21,11 +21,11 @@ class KvKind:
     )
 
     def subject(self, entry: SecretEntry) -> Subject | None:
-        kv = _spec(entry)
+        kv = spec_of(entry, Kv)
         return None if kv.engine == "v1" else Subject(self.name, kv.mount, kv.path)
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
-        kv = _spec(entry)
+        kv = spec_of(entry, Kv)
         engine = kv.engine or vault.kv_engine(kv.mount) or "v2"
         if engine == "v1":
             return SecretState(engine="v1")
@@ -59,21 +59,15 @@ class KvKind:
         )
 
     def rights(self, entry: SecretEntry, state: SecretState) -> tuple[Right, ...]:
-        kv = _spec(entry)
+        kv = spec_of(entry, Kv)
         path = f"{kv.mount}/{kv.path}" if state.engine == "v1" else f"{kv.mount}/data/{kv.path}"
         return (Right(path, ("read",)),)
 
     def reading(self, entry: SecretEntry, state: SecretState, pin: Pin | None) -> Reading:
-        kv = _spec(entry)
+        kv = spec_of(entry, Kv)
         if state.engine == "v1":
             return Reading(f"{kv.mount}/{kv.path}", ".Data", polls=True)
         path = f"{kv.mount}/data/{kv.path}"
         if pin is None:
             return Reading(path, ".Data.data", polls=True)
         return Reading(f"{path}?version={pin.version}", ".Data.data", polls=False)
-
-
-def _spec(entry: SecretEntry) -> Kv:
-    if entry.kv is None:
-        raise ValueError(f"secret {entry.name} has no kv part")
-    return entry.kv
