@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from secretbinding.gate import Wait
+from secretbinding.gate import Obstacle, Wait
 from secretbinding.kinds.base import Fault, SecretState
 from secretbinding.models.binding import Generate, SecretEntry
 from secretbinding.models.key import BindingKey
@@ -133,8 +133,8 @@ class Generation:
 class GenerateValue:
     """Have a new value made and written, for the moment `due`, over what was `seen` (see `Changed`).
 
-    `requested` tells a request from a tick of the schedule. `answer` is the policy to write when it is done, by name and
-    text: where the request is remembered that Vault itself does not tell of.
+    `requested` tells a request from a tick of the schedule. `answer` is the policy to write when it is done, by name
+    and text: where the request is remembered that Vault itself does not tell of.
     """
 
     key: BindingKey
@@ -144,6 +144,15 @@ class GenerateValue:
     due: datetime
     requested: bool
     answer: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new value that was made: for whom, and in words without it."""
+
+    key: BindingKey
+    secret: str
+    message: str
 
 
 def moment(text: str) -> datetime | None:
@@ -242,7 +251,7 @@ def decide_generation(
         return replace(found, fault=changed.fault)
     if tried is None or (tried.entry, tried.due) != (entry, due):
         return found
-    wait = Wait(tried.why, tried.retry_at) if tried.fault is None else None
+    wait = Wait(tried.why, Obstacle.RETRY, tried.retry_at) if tried.fault is None else None
     return replace(found, fault=tried.fault, wait=wait, until=tried.retry_at)
 
 

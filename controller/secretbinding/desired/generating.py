@@ -6,7 +6,7 @@ from dataclasses import replace
 from secretbinding.desired.decisions import state_of, ungated_groups
 from secretbinding.desired.past import rolling
 from secretbinding.desired.values import BindingInput, BindingResult, Observed
-from secretbinding.gate import Wait, waits
+from secretbinding.gate import Obstacle, Wait, waits
 from secretbinding.generation import (
     ROOT,
     STATIC_ROLE,
@@ -103,7 +103,7 @@ def _wait(
     leave to replace a whole group at once, too.
     """
     if _unsettled(observed):
-        return Wait("a deployment of the job is running")
+        return Wait("a deployment of the job is running", Obstacle.DEPLOYMENT)
     in_job = any(item.key == key and item.mark.secret == decided.entry.secret for item in placed)
     rotation = binding.spec.rotation
     if decided.requested or not in_job or rotation.strategy is Strategy.NATIVE or decided.target.kind == ROOT:

@@ -180,13 +180,15 @@ def _database(obj: Mapping[str, Any]) -> Iterator[Fault]:
                 message = f"{name} is for KV secrets; a database engine makes its passwords itself"
                 yield Fault(("rotation", "generate", index, name), message)
         root = wanted.get("rotateRoot") is not None
-        if database.get("role") is not None and not root:
+        made = database.get("create")
+        dynamic = database.get("role") is not None or (isinstance(made, Mapping) and made.get("username") is None)
+        if dynamic and not root:
             message = (
                 f"{quoted(wanted['secret'])} is of a role that makes a user for each lease; what can be made anew is "
                 "the root password of its connection, by rotateRoot"
             )
             yield Fault(("rotation", "generate", index), message)
-        elif database.get("role") is None and root:
+        elif not dynamic and root:
             message = "rotateRoot is for an entry with a role; the password of a staticRole is made anew without it"
             yield Fault(("rotation", "generate", index, "rotateRoot"), message)
 
@@ -234,7 +236,8 @@ GENERATE_RULES = (
         "rotation.generate of a database takes rotateRoot for a role, nothing for a staticRole, and no fields,"
         " passwordPolicy, length or secretIdOf",
         "leave out what is for KV secrets; set rotateRoot for a role, and leave it out for a staticRole",
-        "!has(s.database) || has(s.kv) || (has(s.database.role) == has(g.rotateRoot)"
+        "!has(s.database) || has(s.kv) || ((has(s.database.role)"
+        " || (has(s.database.create) && !has(s.database.create.username))) == has(g.rotateRoot)"
         " && !(has(g.passwordPolicy) || has(g.length) || has(g.secretIdOf)"
         " || (has(g.fields) && g.fields.size() > 0)))",
         _database,
