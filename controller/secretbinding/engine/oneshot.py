@@ -140,7 +140,7 @@ class OneShot:
 
 def _finished(found: Pass, bindings: Sequence[BindingInput], *, wait: bool) -> bool:
     """True when another pass would bring nothing new unless somebody does something."""
-    if found.made:
+    if found.plan is not None and found.plan.generates:
         return False
     if found.error is not None:
         return found.error.reason not in (

@@ -22,7 +22,7 @@ from secretbinding.rollout import behind, deployment_of, is_active
 from secretbinding.status import Pass, fault_of
 
 _START_GRACE_SECONDS = 10.0
-# What was made is there to be rolled.
+# What was made is there to be rolled, and what could not be made is to be told.
 _AGAIN_SECONDS = 0.1
 
 
@@ -190,7 +190,7 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
 
     `failures` counts the passes that ended in an error without one that did not in between.
     """
-    if found.made:
+    if found.plan is not None and found.plan.generates:
         return _AGAIN_SECONDS
     if found.error is not None:
         ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))

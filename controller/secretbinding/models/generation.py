@@ -128,7 +128,7 @@ class Generate(Model):
 
 def _pairs(obj: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any], Mapping[str, Any] | None]]:
     """Index and members of `rotation.generate`, each with the secret that it names, None when there is none."""
-    secrets = {entry.get("name"): entry for _, entry in objects(obj.get("secrets"))}
+    secrets = {entry["name"]: entry for _, entry in objects(obj.get("secrets")) if isinstance(entry.get("name"), str)}
     for index, wanted in objects(mapping(obj.get("rotation")).get("generate")):
         if isinstance(wanted.get("secret"), str):
             yield index, wanted, secrets.get(wanted["secret"])
