@@ -242,8 +242,18 @@ class VaultAdapter:
         try:
             found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
         except (Denied, NotFound):
-            return None
+            # It is told only to those who may do something in the mount: with version 1 the controller may nothing.
+            return self._ask_tuned_engine(mount)
         if found.get("type") not in ("kv", "generic"):
+            return None
+        return "v2" if mapping(found.get("options") or {}, call).get("version") == "2" else "v1"
+
+    def _ask_tuned_engine(self, mount: str) -> str | None:
+        path = f"sys/mounts/{mount}/tune"
+        call = self._call("mount_tune_read", f"read the kind of mount {mount}", path, "read")
+        try:
+            found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
+        except (Denied, NotFound, Rejected):
             return None
         return "v2" if mapping(found.get("options") or {}, call).get("version") == "2" else "v1"
 
