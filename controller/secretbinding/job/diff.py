@@ -7,6 +7,7 @@ from typing import Any
 
 from secretbinding.job.inject import is_our_vault, strip, without_volatile
 from secretbinding.job.marks import Mark, read_mark
+from secretbinding.kinds.base import Pin
 from secretbinding.ports import Json
 from secretbinding.render.role import IDENTITY
 
@@ -129,10 +130,14 @@ def _identity_text(identity: Mapping[str, Any]) -> str:
     return _block("identity", lines)
 
 
+def _pin_text(pin: Pin) -> str:
+    return f"{pin.title} of {pin.created}" if pin.version else pin.title
+
+
 def _template_text(mark: Mark, template: Mapping[str, Any]) -> str:
     of = f"# of {mark.owner.key}"
     lines = [
-        of if mark.pin is None else f"{of}, version {mark.pin.version} of {mark.pin.created}",
+        of if mark.pin is None else f"{of}, {_pin_text(mark.pin)}",
         f"destination = {_quoted(template.get('DestPath'))}",
         f"env = {_quoted(bool(template.get('Envvars')))}",
         f"once = {_quoted(bool(template.get('Once')))}",

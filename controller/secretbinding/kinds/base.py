@@ -123,6 +123,10 @@ class Reading:
     default: str = ""
 
 
+RENEW = Right("sys/leases/renew", ("update",))
+"""What a task's token needs to keep a lease; Vault's `default` policy has it too, where nobody took it out."""
+
+
 class Kind(Protocol):
     """One kind of secret. `name` is the field of `spec.secrets[]` that holds its specification."""
 

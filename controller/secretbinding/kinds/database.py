@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from secretbinding.errors import Denied
-from secretbinding.kinds.base import Fault, Pin, Reading, Right, SecretState, standing_limits
+from secretbinding.kinds.base import RENEW, Fault, Pin, Reading, Right, SecretState, standing_limits
 from secretbinding.models.binding import Database, SecretEntry
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Vault
@@ -37,7 +37,7 @@ class DatabaseKind:
         spec = _spec(entry)
         if spec.static_role is not None:
             return (Right(f"{spec.mount}/static-creds/{spec.static_role}", ("read",)),)
-        return (Right(f"{spec.mount}/creds/{spec.role}", ("read",)),)
+        return (Right(f"{spec.mount}/creds/{spec.role}", ("read",)), RENEW)
 
     def reading(self, entry: SecretEntry, state: SecretState, pin: Pin | None) -> Reading:
         spec = _spec(entry)

@@ -118,3 +118,37 @@ def test_a_pass_that_failed_changes_nothing() -> None:
     gates.enter(a, ROTATION)
     assert gates.note(a, a_pass(a, DONE, error=Fault(Reason.VAULT_SEALED, "sealed"))) == set()
     assert gates.rolling() == 1
+
+
+LEASE = wanting(SecretDecision("app", pin=NEW, serving=OLD, lease_seconds=86400.0))
+LATE = wanting(SecretDecision("app", pin=NEW, serving=OLD, lease_seconds=86400.0, urgent=True))
+
+
+def test_rolls_for_leases_begin_a_minute_apart_and_others_do_not_wait_for_them() -> None:
+    moment = [NOW]
+    gates = Gatekeeper(Limits(rolls=0), now=lambda: moment[0])
+    a, b, c = workload("a"), workload("b"), workload("c")
+    assert gates.enter(a, LEASE)
+    assert not gates.enter(b, LEASE)
+    assert gates.gate(b).last_lease_roll == NOW
+    assert gates.enter(c, ROTATION)
+    moment[0] += timedelta(seconds=61)
+    assert gates.enter(b, LEASE)
+
+
+def test_what_is_late_or_at_risk_takes_a_slot_whether_one_is_free_or_not() -> None:
+    gates = Gatekeeper(Limits(rolls=1), now=lambda: NOW)
+    assert gates.enter(workload("a"), ROTATION)
+    assert not gates.enter(workload("b"), ROTATION)
+    assert gates.enter(workload("c"), LATE)
+    assert gates.rolling() == 2
+
+
+def test_a_job_without_leases_is_not_counted_among_those_whose_turns_are_spread() -> None:
+    gates = Gatekeeper(Limits())
+    a = workload("a")
+    leased = SecretState("database", lease_seconds=60.0)
+    gates.note(a, Pass("default", Observed(a, secrets={(KEY, "app"): leased}), DONE))
+    assert gates.gate(a).leased_jobs == 1
+    gates.note(a, a_pass(a, DONE))
+    assert gates.gate(a).leased_jobs == 0
