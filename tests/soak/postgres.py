@@ -12,9 +12,7 @@ from secretbinding.devstack.openbao import OpenBao
 from secretbinding.devstack.processes import free_ports, wait_until
 
 _PASSWORD = "postgres"
-_CREATE = (
-    "CREATE ROLE \"{{name}}\" WITH LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';"
-)
+_CREATE = "CREATE ROLE \"{{name}}\" WITH LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}';"
 
 
 def find_postgres() -> Path | None:
@@ -91,7 +89,16 @@ class Postgres:
             vault.api.put(f"/v1/database/roles/{name}", body).expect(200, 204)
 
     def _ready(self) -> bool:
-        return subprocess.run([str(self._bin / "pg_isready"), "-h", "127.0.0.1", "-p", str(self.port)], check=False, capture_output=True).returncode == 0
+        return (
+            subprocess.run(
+                [str(self._bin / "pg_isready"), "-h", "127.0.0.1", "-p", str(self.port)],
+                check=False,
+                capture_output=True,
+            ).returncode
+            == 0
+        )
 
     def _run(self, program: str, *arguments: str) -> None:
-        subprocess.run([str(self._bin / program), *arguments], user=self._user, check=True, capture_output=True, cwd="/")
+        subprocess.run(
+            [str(self._bin / program), *arguments], user=self._user, check=True, capture_output=True, cwd="/"
+        )

@@ -70,7 +70,8 @@ class Site:
             self.vault.enable_jwt(self.nomad.address)
             stack = Stack("nomad", self.nomad.address, self.nomad.api, "", self.vault)
             self.worlds = {
-                name: World(stack, instance=name, poll_seconds=2.0, progress_seconds=1.0, resync_seconds=60.0) for name in (RUNNING, STOPPED)
+                name: World(stack, instance=name, poll_seconds=2.0, progress_seconds=1.0, resync_seconds=60.0)
+                for name in (RUNNING, STOPPED)
             }
             self.world = self.worlds[RUNNING]
             self._exits = starting.pop_all()

@@ -106,7 +106,13 @@ SURVIVORS: tuple[Case, ...] = (
     *_pair("disarmed", "policy and role are deleted by hand", delete_policy_and_role),
     Case("tokens-running", "tokens of 20 s, 60 s at most, expire", RUNNING, SHORT_TOKENS),
     Case("tokens-stopped", "tokens of 20 s, 60 s at most, expire", STOPPED, SHORT_TOKENS),
-    Case("all-stopped", "version destroyed, policy and role deleted, token expired", STOPPED, SHORT_TOKENS, fault=everything_at_once),
+    Case(
+        "all-stopped",
+        "version destroyed, policy and role deleted, token expired",
+        STOPPED,
+        SHORT_TOKENS,
+        fault=everything_at_once,
+    ),
 )
 
 NARROWED = Case(
@@ -207,7 +213,9 @@ class Trial:
             self.report.stories = dict(observer.end())
             for case in self.cases:
                 if case.controller == RUNNING:
-                    ready, rotation = (site.reason(case, kind) for kind in (ConditionType.READY, ConditionType.ROTATION_HEALTHY))
+                    ready, rotation = (
+                        site.reason(case, kind) for kind in (ConditionType.READY, ConditionType.ROTATION_HEALTHY)
+                    )
                     self.report.reasons[case.name] = f"{ready}, {rotation}"
         return self.report
 

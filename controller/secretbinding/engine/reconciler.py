@@ -162,8 +162,12 @@ def _gate_seconds(found: Pass, settings: "Pace") -> float:
     dates = [
         item.until for result in found.desired.results.values() for item in result.secrets if item.until is not None
     ]
-    # A moment later, so that the clock has surely passed the date.
-    return max(0.0, (min(dates) - now).total_seconds()) + 0.05 if dates else settings.resync_seconds
+    if not dates:
+        return settings.resync_seconds
+    left = (min(dates) - now).total_seconds()
+    # A moment later, so that the clock has surely passed the date. One that has passed already, without anything to do,
+    # is told by a clock that we do not know well enough.
+    return left + 0.05 if left > 0 else settings.progress_seconds
 
 
 @dataclass(frozen=True, slots=True)

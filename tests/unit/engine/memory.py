@@ -1,6 +1,7 @@
 """Vault, Nomad and a source in memory, and a whole controller on them that goes step by step under clocks of our own."""
 
 import copy
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -324,6 +325,11 @@ class Servers:
         self.items[key] = SourceItem(key, binding, "default", generation=before.generation + 1 if before else 1)
         return key
 
+    def ask(self, name: str) -> None:
+        """Somebody asks for a roll, by our clock."""
+        key = BindingKey(MemorySource.name, "team", name)
+        self.items[key] = replace(self.items[key], rotate_requested_at=self.clocks.now().isoformat())
+
     def status(self, name: str) -> SecretBindingStatus:
         return self.statuses[BindingKey(MemorySource.name, "team", name)]
 
@@ -357,7 +363,12 @@ class Process:
         )
         self.engine.queue = WorkQueue(clocks.monotonic)
         self.watcher = SecretWatcher(
-            servers.vault, self.engine.store, self.engine.wake, interval_seconds=30.0, clock=clocks.monotonic
+            servers.vault,
+            self.engine.store,
+            self.engine.wake,
+            interval_seconds=30.0,
+            clock=clocks.monotonic,
+            rng=random.Random(1),
         )
         self.source = MemorySource(servers)
         self.engine.add_source(self.source)
@@ -399,4 +410,11 @@ class Process:
 
 def make_gates(servers: Servers, limits: Limits) -> Gatekeeper:
     """The gatekeeper under the controller's own clocks."""
-    return Gatekeeper(limits, servers.clocks.now)
+    clocks = servers.clocks
+    return Gatekeeper(
+        limits,
+        clocks.now,
+        clock=clocks.monotonic,
+        vault_ahead=lambda: clocks.vaults - clocks.ours,
+        nomad_ahead=lambda: clocks.nomads - clocks.ours,
+    )

@@ -162,9 +162,7 @@ def newer_release(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute, "role_body", roles)
 
 
-def test_a_release_that_writes_everything_in_other_words_changes_nothing(
-    servers: Servers, newer_release: None
-) -> None:
+def test_a_release_that_writes_everything_in_other_words_changes_nothing(servers: Servers, newer_release: None) -> None:
     Process(servers).start().run(SETTLED)
     assert servers.writes.external() == {}
 
