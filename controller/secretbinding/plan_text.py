@@ -8,6 +8,7 @@ from secretbinding.plan import (
     Action,
     DeletePolicy,
     DeleteRole,
+    EvaluateJob,
     Plan,
     RegisterJob,
     TagVersion,
@@ -33,6 +34,8 @@ def describe(action: Action) -> str:
             groups = {group for instance in _instances(there, job) for group in changed_groups(there, job, instance)}
             counted = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
             return f"~ job {job.get('ID')} (namespace {job.get('Namespace') or 'default'}): {counted}"
+        case EvaluateJob(job_id=job_id, left=left):
+            return f"~ job {job_id}: evaluated again, {left} allocation(s) before the end of its roll"
         case TagVersion(version=version, name=name):
             return f"+ tag {name} on job version {version}"
         case UntagVersion(name=name):

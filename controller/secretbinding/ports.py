@@ -206,6 +206,9 @@ class Nomad(Protocol):
     def untag_version(self, namespace: str, job_id: str, name: str) -> None:
         """Take the tag away; one that is not there is success."""
 
+    def evaluate(self, namespace: str, job_id: str) -> None:
+        """Have Nomad look at the job again (`POST /v1/job/<id>/evaluate`); nothing of the job changes."""
+
     def deployments(self, namespace: str, job_id: str) -> Sequence[Json]:
         """All deployments of the job that Nomad still knows, newest first by CreateIndex."""
 

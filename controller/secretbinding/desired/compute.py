@@ -8,6 +8,7 @@ from secretbinding.desired.once import Mixture
 from secretbinding.desired.past import Past, good_job, rolling
 from secretbinding.desired.shares import Judged, Share, judge
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
+from secretbinding.job.carry import kept_part, parts_of
 from secretbinding.job.inject import Stripped, TaskPart, inject, keep_rendered, strip
 from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins
 from secretbinding.job.targets import TaskRef, find_task, job_fault
@@ -67,8 +68,8 @@ def _assemble(
     shares = [item.share for key, item in judged.items() if item.share is not None and key not in failed]
     leaving = {item.key for item in bindings if item.deleting}
     kept = [item for item in placed if item.key not in leaving and item.key not in {share.key for share in shares}]
-    scopes = _Scopes(observed.workload, instance, shares, job)
-    parts = _parts(shares, kept, scopes, stripped.job if stripped else None, job, instance)
+    scopes = Scopes(observed.workload, instance, shares, job)
+    parts = parts_for(shares, kept, scopes, stripped.job if stripped else None, job, instance)
     roles, role_owners = _roles(observed, parts, shares, scopes, instance)
     policies = _policies(observed, judged, bindings, role_owners, instance)
     results = {
@@ -176,26 +177,11 @@ def _go_back(
     good = good_job(observed, failures, current, instance)
     if good is None:
         return job
-    parts: dict[tuple[str, str], TaskPart] = {}
-    for item in placed_marks(good, instance):
-        task = find_task(good, TaskRef(item.group, item.task)) or {}
-        part = parts.get((item.group, item.task)) or _kept_part(task)
-        parts[item.group, item.task] = replace(part, templates=(*part.templates, (item.mark.owner, item.template)))
+    parts = parts_of(good, instance)
     return keep_rendered(inject(stripped, parts, instance), job, instance)
 
 
-def _kept_part(task: Json) -> TaskPart:
-    vault: Mapping[str, Any] = task.get("Vault") or {}
-    return TaskPart(
-        role=str(vault.get("Role") or ""),
-        templates=(),
-        polls=not vault.get("AllowTokenExpiration", False),
-        leased=vault.get("ChangeMode") == "restart",
-        vault_namespace=str(vault.get("Namespace") or ""),
-    )
-
-
-class _Scopes:
+class Scopes:
     """Which role a task logs in with.
 
     Bindings that name no groups share one role of the job, whose name is known before the job is, so that a job file
@@ -224,10 +210,10 @@ class _Scopes:
         return self.job_role if whole and current == self.job_role else self.own_role(ref)
 
 
-def _parts(
+def parts_for(
     shares: Sequence[Share],
     kept: Sequence[Placed],
-    scopes: _Scopes,
+    scopes: Scopes,
     user_job: Json | None,
     job: Json | None,
     instance: str,
@@ -246,7 +232,7 @@ def _parts(
             task.get("Templates") or [],
             active.get(ref, []),
             staying.get(ref, []),
-            _kept_part((find_task(job, ref) if job is not None else None) or {}),
+            kept_part((find_task(job, ref) if job is not None else None) or {}),
             instance,
         )
         owners = {share.key for share in active.get(ref, [])}
@@ -276,7 +262,7 @@ def _roles(
     observed: Observed,
     parts: Mapping[tuple[str, str], TaskPart],
     shares: Sequence[Share],
-    scopes: _Scopes,
+    scopes: Scopes,
     instance: str,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, set[BindingKey]]]:
     """Role bodies by name, and the bindings that each role serves."""
@@ -302,7 +288,7 @@ def _roles(
 def _expected_roles(
     observed: Observed,
     shares: Sequence[Share],
-    scopes: _Scopes,
+    scopes: Scopes,
     owners: dict[str, set[BindingKey]],
     scope: dict[str, RoleBinding],
 ) -> None:
@@ -346,6 +332,7 @@ def _policies(
             rights=join_rights(*rights),
             roles=tuple(sorted(name for name, keys in role_owners.items() if item.key in keys and name)),
             retain=item.binding.spec.deletion_policy is DeletionPolicy.RETAIN,
+            adopted=observed.adoptions[item.key].to_json() if item.key in observed.adoptions else None,
         )
     return documents
 

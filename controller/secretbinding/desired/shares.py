@@ -133,7 +133,7 @@ def _judge_one(
     broken = next((decision.fault for decision in decisions if decision.fault is not None), None)
     if broken is not None:
         return refuse(broken)
-    share = _share(item, binding, tasks, observed, decisions)
+    share = share_of(item, binding, tasks, observed, decisions)
     wrong = next((message for block in share.blocks if (message := unsound(block))), "")
     if wrong:
         return refuse(Fault(Reason.INVALID_MANIFEST, wrong))
@@ -158,7 +158,7 @@ def _elsewhere(binding: SecretBinding, observed: Observed) -> Fault | None:
     return Fault(Reason.REGION_MISMATCH, message)
 
 
-def _share(
+def share_of(
     item: BindingInput,
     binding: SecretBinding,
     tasks: tuple[TaskRef, ...],

@@ -10,6 +10,7 @@ from secretbinding.plan import (
     Action,
     DeletePolicy,
     DeleteRole,
+    EvaluateJob,
     Plan,
     RegisterJob,
     TagVersion,
@@ -50,6 +51,8 @@ class Applier:
                 self._vault.write_jwt_role(self._jwt_mount, name, body)
             case DeleteRole(name=name):
                 self._vault.delete_jwt_role(self._jwt_mount, name)
+            case EvaluateJob():
+                self._nomad.evaluate(namespace, job_id)
             case TagVersion(version=version, name=name, description=description):
                 self._tag(namespace, job_id, version, name, description)
             case UntagVersion(name=name):

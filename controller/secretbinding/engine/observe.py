@@ -11,6 +11,7 @@ from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, name_prefix, policy_name, role_name
 from secretbinding.ports import Json, Nomad, Vault
 from secretbinding.render.policy import read_policy
+from secretbinding.rollout import is_parent
 
 
 class Observer:
@@ -32,24 +33,21 @@ class Observer:
         observed = self.with_job(workload, bindings, job)
         if job is None:
             return observed
+        if is_parent(job):
+            return replace(observed, children=self._children(workload))
         return replace(
             observed,
             deployments=self._nomad.deployments(workload.namespace, workload.job),
-            allocations=self._allocations(workload, job),
+            allocations=self._nomad.allocations(workload.namespace, workload.job),
         )
 
-    def _allocations(self, workload: WorkloadKey, job: Json) -> Sequence[Json]:
-        """The job's allocations; of a periodic or parameterized parent, which has none, those of its children that have
-        not ended: they log in with the parent's role."""
-        if not (job.get("Periodic") or job.get("ParameterizedJob")):
-            return self._nomad.allocations(workload.namespace, workload.job)
-        children = self._nomad.list_jobs(workload.namespace, f"{workload.job}/")
-        return [
-            allocation
-            for child in children
+    def _children(self, workload: WorkloadKey) -> dict[str, Json]:
+        """The child jobs of a periodic or parameterized job that have not ended: they log in with the parent's role."""
+        return {
+            str(child["ID"]): child
+            for child in self._nomad.list_jobs(workload.namespace, f"{workload.job}/")
             if child.get("ParentID") == workload.job and child.get("Status") != "dead"
-            for allocation in self._nomad.allocations(workload.namespace, str(child["ID"]))
-        ]
+        }
 
     def with_job(self, workload: WorkloadKey, bindings: Sequence[BindingInput], job: Json | None) -> Observed:
         """What Vault has for a job, wherever the job came from; its deployments and allocations are not looked at."""

@@ -94,6 +94,11 @@ class Store:
         with self._lock:
             return [self._entries[key] for key in sorted(self._entries)]
 
+    def snapshot(self) -> list[Entry]:
+        """All bindings, in no order: cheap however many there are."""
+        with self._lock:
+            return list(self._entries.values())
+
     def set_status(self, key: BindingKey, status: SecretBindingStatus) -> None:
         """Remember what was reported."""
         with self._lock:

@@ -83,8 +83,14 @@ class Reason(_Meant):
     PINNED_VERSION_AT_RISK = "PinnedVersionAtRisk", "Vault has pruned, or soon prunes, the version that serves."
 
     # Deployments.
-    DEPLOYMENT_FAILED = "DeploymentFailed", "The deployment of a new version failed; it is not tried again by itself."
-    DEPLOYMENT_REVERTED = "DeploymentReverted", "The deployment failed, and the job is back at the version that worked."
+    DEPLOYMENT_FAILED = (
+        "DeploymentFailed",
+        "The deployment of a new version failed, and what worked is being put back, where it can be.",
+    )
+    DEPLOYMENT_REVERTED = (
+        "DeploymentReverted",
+        "The deployment failed, the version that worked serves again; it is not tried again by itself.",
+    )
 
     # The servers and the source.
     PERMISSION_DENIED = "PermissionDenied", "The controller's token may not do this; the message names path and right."

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from secretbinding.kinds.base import Right
 from secretbinding.models.key import WorkloadKey
@@ -16,13 +17,15 @@ _BLOCK = re.compile(r'^path "([^"\n]+)" \{\n  capabilities = \[([^\]\n]*)\]\n\}\
 
 @dataclass(frozen=True, slots=True)
 class PolicyDocument:
-    """A policy as a value. `roles` are the JWT roles that grant it; `retain` keeps it when its binding goes."""
+    """A policy as a value. `roles` are the JWT roles that grant it; `retain` keeps it when its binding goes; `adopted`
+    is what the binding has taken over in its job (`desired.adopted`), as JSON."""
 
     owner: Owner
     workload: WorkloadKey
     rights: tuple[Right, ...]
     roles: tuple[str, ...] = ()
     retain: bool = False
+    adopted: Mapping[str, Any] | None = None
 
 
 def join_rights(*groups: Iterable[Right]) -> tuple[Right, ...]:
@@ -52,6 +55,8 @@ def policy_text(document: PolicyDocument) -> str:
     }
     if document.retain:
         fields["retain"] = True
+    if document.adopted is not None:
+        fields["adopted"] = dict(document.adopted)
     return f"{_HEADER}{mark_json(fields)}\n{blocks}"
 
 
@@ -82,6 +87,7 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
         rights=rights,
         roles=tuple(str(role) for role in roles) if isinstance(roles, list) else (),
         retain=fields.get("retain") is True,
+        adopted=adopted if isinstance(adopted := fields.get("adopted"), dict) else None,
     )
     return document, fields.get("body") == stable_digest(body)
 

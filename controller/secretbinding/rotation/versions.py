@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from secretbinding.gate import Obstacle
 from secretbinding.kinds.base import Fault, Pin, SecretState
 from secretbinding.models.binding import FileFormat, SecretEntry
 from secretbinding.models.reasons import Reason
@@ -53,6 +54,7 @@ class SecretDecision:
         lease_seconds: how long the leases live that the roll to `pin` replaces; 0 when it is no roll for that.
         until: when something is to be done next: what holds the newer version may end, a lease is to be replaced, or
             the server changes the secret by itself. None when nobody knows.
+        obstacle: what the newer one waits for, when a setting or a limit holds it.
     """
 
     name: str
@@ -67,6 +69,7 @@ class SecretDecision:
     urgent: bool = False
     lease_seconds: float = 0.0
     until: datetime | None = None
+    obstacle: Obstacle | None = None
 
 
 def decide_version(

@@ -94,6 +94,7 @@ class SecretWatcher:
         self._limit = RateLimit(PUSHED_PER_SECOND, PUSHED_BURST, now)
         self._refresh_at = now
         self._next_poll_at = now
+        self._answered_at = now
         self._looks: dict[Look, Collection[WatchedSecret]] = {}
         self._due: dict[Look, float] = {}  # on the tempo's clock
         self._heap: list[tuple[float, int, Look]] = []
@@ -162,6 +163,15 @@ class SecretWatcher:
         if known is None or known[0] > when:
             self._pushed[secret] = (when, False)
             self._wake.set()
+
+    def silent_seconds(self) -> float:
+        """How long no look at a secret has been answered; 0 while no secret is watched."""
+        return self._clock() - self._answered_at if self._looks else 0.0
+
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """The threads that live from `start` to `stop`."""
+        return (self._thread,)
 
     def step(self) -> float:
         """Do the one request that is due, if any; returns how many seconds may pass until the next step."""
@@ -281,7 +291,7 @@ class SecretWatcher:
         _log.debug("secrets are looked at less often", error=error.reason, pause_seconds=pause)
 
     def _worked(self, started: float) -> None:
-        now = self._clock()
+        now = self._answered_at = self._clock()
         self._tempo.worked(now, now - started)
 
     def _take(self, found: Mapping[WatchedSecret, Seen]) -> None:
@@ -324,6 +334,8 @@ class SecretWatcher:
         looks = plan_looks(users, self._listable)
         planned = self._tempo.planned(now)
         known_looks, self._looks = self._looks, looks
+        if not known_looks:
+            self._answered_at = now
         for look in known_looks.keys() - looks.keys():
             del self._due[look]
         for look, inside in looks.items():

@@ -1,5 +1,5 @@
-"""Clocks that jump, and clocks of servers that are off: nothing rolls twice, too early, or in a closed window, and nothing
-waits for longer than it has to."""
+"""Clocks that jump, and clocks of servers that are off: nothing rolls twice, too early or in a closed window, and
+nothing waits for longer than it has to."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -266,7 +266,7 @@ def test_a_date_that_has_passed_without_anything_to_do_is_not_waited_for_in_a_lo
         observed = Observed(WORKLOAD, job={"Version": 0}, gate=Gate(now=now))
         return Pass("test", observed, Desired(None, {}, {}, {key(): result}))
 
-    assert next_pass_seconds(found(now - HOUR), failures=0, settings=pace) == 5.0
+    assert next_pass_seconds(found(now - HOUR), failures=0, settings=pace) >= 240.0
     assert next_pass_seconds(found(now + timedelta(seconds=2)), failures=0, settings=pace) == pytest.approx(2.05)
 
 

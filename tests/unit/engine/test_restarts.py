@@ -1,4 +1,4 @@
-"""Starting, upgrading and failing over the controller rolls nothing by itself, and whatever it was doing is done once."""
+"""Starting, upgrading and failing over the controller rolls nothing by itself; what it was doing is done once."""
 
 import copy
 from collections.abc import Callable, Sequence

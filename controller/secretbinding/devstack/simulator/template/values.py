@@ -15,6 +15,8 @@ class JsonNumber(str):
 
 FIELDS = ("RequestID", "LeaseID", "LeaseDuration", "Renewable", "Data", "Warnings", "Auth", "WrapInfo")
 """The fields of a secret that templates may ask for."""
+PEM_FIELDS = ("Cert", "Key", "CA", "CAChain")
+"""The same of a certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,14 @@ class Secret:
     """What the function `secret` returns: `fields` has a value for each of `FIELDS`."""
 
     fields: Mapping[str, Any]
+    type: str = "*dependency.Secret"
+
+
+def certificate_of(cert: str, key: str, chain: list[str]) -> Secret:
+    """What the function `pkiCert` returns: `.Cert`, `.Key`, `.CA` (the first of `.CAChain`), also under `.Data`."""
+    fields = {"Cert": cert, "Key": key, "CA": chain[0] if chain else "", "CAChain": chain}
+    inner = Secret(fields, "dependency.PemEncoded")
+    return Secret({**fields, "Data": inner}, "dependency.PemEncoded")
 
 
 def secret_of(body: Mapping[str, Any]) -> Secret:
@@ -62,7 +72,7 @@ def type_name(value: Any) -> str:
             return "map[string]interface {}"
         case list():
             return "[]interface {}"
-    return "*dependency.Secret"
+    return value.type if isinstance(value, Secret) else "interface {}"
 
 
 def kind_name(value: Any) -> str:
@@ -85,6 +95,8 @@ def text_of(value: Any, *, nested: bool = False) -> str:
             return "map[" + " ".join(f"{key}:{text_of(value[key], nested=True)}" for key in sorted(value)) + "]"
         case list():
             return "[" + " ".join(text_of(one, nested=True) for one in value) + "]"
+        case Secret(type="dependency.PemEncoded"):
+            return "{" + " ".join(text_of(value.fields[name], nested=True) for name in PEM_FIELDS) + "}"
         case Secret():
             inner = [value.fields[name] for name in FIELDS[:5]]
             return "{" + " ".join(text_of(one, nested=True) for one in inner) + " <nil> <nil> <nil>}"
@@ -102,7 +114,7 @@ def go_float(value: float) -> str:
 def to_json(value: Any, indent: int | None = None) -> str:
     """Go's JSON: keys sorted, `<>&`, U+2028 and U+2029 escaped, other characters as they are."""
     if isinstance(value, Secret):
-        value = dict(value.fields)
+        value = {name: field for name, field in value.fields.items() if not isinstance(field, Secret)}
     text = _encode(value, indent, 0)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
