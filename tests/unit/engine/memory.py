@@ -1,4 +1,4 @@
-"""Vault, Nomad and a source in memory, and a whole controller on them that goes step by step under clocks of our own."""
+"""Vault, Nomad and a source in memory, and a controller on them that goes step by step under clocks of its own."""
 
 import copy
 import random
@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
+from secretbinding.engine.hooks import Hooks
 from secretbinding.engine.loop import Engine, EngineSettings
 from secretbinding.engine.queue import WorkQueue
 from secretbinding.engine.reconciler import Pace, Reconciler
@@ -19,6 +20,7 @@ from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.ports import Json, KvMetadata, KvVersion, Registered, VaultHealth
 from secretbinding.sources.base import Sink, SourceItem
+from secretbinding.status import Pass
 from secretbinding.watch.secrets import SecretWatcher
 from tests.unit.core.world import World as OneJob
 
@@ -338,6 +340,16 @@ class Servers:
         return condition.reason if condition is not None else ""
 
 
+class _ToWatcher(Hooks):
+    """Tells the watcher of a process of each pass."""
+
+    def __init__(self, process: "Process") -> None:
+        self._process = process
+
+    def passed(self, workload: WorkloadKey, found: Pass, seconds: float) -> None:
+        self._process.watcher.observed(workload, found)
+
+
 class Process:
     """One controller process: objects of its own on servers that were there before it. It works when it is told to."""
 
@@ -359,7 +371,7 @@ class Process:
             EngineSettings(instance=INSTANCE, pace=Pace()),
             now=clocks.now,
             gates=gates,
-            on_pass=lambda workload, found, seconds: self.watcher.observed(workload, found),
+            hooks=_ToWatcher(self),
         )
         self.engine.queue = WorkQueue(clocks.monotonic)
         self.watcher = SecretWatcher(

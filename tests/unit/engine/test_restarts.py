@@ -130,7 +130,7 @@ def test_a_failed_version_is_not_tried_again_by_a_new_process(servers: Servers) 
         servers.nomad.jobs["j3"].forget_deployments()
         Process(servers).start().run(SETTLED)
     assert servers.writes.external() == {}
-    assert servers.reason("b3", "RotationHealthy") == "DeploymentFailed"
+    assert servers.reason("b3", "RotationHealthy") == "DeploymentReverted"
 
 
 def fail(servers: Servers) -> None:
