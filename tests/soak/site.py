@@ -1,4 +1,4 @@
-"""A real Nomad and an OpenBao that keeps its data, with controllers of several instances, and the jobs of some cases."""
+"""A real Nomad and an OpenBao that keeps its data, with two controllers, and the jobs of some cases."""
 
 import contextlib
 from collections.abc import Callable, Mapping
@@ -34,7 +34,6 @@ class Case:
         controller: `running` or `stopped`: whether the controller that injected it runs on.
         spec: fields of the binding's spec.
         secrets: the binding's entries; one KV secret as variables and as a file where none are given.
-        writes: versions of the KV secret to be written before all else.
         fault: does it.
     """
 
@@ -54,10 +53,14 @@ class Case:
 
 
 class Site:
-    """The servers and controllers of one trial. Everything is stopped and forgotten at the end."""
+    """The servers and controllers of one trial. Everything is stopped and forgotten at the end.
 
-    def __init__(self, directory: Path) -> None:
+    `vault_attempts` is how often Nomad's clients try to read a secret (0: without end), Nomad's own 12 with None.
+    """
+
+    def __init__(self, directory: Path, *, vault_attempts: int | None = None) -> None:
         self._directory = directory
+        self._vault_attempts = vault_attempts
         self.vault = StoredOpenBao(directory / "vault")
         self._exits = contextlib.ExitStack()
         self._controllers: dict[str, tuple[Controller, contextlib.ExitStack]] = {}
@@ -65,7 +68,9 @@ class Site:
     def __enter__(self) -> "Site":
         with contextlib.ExitStack() as starting:
             starting.enter_context(self.vault)
-            self.nomad = NomadAgent(self._directory / "nomad", vault_address=self.vault.address)
+            self.nomad = NomadAgent(
+                self._directory / "nomad", vault_address=self.vault.address, vault_attempts=self._vault_attempts
+            )
             starting.enter_context(self.nomad)
             self.vault.enable_jwt(self.nomad.address)
             stack = Stack("nomad", self.nomad.address, self.nomad.api, "", self.vault)

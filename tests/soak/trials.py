@@ -3,15 +3,16 @@
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from secretbinding.models.reasons import ConditionType
 from tests.soak.observed import JobStory, Observer, clock
-from tests.soak.postgres import Postgres
 from tests.soak.site import RUNNING, SHORT_PERIOD, SHORT_TOKENS, STOPPED, Case, Site
+from tests.support.postgres import DatabaseEngine, Postgres, find_postgres
 from tests.support.world import wait_until
 
 NEVER_NOW = {"kind": "Deny", "schedule": "* * * * *", "duration": "2m"}
@@ -19,19 +20,34 @@ NEVER_NOW = {"kind": "Deny", "schedule": "* * * * *", "duration": "2m"}
 
 @dataclass(slots=True)
 class Report:
-    """What a trial saw: the story of each case's job, what its controller said of it last, and when what was done."""
+    """What a trial saw.
 
+    Attributes:
+        cases: by name, what is done to each.
+        stories: by case, what happened to its job.
+        reasons: by case, the reasons of Ready and RotationHealthy that its controller gave last, where it ran.
+        steps: what was done, and after how many seconds.
+        logins: by case with database credentials: for some moments, whether those of each running task were any good.
+    """
+
+    cases: dict[str, str] = field(default_factory=dict)
     stories: dict[str, JobStory] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     steps: list[tuple[float, str]] = field(default_factory=list)
-    notes: dict[str, Any] = field(default_factory=dict)
+    logins: dict[str, list[tuple[str, list[bool]]]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "steps": self.steps,
-            "notes": self.notes,
-            "reasons": self.reasons,
-            "stories": {name: story.to_json() for name, story in self.stories.items()},
+            "cases": {
+                name: {
+                    "what": self.cases[name],
+                    "reasons": self.reasons.get(name),
+                    "logins": self.logins.get(name),
+                    **story.to_json(),
+                }
+                for name, story in self.stories.items()
+            },
         }
 
 
@@ -128,99 +144,113 @@ AT_RISK = Case(
     fault=age,
 )
 
+_DB_ENV = {"DB_USER": "username", "DB_PASS": "password"}
+NOOP: Mapping[str, Any] = {"changeMode": "Noop"}
+NATIVE: Mapping[str, Any] = {"rotation": {"strategy": "Native"}}
+
+
+def _leased(name: str, what: str, role: str, spec: Mapping[str, Any] | None = None, **changes: Any) -> Case:
+    """Credentials of a role of the database engine, by the kind `database`."""
+    secret = {"name": "db", "database": {"mount": "database", "role": role}, "env": _DB_ENV}
+    return Case(name, what, spec=spec or {}, secrets=(secret,), **changes)
+
+
+def _generic(name: str, what: str, role: str, **entry: Any) -> Case:
+    """The same, by the kind `generic`, of which the controller knows nothing."""
+    secret = {"name": "db", "generic": {"mount": "database", "path": f"creds/{role}"}, "env": _DB_ENV, **entry}
+    return Case(name, what, secrets=(secret,))
+
+
+def _native(name: str, what: str, spec: Mapping[str, Any] | None = None, **entry: Any) -> Case:
+    """A KV secret that Nomad polls."""
+    secret = {"name": "app", "kv": {"mount": "secret", "path": name}, "env": _DB_ENV, **entry}
+    return Case(name, what, spec={**NATIVE, **(spec or {})}, secrets=(secret,))
+
+
 RESTARTED: tuple[Case, ...] = (
     Case("restart-control", "nothing"),
-    Case("restart-expired", "token expired", spec=SHORT_TOKENS),
-    Case("restart-destroyed", "version destroyed", fault=destroy),
-    Case("restart-deleted", "version soft-deleted", fault=soft_delete),
-    Case("restart-pruned", "version pruned", fault=prune),
-    Case("restart-gone", "metadata deleted", fault=delete_metadata),
-    Case("restart-emptied", "policy emptied", fault=narrow_policy),
-    Case("restart-disarmed", "policy and role deleted", fault=delete_policy_and_role),
+    Case("restart-expired", "its token has expired", spec=SHORT_TOKENS),
+    Case("restart-destroyed", "the version is destroyed", fault=destroy),
+    Case("restart-deleted", "the version is soft-deleted", fault=soft_delete),
+    Case("restart-pruned", "the version is pruned", fault=prune),
+    Case("restart-gone", "the secret's metadata is deleted", fault=delete_metadata),
+    Case("restart-emptied", "its policy is emptied", fault=narrow_policy),
+    Case("restart-disarmed", "policy and role are deleted", fault=delete_policy_and_role),
+    _native("restart-native", "nothing; KV that Nomad polls (Native, Restart)"),
+    _leased("restart-lease", "nothing; database credentials of 1 h", "long"),
+    _generic("restart-generic", "nothing; the same as generic secret", "long"),
     AT_RISK,
 )
 
-_DB_ENV = {"DB_USER": "username", "DB_PASS": "password"}
-
-
-def _leased(name: str, what: str, role: str, spec: Mapping[str, Any], **entry: Any) -> Case:
-    secret = {"name": "app", "generic": {"mount": "database", "path": f"creds/{role}"}, "env": _DB_ENV, **entry}
-    return Case(name, what, spec=spec, secrets=(secret,))
-
-
-def _native(name: str, what: str, spec: Mapping[str, Any], **entry: Any) -> Case:
-    secret = {"name": "app", "kv": {"mount": "secret", "path": name}, "env": _DB_ENV, **entry}
-    return Case(name, what, spec={**spec, "rotation": {"strategy": "Native"}}, secrets=(secret,))
-
-
-NOOP = {"changeMode": "Noop"}
 AWAY: tuple[Case, ...] = (
-    Case("away-pinned", "pinned KV, default token"),
+    Case("away-pinned", "pinned KV"),
     Case("away-pinned-short", "pinned KV, tokens of 20 s, 60 s at most", spec=SHORT_TOKENS),
-    _native("away-native", "KV that Nomad polls (Native, Restart), token period 30 min", {}),
-    _native("away-native-noop", "KV that Nomad polls (Native, Noop), token period 30 min", {}, **NOOP),
-    _native("away-native-short", "KV that Nomad polls (Native, Restart), token period 60 s", SHORT_PERIOD),
-    _leased("away-lease-long", "database credentials of 1 h, token period 30 min", "long", {}),
-    _leased("away-lease-period", "database credentials of 1 h, token period 60 s", "long", SHORT_PERIOD),
-    _leased("away-lease", "database credentials of 60 s, token period 30 min", "short", {}),
-    _leased("away-lease-short", "database credentials of 60 s, token period 60 s", "short", SHORT_PERIOD),
-    _leased(
-        "away-lease-noop",
-        "database credentials of 60 s (Native, Noop), token period 60 s",
-        "short",
-        {**SHORT_PERIOD, "rotation": {"strategy": "Native"}},
-        **NOOP,
-    ),
-    _leased("max-ttl", "database credentials of 60 s, 180 s at most", "ending", {}),
+    _native("away-native", "KV that Nomad polls (Native, Restart), token of 30 min"),
+    _native("away-native-noop", "the same with Noop", **NOOP),
+    _native("away-native-short", "the same with Restart, token of 60 s", SHORT_PERIOD),
+    _leased("away-lease-long", "database credentials of 1 h, token of 30 min", "long"),
+    _leased("away-lease-token", "database credentials of 1 h, token of 60 s", "long", SHORT_PERIOD),
+    _leased("away-lease", "database credentials of 60 s, token of 30 min", "short"),
+    _leased("away-lease-short", "database credentials of 60 s, token of 60 s", "short", SHORT_PERIOD),
+    _generic("away-generic", "the same as generic secret, token of 30 min", "short"),
+    _leased("away-ending", "database credentials of 60 s, 3 min at most", "ending"),
+    _leased("away-ahead", "the same, with the controller running", "ahead", controller=RUNNING),
 )
 
 AWAY_RESTARTED: tuple[Case, ...] = (
-    Case("away-restart-pinned", "pinned KV, default token"),
-    Case("away-restart-short", "pinned KV, tokens of 20 s, 60 s at most", spec=SHORT_TOKENS),
-    _native("away-restart-native", "KV that Nomad polls (Native, Restart), token period 30 min", {}),
+    Case("away-restart-pinned", "pinned KV"),
+    Case("away-restart-short", "pinned KV, its token has expired", spec=SHORT_TOKENS),
+    _native("away-restart-native", "KV that Nomad polls (Native, Restart)"),
+    _leased("away-restart-lease", "database credentials of 1 h", "long"),
 )
 
 
 # -- trials -----------------------------------------------------------------------------------------------------------
 
+_SETTING_UP = threading.Lock()
+
 
 class Trial:
-    """One trial: deploys its cases, and then goes through its steps while an observer looks."""
+    """One trial: deploys its cases, and then goes through its steps while an observer looks.
+
+    `patient` is for a Nomad whose clients never give up reading a secret. Trials set up one after the other, and run
+    at the same time.
+    """
 
     name = ""
     cases: tuple[Case, ...] = ()
 
-    def __init__(self, directory: Path, seconds: float) -> None:
+    def __init__(self, directory: Path, seconds: float, postgres: Postgres, *, patient: bool = False) -> None:
+        self.name = f"{self.name}-patient" if patient else self.name
         self._directory = directory
         self._seconds = seconds
+        self._postgres = postgres
+        self._attempts = 0 if patient else None
         self._began = 0.0
-        self.report = Report()
+        self.report = Report({case.name: case.what for case in self.cases})
 
     def run(self) -> Report:
         """All of it. Raises what goes wrong with the trial itself; what becomes of tasks is in the report."""
-        with Site(self._directory / self.name) as site:
-            self.prepare(site)
-            for instance in (RUNNING, STOPPED):
-                site.start_controller(instance)
-            site.deploy(*self.cases)
-            self.settle(site)
+        with Site(self._directory / self.name, vault_attempts=self._attempts) as site:
+            with _SETTING_UP:
+                self.engine = self._database(site)
+                for instance in (RUNNING, STOPPED):
+                    site.start_controller(instance)
+                site.deploy(*self.cases)
+                self.settle(site)
             site.stop_controller(STOPPED)
             observer = Observer(site.nomad.api, [case.name for case in self.cases])
             observer.begin()
             self._began = time.monotonic()
             self.steps(site)
             self.until(self._seconds)
+            self.credentials(site, "at the end")
             self.report.stories = dict(observer.end())
             for case in self.cases:
-                if case.controller == RUNNING:
-                    ready, rotation = (
-                        site.reason(case, kind) for kind in (ConditionType.READY, ConditionType.ROTATION_HEALTHY)
-                    )
-                    self.report.reasons[case.name] = f"{ready}, {rotation}"
+                if site.status(case) is not None:
+                    kinds = (ConditionType.READY, ConditionType.ROTATION_HEALTHY)
+                    self.report.reasons[case.name] = ", ".join(site.reason(case, kind) for kind in kinds)
         return self.report
-
-    def prepare(self, site: Site) -> None:
-        """Before anything is deployed."""
 
     def settle(self, site: Site) -> None:
         """What belongs to the beginning."""
@@ -245,6 +275,21 @@ class Trial:
             if case.fault is not None:
                 case.fault(site, case)
         self.told("faults are in place")
+
+    def credentials(self, site: Site, when: str) -> None:
+        """Note for each case with database credentials whether those that its tasks have are any good."""
+        for case in self.cases:
+            if case.secrets and "kv" not in case.secrets[0]:
+                told = [seen.split() for seen in site.world.seen(case.name)]
+                good = [self._postgres.lets_in(*pair) for pair in told if len(pair) == 2]
+                self.report.logins.setdefault(case.name, []).append((when, good))
+
+    def _database(self, site: Site) -> DatabaseEngine:
+        engine = DatabaseEngine(site.vault, self._postgres)
+        limits = {"long": ("1h", "24h"), "short": ("60s", "24h"), "ending": ("60s", "3m"), "ahead": ("60s", "3m")}
+        for role, (ttl, max_ttl) in limits.items():
+            engine.dynamic_role(role, ttl=ttl, max_ttl=max_ttl)
+        return engine
 
 
 class Survival(Trial):
@@ -293,7 +338,7 @@ class AgentRestart(Trial):
         self.told("the version at risk was rolled away from")
         site.world.secret(name, username="app", password=f"{name}-4")
         site.stop_controller(RUNNING)
-        self.until(120.0)
+        self.until(self._seconds / 8)
         site.nomad.restart()
         self.told("the client agent was killed and started again")
 
@@ -304,25 +349,17 @@ class VaultAway(Trial):
     name = "vault-away"
     cases = AWAY
 
-    def __init__(self, directory: Path, seconds: float, postgres: Postgres) -> None:
-        super().__init__(directory, seconds)
-        self._postgres = postgres
-
-    def prepare(self, site: Site) -> None:
-        roles = {"long": ("1h", "24h"), "short": ("60s", "24h"), "ending": ("60s", "180s")}
-        self._postgres.join(site.vault, roles)
-
     def steps(self, site: Site) -> None:
-        self.until(240.0)
+        self.until(self._seconds / 4)
+        self.credentials(site, "before Vault is stopped")
         site.vault.halt()
         self.told("Vault is stopped")
-        self.report.notes["users when Vault stops"] = len(self._postgres.roles())
-        self.until(self._seconds - 240.0)
-        self.report.notes["users before Vault runs again"] = len(self._postgres.roles())
+        self.until(self._seconds / 4 + 120)
+        self.credentials(site, "two minutes later")
+        self.until(self._seconds * 3 / 4)
+        self.credentials(site, "before Vault runs again")
         site.vault.resume()
         self.told("Vault runs again")
-        self.until(self._seconds)
-        self.report.notes["users at the end"] = len(self._postgres.roles())
 
 
 class VaultAwayAgentRestart(Trial):
@@ -332,42 +369,32 @@ class VaultAwayAgentRestart(Trial):
     cases = AWAY_RESTARTED
 
     def steps(self, site: Site) -> None:
-        self.until(90.0)
+        self.until(self._seconds / 10)
         site.vault.halt()
         self.told("Vault is stopped")
         site.nomad.restart()
         self.told("the client agent was killed and started again")
-        self.until(self._seconds - 150.0)
+        self.until(self._seconds * 5 / 6)
         site.vault.resume()
         self.told("Vault runs again")
 
 
 def run_all(directory: Path, seconds: float) -> Mapping[str, Report]:
-    """All trials at the same time; returns their reports by name. Raises the first thing that went wrong."""
+    """All trials at the same time; returns their reports by name. Raises the first thing that went wrong, and
+    `RuntimeError` when there is no PostgreSQL."""
+    programs = find_postgres()
+    if programs is None:
+        raise RuntimeError("no PostgreSQL: install pgserver")
     reports: dict[str, Report] = {}
-    wrong: list[BaseException] = []
-
-    def run(trial: Trial) -> None:
-        try:
-            reports[trial.name] = trial.run()
-        except BaseException as error:
-            wrong.append(error)
-            print(f"{clock()} {trial.name}: {error!r}", flush=True)
-
-    with Postgres() as postgres:
-        trials: Sequence[Trial] = (
-            Survival(directory, seconds),
-            AgentRestart(directory, seconds),
-            VaultAway(directory, seconds, postgres),
-            VaultAwayAgentRestart(directory, seconds),
-        )
-        threads = [threading.Thread(target=run, args=(trial,)) for trial in trials]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    if wrong:
-        raise wrong[0]
+    with Postgres(programs) as postgres:
+        trials = [Survival(directory, seconds, postgres)]
+        for patient in (False, True):
+            for kind in (AgentRestart, VaultAway, VaultAwayAgentRestart):
+                trials.append(kind(directory, seconds, postgres, patient=patient))
+        with ThreadPoolExecutor(max_workers=len(trials)) as pool:
+            running = {trial.name: pool.submit(trial.run) for trial in trials}
+            for name, future in running.items():
+                reports[name] = future.result()
     return reports
 
 

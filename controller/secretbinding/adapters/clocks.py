@@ -27,8 +27,12 @@ class ServerClock:
         return self._ahead
 
     def now(self) -> datetime:
-        """The present time there."""
+        """The present time there, to two seconds."""
         return self._now() + self._ahead
+
+    def at_latest(self) -> datetime:
+        """The latest that it can be there now."""
+        return self.now() + _TOLERANCE
 
     def ours(self) -> datetime:
         """The present time here."""

@@ -15,7 +15,6 @@ import pytest
 
 from secretbinding.ports import Json
 from tests.support.builders import (
-    BindingInput,
     binding,
     generic,
     given,
@@ -62,12 +61,23 @@ FILES = [
         "rightDelimiter": ">>",
     },
 ]
-BINDINGS: list[BindingInput] = [
-    given(binding(kv("app", path="first", env={"P": "password", "U": "username"}, files=FILES), on_tasks("web"), workload_env(VAULT_ADDR="http://127.0.0.1:8200"), name="first")),
-    given(binding(kv("tls", path="second", env={"K": "tls-key"}), kv("frozen", path="first", version=2, env={"OLD": "password"}), on_tasks("work", "worker"), name="second")),
-    given(binding(kv("native", path="first", env={"N": "password"}), generic(), on_tasks("read"), strategy("Native"), name="third")),
-    given(binding(kv("bad", path="failing", env={"F": "password"}), on_tasks("web", "proxy"), name="fourth")),
-]  # fmt: skip
+FIRST = binding(
+    kv("app", path="first", env={"P": "password", "U": "username"}, files=FILES),
+    on_tasks("web"),
+    workload_env(VAULT_ADDR="http://127.0.0.1:8200"),
+    name="first",
+)
+SECOND = binding(
+    kv("tls", path="second", env={"K": "tls-key"}),
+    kv("frozen", path="first", version=2, env={"OLD": "password"}),
+    on_tasks("work", "worker"),
+    name="second",
+)
+THIRD = binding(
+    kv("native", path="first", env={"N": "password"}), generic(), on_tasks("read"), strategy("Native"), name="third"
+)
+FOURTH = binding(kv("bad", path="failing", env={"F": "password"}), on_tasks("web", "proxy"), name="fourth")
+BINDINGS = [given(made) for made in (FIRST, SECOND, THIRD, FOURTH)]
 
 
 def world_of(released: Path) -> World:

@@ -172,7 +172,7 @@ class VaultAdapter:
         except NotFound as absent:
             self._check_mounted(absent, call, mount)
             return None
-        return _metadata(data_of(body, call), self.clock.now(), call)
+        return _metadata(data_of(body, call), self.clock.at_latest(), call)
 
     def kv_fields(self, mount: str, path: str, version: int) -> Mapping[str, Any] | None:
         """See `ports.Vault`; raises `NotFound` when nothing is mounted at `mount`."""

@@ -31,5 +31,5 @@ class ListingVaultAdapter(VaultAdapter):
         info = mapping(found.get("key_info") or {}, call)
         if not all(isinstance(info.get(name), dict) and "versions" in info[name] for name in names):
             raise unexpected("vault", call, "a list without metadata")
-        now = self.clock.now()
+        now = self.clock.at_latest()
         return {name: _metadata(info[name], now, call) for name in names}
