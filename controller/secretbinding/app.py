@@ -27,6 +27,7 @@ from secretbinding.status import Pass
 from secretbinding.watch.audit import AuditFile, AuditListener
 from secretbinding.watch.nomad_events import NomadEventWatcher
 from secretbinding.watch.secrets import SecretWatcher
+from secretbinding.watch.variables import VariableWatcher
 from secretbinding.webhooks.nacp import Listen, NacpWebhook, OnRefusal
 
 _log = structlog.get_logger(__name__)
@@ -104,8 +105,16 @@ class Controller:
             lambda workloads: self.engine.wake(workloads, Priority.RESYNC),
         )
 
+        self.variables = VariableWatcher(
+            clients.nomad,
+            self.engine.store,
+            lambda workloads: self.engine.wake(workloads, Priority.PROGRESS),
+            interval_seconds=own.poll_seconds,
+        )
+
         if monitoring is not None:
-            parts = Parts(self.engine, own.workers, self.gates, self.secrets, self.events, self.audits)
+            others = (self.variables, *self.audits)
+            parts = Parts(self.engine, own.workers, self.gates, self.secrets, self.events, others)
             monitoring.attach(parts, clients.vault, clients.nomad)
 
     def start(self) -> None:
@@ -119,6 +128,7 @@ class Controller:
         self.engine.start()
         self.secrets.start()
         self.events.start()
+        self.variables.start()
 
     def stop(self) -> None:
         """Stop everything; passes that are under way are finished."""
@@ -128,6 +138,7 @@ class Controller:
             self.nacp.stop()
         self.secrets.stop()
         self.events.stop()
+        self.variables.stop()
         self.engine.stop()
         if self._monitoring is not None:
             self._monitoring.stop()

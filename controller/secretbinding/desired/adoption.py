@@ -7,7 +7,7 @@ from typing import Any
 
 from secretbinding.desired.adopted import Adoption, TakenTask, read_adoption
 from secretbinding.desired.compute import Scopes, parts_for
-from secretbinding.desired.decisions import state_of, unsupported
+from secretbinding.desired.decisions import fields_read, state_of, unsupported
 from secretbinding.desired.shares import Share, share_of
 from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.job.inject import inject, is_our_vault, strip
@@ -57,14 +57,6 @@ def propose(item: BindingInput, binding: SecretBinding, observed: Observed, inst
     tasks, missing = select_tasks(job, binding.spec.workload.groups)
     if missing is not None:
         return Proposal(fault=missing)
-    taken: list[TakenTask] = []
-    words: list[str] = []
-    for ref in tasks:
-        found = _taken_in(find_task(job, ref) or {}, ref, binding, instance)
-        if isinstance(found, Fault):
-            return Proposal(fault=found)
-        taken.append(found[0])
-        words += found[1]
     pins: dict[str, Pin] = {}
     for entry in binding.spec.secrets:
         state = state_of(observed, item.key, entry)
@@ -74,6 +66,15 @@ def propose(item: BindingInput, binding: SecretBinding, observed: Observed, inst
         pin = Pin(version.number, version.created) if version is not None else state.revision
         if pin is not None and binding.spec.rotation.strategy != "Native":
             pins[entry.name] = pin
+    fields = fields_read(item.key, binding, _decided(binding, pins), observed)
+    taken: list[TakenTask] = []
+    words: list[str] = []
+    for ref in tasks:
+        found = _taken_in(find_task(job, ref) or {}, ref, binding, variables_of(binding, fields), instance)
+        if isinstance(found, Fault):
+            return Proposal(fault=found)
+        taken.append(found[0])
+        words += found[1]
     adoption = Adoption(tuple(taken), pins)
     virtual = _virtual(observed, {item.key: (item, binding, adoption)}, instance)
     share = share_states(virtual, instance).get(item.key, "") if virtual is not None else ""
@@ -149,24 +150,25 @@ def _virtual(
         tasks, missing = select_tasks(stripped.job, binding.spec.workload.groups)
         if missing is not None:
             return None
-        pins = [adoption.pins.get(entry.name) for entry in binding.spec.secrets]
-        names = [entry.name for entry in binding.spec.secrets]
-        decisions = [SecretDecision(name, pin=pin) for name, pin in zip(names, pins, strict=True)]
-        shares.append(share_of(item, binding, tasks, observed, decisions))
+        shares.append(share_of(item, binding, tasks, observed, _decided(binding, adoption.pins)))
     kept = tuple(placed_marks(job, instance))
     parts = parts_for(shares, kept, Scopes(observed.workload, instance, shares, job), stripped.job, job, instance)
     return inject(stripped, parts, instance)
 
 
+def _decided(binding: SecretBinding, pins: Mapping[str, Pin]) -> list[SecretDecision]:
+    return [SecretDecision(entry.name, pin=pins.get(entry.name)) for entry in binding.spec.secrets]
+
+
 def _taken_in(
-    task: Json, ref: TaskRef, binding: SecretBinding, instance: str
+    task: Json, ref: TaskRef, binding: SecretBinding, variables: Iterable[str], instance: str
 ) -> tuple[TakenTask, tuple[str, ...]] | Fault:
     place = f"task {ref.group}/{ref.task}"
     vault = task.get("Vault")
     if not vault or is_our_vault(vault, instance):
         message = f"{place} has no vault block by hand, and so nothing to adopt; use apply"
         return Fault(Reason.VAULT_BLOCK_CONFLICT, message)
-    wanted_paths, wanted_names = set(destinations_of(binding)), set(variables_of(binding))
+    wanted_paths, wanted_names = set(destinations_of(binding)), set(variables)
     templates: list[Json] = []
     words = [f"{place}: vault block (role {vault.get('Role') or 'default'})"]
     for template in task.get("Templates") or []:

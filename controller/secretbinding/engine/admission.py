@@ -15,7 +15,7 @@ from secretbinding.job.carry import carried_over
 from secretbinding.job.inject import same_job, strip
 from secretbinding.job.marks import placed_marks
 from secretbinding.models.key import WorkloadKey
-from secretbinding.plan import Action, Plan, WritePolicy, WriteRole, make_plan
+from secretbinding.plan import Action, Plan, Rights, make_plan
 from secretbinding.ports import Json, Nomad, Vault
 
 
@@ -93,7 +93,8 @@ class Admission:
         desired = desire(observed, bindings, self._instance)
         if desired.job is None:
             return Admitted(job, tuple(_faults(desired, bindings)) or ("the job cannot be given its secrets",))
-        self._make_rights(observed, desired, workload, bindings)
+        if not self._make_rights(observed, desired, workload, bindings):
+            return self._admit(job, workload, bindings)
         placed = {mark.key for mark in placed_marks(desired.job, self._instance)}
         by_hand = observed.adoptions and observed.job is not None and same_job(observed.job, desired.job)
         injected = job if by_hand else {**job, "TaskGroups": desired.job["TaskGroups"]}
@@ -102,13 +103,14 @@ class Admission:
 
     def _make_rights(
         self, observed: Observed, desired: Desired, workload: WorkloadKey, bindings: Sequence[BindingInput]
-    ) -> None:
+    ) -> bool:
+        """False when what was made tells more, so that the job has to be looked at anew."""
         # Compared with the job as it is without our part, the injection is always due, and so no right is taken away.
         without = replace(observed, job=strip(observed.job or {}, self._instance).job)
         plan = make_plan(without, desired, bindings, self._instance)
-        rights: list[Action] = [action for action in plan.actions if isinstance(action, WritePolicy | WriteRole)]
+        rights: list[Action] = [action for action in plan.actions if isinstance(action, Rights)]
         applier = Applier(self._vault, self._nomad, jwt_mount=self._jwt_mount)
-        applier.apply(Plan(tuple(rights)), workload.namespace, workload.job)
+        return applier.apply(Plan(tuple(rights)), workload.namespace, workload.job)
 
 
 def _faults(desired: Desired, bindings: Sequence[BindingInput]) -> list[str]:

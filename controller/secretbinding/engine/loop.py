@@ -64,7 +64,7 @@ class Engine:
         hooks: Hooks | None = None,
     ) -> None:
         self._hooks = hooks or Hooks()
-        self.store = Store()
+        self.store = Store(settings.instance)
         self.queue = WorkQueue(on_taken=self._hooks.taken)
         self._reconciler = reconciler
         self._vault = vault

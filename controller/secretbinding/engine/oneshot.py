@@ -41,7 +41,7 @@ class OneShot:
 
     def __init__(self, reconciler: Reconciler, items: Iterable[SourceItem]) -> None:
         self._reconciler = reconciler
-        self._store = Store()
+        self._store = Store(reconciler.instance)
         for item in items:
             self._store.upsert(item)
         self._former: dict[WorkloadKey, set[BindingKey]] | None = None

@@ -139,15 +139,18 @@ class Reconciler:
         """One pass. Errors of the servers do not leave it: they are part of what it found."""
         preview: Preview | None = None
         try:
-            preview = self._deferred(workload, self._evaluated_once(workload, self.preview(workload, bindings)))
-            preview = self._entered(workload, bindings, preview)
             applier = Applier(
                 self._vault,
                 self._nomad,
                 jwt_mount=self._jwt_mount,
                 on_action=lambda action: self._on_action(workload, action),
             )
-            applier.apply(preview.plan, workload.namespace, workload.job)
+            done = False
+            while not done:
+                preview = self._deferred(workload, self._evaluated_once(workload, self.preview(workload, bindings)))
+                preview = self._entered(workload, bindings, preview)
+                done = applier.apply(preview.plan, workload.namespace, workload.job)
+            assert preview is not None
         except SecretBindingError as error:
             observed = preview.observed if preview is not None else Observed(workload)
             system = error.system if isinstance(error, ServiceError) else "vault"

@@ -29,6 +29,9 @@ def kept_part(task: Json) -> TaskPart:
         polls=not vault.get("AllowTokenExpiration", False),
         leased=vault.get("ChangeMode") == "restart",
         vault_namespace=str(vault.get("Namespace") or ""),
+        token_env=bool(vault.get("Env")),
+        token_file=bool(vault) and not vault.get("DisableFile"),
+        vault=bool(vault),
     )
 
 

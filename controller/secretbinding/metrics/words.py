@@ -41,6 +41,7 @@ class Part(StrEnum):
 
     POLICY = "policy"
     ROLE = "role"
+    ENGINE_ROLE = "engine_role"
     JOB = "job"
 
 

@@ -51,7 +51,7 @@ class Reason(_Meant):
 
     # The manifest.
     INVALID_MANIFEST = "InvalidManifest", "The manifest breaks a rule; what was made from it before stays as it is."
-    UNSUPPORTED_KIND = "UnsupportedKind", "An entry has a kind of secret that this controller does not know."
+    UNSUPPORTED_KIND = "UnsupportedKind", "An entry asks for what its kind of secret does not have."
     UNSUPPORTED_DELIVERY = "UnsupportedDelivery", "The way of delivery is not one that this controller has."
     UNSUPPORTED_AUTH = "UnsupportedAuth", "The way to log in is not one that this controller has."
     NAMESPACE_MISMATCH = "NamespaceMismatch", "The binding names a Nomad namespace that its source may not reach."

@@ -17,13 +17,15 @@ _BLOCK = re.compile(r'^path "([^"\n]+)" \{\n  capabilities = \[([^\]\n]*)\]\n\}\
 
 @dataclass(frozen=True, slots=True)
 class PolicyDocument:
-    """A policy as a value. `roles` are the JWT roles that grant it; `retain` keeps it when its binding goes; `adopted`
-    is what the binding has taken over in its job (`desired.adopted`), as JSON."""
+    """A policy as a value. `roles` are the JWT roles that grant it; `engine_roles` the paths of the roles that the
+    binding has in secrets engines; `retain` keeps it when its binding goes; `adopted` is what the binding has taken
+    over in its job (`desired.adopted`), as JSON."""
 
     owner: Owner
     workload: WorkloadKey
     rights: tuple[Right, ...]
     roles: tuple[str, ...] = ()
+    engine_roles: tuple[str, ...] = ()
     retain: bool = False
     adopted: Mapping[str, Any] | None = None
 
@@ -53,6 +55,8 @@ def policy_text(document: PolicyDocument) -> str:
         "roles": sorted(document.roles),
         "body": stable_digest(blocks),
     }
+    if document.engine_roles:
+        fields["engines"] = sorted(document.engine_roles)
     if document.retain:
         fields["retain"] = True
     if document.adopted is not None:
@@ -75,7 +79,7 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
         return None
     found = [Right(path, _unquoted(capabilities)) for path, capabilities in _BLOCK.findall(body)]
     rights = join_rights(right for right in found if _plain(right))
-    roles = fields.get("roles")
+    roles, engines = (_texts(fields, name) for name in ("roles", "engines"))
     document = PolicyDocument(
         owner=owner,
         workload=WorkloadKey(
@@ -85,7 +89,8 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
             job=_text(fields, "job"),
         ),
         rights=rights,
-        roles=tuple(str(role) for role in roles) if isinstance(roles, list) else (),
+        roles=roles,
+        engine_roles=engines,
         retain=fields.get("retain") is True,
         adopted=adopted if isinstance(adopted := fields.get("adopted"), dict) else None,
     )
@@ -99,6 +104,11 @@ def _plain(right: Right) -> bool:
 def _text(fields: Mapping[str, object], name: str) -> str:
     value = fields.get(name)
     return value if isinstance(value, str) else ""
+
+
+def _texts(fields: Mapping[str, object], name: str) -> tuple[str, ...]:
+    value = fields.get(name)
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()
 
 
 def _quoted(capabilities: tuple[str, ...]) -> list[str]:

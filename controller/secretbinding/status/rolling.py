@@ -87,7 +87,7 @@ def _failed(view: View, failure: FailedState, previous: SecretBindingStatus) -> 
 def _held(view: View, decision: SecretDecision) -> Draft:
     finding = decision.hold or decision.fault
     assert finding is not None
-    moving = under_way(view)
+    moving = under_way(view) if view.present else ""
     serving = stable_pins(view).get(decision.name) if moving else decision.serving
     serves = f"; {serving.title} serves" if serving is not None else ""
     if decision.at_risk and finding.reason in _OUTRANKED_BY_RISK:

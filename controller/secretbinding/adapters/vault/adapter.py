@@ -202,6 +202,18 @@ class VaultAdapter:
         """See `ports.Vault`; raises `NotFound` when no PKI engine is mounted at `mount`."""
         return self._engines.pki_issuer(mount, issuer)
 
+    def read_engine_config(self, path: str) -> Json | None:
+        """See `ports.Vault`; raises `NotFound` when nothing that has such a path is mounted there."""
+        return self._engines.read_config(path)
+
+    def write_engine_role(self, path: str, body: Json) -> None:
+        """See `ports.Vault`; raises `NotFound` when nothing that has such a path is mounted there."""
+        self._engines.write_role(path, body)
+
+    def delete_engine_role(self, path: str) -> None:
+        """See `ports.Vault`."""
+        self._engines.delete_role(path)
+
     def mount_limits(self, mount: str) -> LeaseLimits | None:
         """See `ports.Vault`; remembered for `engine_seconds`, None for half a minute at most."""
         return self._engines.mount_limits(mount)
@@ -251,7 +263,7 @@ class VaultAdapter:
 
 
 class _Reader:
-    """How the reads of secrets engines ask the adapter."""
+    """How requests about secrets engines ask the adapter."""
 
     def __init__(self, adapter: VaultAdapter) -> None:
         self.call = adapter._call
@@ -260,6 +272,12 @@ class _Reader:
 
     def get(self, call: Call, path: str) -> Any:
         return self._hvac(call).get(url=f"/v1/{quote(path)}")
+
+    def post(self, call: Call, path: str, body: Json) -> Any:
+        return self._hvac(call).post(url=f"/v1/{quote(path)}", json=body)
+
+    def delete(self, call: Call, path: str) -> Any:
+        return self._hvac(call).delete(url=f"/v1/{quote(path)}")
 
 
 class _HvacAdapter:

@@ -1,4 +1,4 @@
-"""The configuration of secrets engines without versions: roles and issuers. Never a credential."""
+"""The configuration of secrets engines: roles, keys and issuers. Never a credential."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from secretbinding.adapters.vault.faults import NO_ROUTE, OTHER_ENGINE, PKI_ISSU
 from secretbinding.adapters.vault.remembered import Remembered
 from secretbinding.adapters.vault.shapes import data_of, mapping, seconds
 from secretbinding.errors import Denied, NotFound, Rejected
-from secretbinding.ports import LeaseLimits, PkiRole, StaticRole
+from secretbinding.ports import Json, LeaseLimits, PkiRole, StaticRole
 
 _NEVER = "0001-"
 """How Go's zero time begins."""
@@ -25,12 +25,18 @@ class Reader(Protocol):
     def get(self, call: Call, path: str) -> Any:
         """The JSON of the answer. Raises `errors.ServiceError` subclasses."""
 
+    def post(self, call: Call, path: str, body: Json) -> Any:
+        """Write. Raises `errors.ServiceError` subclasses."""
+
+    def delete(self, call: Call, path: str) -> Any:
+        """Delete. Raises `errors.ServiceError` subclasses."""
+
     def no_mount(self, call: Call, message: str, remedy: str) -> NotFound:
         """The error for a mount that is not there."""
 
 
 class SecretsEngines:
-    """Fulfils the part of `ports.Vault` about engines without versions. A mount may have slashes in its path."""
+    """Fulfils the part of `ports.Vault` about engines other than KV. A mount may have slashes in its path."""
 
     def __init__(self, reader: Reader, remember_seconds: float) -> None:
         self._reader = reader
@@ -77,6 +83,34 @@ class SecretsEngines:
             raise self._no_engine(call, mount, "pki") from None
         return _digest(found)
 
+    def read_config(self, path: str) -> Json | None:
+        """Any part of an engine's configuration."""
+        call = self._reader.call("engine_config_read", f"read {path}", path, "read")
+        try:
+            return data_of(self._reader.get(call, path), call)
+        except NotFound as absent:
+            if NO_ROUTE in absent.message or OTHER_ENGINE in absent.message:
+                raise self._nothing_there(call, path) from None
+            return None
+
+    def write_role(self, path: str, body: Json) -> None:
+        """Create or change a role."""
+        call = self._reader.call("engine_role_write", f"write {path}", path, "create", "update")
+        try:
+            self._reader.post(call, path, body)
+            return
+        except NotFound:
+            pass
+        raise self._nothing_there(call, path)
+
+    def delete_role(self, path: str) -> None:
+        """Delete a role, if it is there."""
+        call = self._reader.call("engine_role_delete", f"delete {path}", path, "delete")
+        try:
+            self._reader.delete(call, path)
+        except NotFound:
+            return
+
     def mount_limits(self, mount: str) -> LeaseLimits | None:
         """The lifetimes that stand for a mount, remembered for a while. `sys/mounts/<mount>/tune` tells what the server
         falls back to as well; a token that may not read it is told what the mount itself says
@@ -114,6 +148,11 @@ class SecretsEngines:
     def _check_engine(self, absent: NotFound, call: Call, mount: str, engine: str) -> None:
         if NO_ROUTE in absent.message or OTHER_ENGINE in absent.message:
             raise self._no_engine(call, mount, engine) from None
+
+    def _nothing_there(self, call: Call, path: str) -> NotFound:
+        return self._reader.no_mount(
+            call, f"no engine that has {path} is mounted there", "enable it, or correct the binding's mount"
+        )
 
     def _no_engine(self, call: Call, mount: str, engine: str) -> NotFound:
         return self._reader.no_mount(

@@ -48,6 +48,7 @@ class TaskRunner:
         identities: Identities,
         timers: Timers,
         poll_seconds: float,
+        variable: Callable[[Row, Row, str, str], Mapping[str, str] | None],
         changed: Callable[[], None],
     ) -> None:
         self.task = task
@@ -56,6 +57,7 @@ class TaskRunner:
         self._directory = root / task["Name"]
         self._vault, self._identities, self._timers = vault, identities, timers
         self._poll_seconds = poll_seconds
+        self._variable = variable
         self._changed = changed
         self._wake = threading.Condition()
         self._killed = False
@@ -180,6 +182,7 @@ class TaskRunner:
         templates = self.task["Templates"] or []
         host = Host(
             self._vault,
+            lambda namespace, path: self._variable(self._row, self.task, namespace, path),
             lambda: self._token.value,
             self._env,
             self._directory,

@@ -17,7 +17,14 @@ from secretbinding.devstack.simulator.leases import (
     renewal_of,
     rotates_now,
 )
-from secretbinding.devstack.simulator.template import Dependency, Rendering, Secret, TemplateError, render
+from secretbinding.devstack.simulator.template import (
+    Dependency,
+    Rendering,
+    Secret,
+    TemplateError,
+    VariableItems,
+    render,
+)
 from secretbinding.devstack.simulator.vault import VaultClient, VaultError
 
 Row = Mapping[str, Any]
@@ -26,7 +33,12 @@ RETRY_ATTEMPTS = 12
 _RETRY_FIRST_SECONDS = 0.25
 _RETRY_LIMIT_SECONDS = 60.0
 _EVENT_AFTER_SECONDS = 3.0
+_VARIABLES_SECONDS = 0.2
+"""How often the variables of running tasks are looked at; Nomad's clients wait for a change of them."""
 _WAIT = {"Min": 5 * 10**9, "Max": 240 * 10**9}
+# Each answer counts as a change, whatever is in it, and a template is rendered when there was none for the least wait:
+# it has to be shorter than the time between two reads. So the real agent of the devstack is told, too.
+_SHORT_WAIT = {"Min": 10**8, "Max": 5 * 10**8}
 """How long a template whose secrets have changed waits for further changes, in nanoseconds, where it does not say so
 itself (`Wait`): Nomad's default for its clients."""
 
@@ -41,6 +53,7 @@ class Host:
 
     Attributes:
         vault: where secrets are read.
+        variable: gives the items of a Nomad variable (namespace, path) that the task may read, None for others.
         token: gives the task's current Vault token, empty without one.
         env: gives the task's environment.
         root: the task's directory; destinations are below it or, with `../alloc`, in the allocation's.
@@ -49,6 +62,7 @@ class Host:
     """
 
     vault: VaultClient
+    variable: Callable[[str, str], Mapping[str, str] | None]
     token: Callable[[], str]
     env: Callable[[], Mapping[str, str]]
     root: Path
@@ -60,7 +74,7 @@ class Host:
 class _Held:
     """A secret that was read, and when something is to be done about it, on the monotonic clock."""
 
-    secret: Secret
+    secret: Secret | VariableItems
     due: float
     renewal: Renewal | None = None
     failures: int = 0
@@ -82,6 +96,7 @@ class TemplateGroup:
         self._templates = templates
         self._host = host
         self._poll_seconds = poll_seconds
+        self._wait = _SHORT_WAIT if poll_seconds * 1e9 <= _WAIT["Min"] else _WAIT
         self._held: dict[Dependency, _Held] = {}
         self._texts: dict[str, str] = {}
         self._used: dict[str, list[Dependency]] = {}
@@ -103,7 +118,7 @@ class TemplateGroup:
                 self._write(self._templates, renderings)
                 return True
             failure = self._fetch(renderings)
-            if failure is None and not any(one.startswith("kv.") for one in missing):
+            if failure is None and not any(self._waits_for(one, renderings) for one in missing):
                 continue
             attempts += 1
             if attempts > RETRY_ATTEMPTS and failure is not None:
@@ -117,6 +132,13 @@ class TemplateGroup:
             if not told and waited >= _EVENT_AFTER_SECONDS:
                 told = True
                 self._host.event(f"Missing: {', '.join(missing)}")
+
+    def _waits_for(self, missing: str, renderings: list[Rendering]) -> bool:
+        """True for what is not there yet: a key of Consul's, which the simulator has none of, or a Nomad variable."""
+        if missing.startswith("kv."):
+            return True
+        asked = (one for rendering in renderings for one in rendering.used if str(one) == missing)
+        return any(one.namespace and one not in self._held for one in asked)
 
     def changes(self) -> Iterator[list[Row]]:
         """Keep leases alive and read secrets again when it is time, until the task is to stop; each time that files
@@ -146,7 +168,7 @@ class TemplateGroup:
         now = time.monotonic()
         for template in self._templates:
             if asked in self._used[template["DestPath"]]:
-                wait = template["Wait"] or _WAIT
+                wait = template["Wait"] or self._wait
                 latest = (
                     pending[template["DestPath"]].latest if template["DestPath"] in pending else now + wait["Max"] / 1e9
                 )
@@ -154,6 +176,8 @@ class TemplateGroup:
 
     def _look_after(self, asked: Dependency, held: _Held) -> bool:
         """Renew the secret's lease, or read it again; True when it was read."""
+        if asked.namespace:
+            return self._read_variable(asked)
         if held.renewal is not None and self._renew(held, held.renewal):
             return False
         failure = self._read(asked)
@@ -227,6 +251,9 @@ class TemplateGroup:
 
     def _read(self, asked: Dependency) -> str | None:
         """Read a secret and hold it; the text of a failure."""
+        if asked.namespace:
+            self._read_variable(asked)
+            return None
         if asked.certificate:
             return self._read_certificate(asked)
         try:
@@ -240,6 +267,18 @@ class TemplateGroup:
         due = now if renewal is not None else now + read_again_seconds(secret, self._poll_seconds)
         self._held[asked] = _Held(secret, due, renewal)
         return None
+
+    def _read_variable(self, asked: Dependency) -> bool:
+        """Hold the variable as it is now, where it is there; True when it is another one than before."""
+        items = self._host.variable(asked.namespace, asked.path)
+        before = self._held.get(asked)
+        if items is None:
+            if before is not None:
+                before.due = time.monotonic() + _VARIABLES_SECONDS
+            return False
+        now = VariableItems.of(items)
+        self._held[asked] = _Held(now, time.monotonic() + _VARIABLES_SECONDS)
+        return before is not None and before.secret != now
 
     def _read_certificate(self, asked: Dependency) -> str | None:
         """The certificate that the file holds, while it is good; else a new one."""

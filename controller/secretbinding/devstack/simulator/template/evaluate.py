@@ -8,9 +8,16 @@ from secretbinding.devstack.simulator.template.dependencies import Dependency
 from secretbinding.devstack.simulator.template.functions import FUNCTIONS, FunctionError
 from secretbinding.devstack.simulator.template.lexer import TemplateError
 from secretbinding.devstack.simulator.template.parser import Node, Operand, Pipeline, parse
-from secretbinding.devstack.simulator.template.values import Secret, text_of, truth, type_name
+from secretbinding.devstack.simulator.template.values import (
+    Secret,
+    VariableItem,
+    VariableItems,
+    text_of,
+    truth,
+    type_name,
+)
 
-_SPECIAL = frozenset(("secret", "pkiCert", "env", "key", "keyOrDefault", "and", "or"))
+_SPECIAL = frozenset(("secret", "pkiCert", "nomadVar", "env", "key", "keyOrDefault", "and", "or"))
 NAMES = frozenset(FUNCTIONS) | _SPECIAL
 
 
@@ -19,7 +26,7 @@ class Rendering:
     """The outcome of one pass: `text` counts only when `missing` is empty.
 
     `missing` are the dependencies that were not known, as Nomad prints them (`vault.read(secret/data/app)`).
-    `used` is all that was asked of Vault.
+    `used` is all that was asked of Vault and Nomad.
     """
 
     text: str
@@ -29,7 +36,7 @@ class Rendering:
 
 def render(
     source: str,
-    secrets: Mapping[Dependency, Secret],
+    secrets: Mapping[Dependency, Secret | VariableItems],
     env: Mapping[str, str],
     *,
     left: str = "{{",
@@ -59,7 +66,7 @@ class _Run:
     def __init__(
         self,
         source: str,
-        secrets: Mapping[Dependency, Secret],
+        secrets: Mapping[Dependency, Secret | VariableItems],
         env: Mapping[str, str],
         strict: bool,
         destination: str,
@@ -186,6 +193,10 @@ class _Run:
                     why = f"can't evaluate field {name} in type {value.type}"
                     raise self._fail(operand, 0, operand.text, why)
                 value = value.fields[name]
+            elif isinstance(value, VariableItems) and name == "ItemsMap":
+                value = {key: str(item) for key, item in value.items()}
+            elif isinstance(value, VariableItem) and name in ("Key", "Value"):
+                value = value.key if name == "Key" else str(value)
             elif isinstance(value, dict):
                 if name not in value and self._strict:
                     raise self._fail(operand, 0, operand.text, f'map has no entry for key "{name}"')
@@ -211,6 +222,8 @@ class _Run:
                     return self._secret(arguments, "")
                 case "pkiCert":
                     return self._secret(arguments, self._destination)
+                case "nomadVar":
+                    return self._variable(_string(arguments[0]))
                 case "env":
                     return self._env.get(_string(arguments[0]), "") if arguments else ""
                 case "key":
@@ -242,6 +255,14 @@ class _Run:
             asked = Dependency.of([_string(one) for one in arguments], destination)
         except ValueError as error:
             raise FunctionError(str(error)) from None
+        found = self._known(asked)
+        return found if isinstance(found, Secret) else None
+
+    def _variable(self, argument: str) -> VariableItems | None:
+        found = self._known(Dependency.of_variable(argument, self._env.get("NOMAD_NAMESPACE", "default")))
+        return found if isinstance(found, VariableItems) else None
+
+    def _known(self, asked: Dependency) -> Secret | VariableItems | None:
         self.used.append(asked)
         if asked not in self._secrets:
             self.missing.append(str(asked))

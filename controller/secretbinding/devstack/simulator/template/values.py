@@ -34,6 +34,28 @@ def certificate_of(cert: str, key: str, chain: list[str]) -> Secret:
     return Secret({**fields, "Data": inner}, "dependency.PemEncoded")
 
 
+class VariableItem(str):
+    """One value of a Nomad variable; it has its key, and prints as it is."""
+
+    __slots__ = ("key",)
+
+    key: str
+
+    @classmethod
+    def of(cls, key: str, value: str) -> "VariableItem":
+        item = cls(value)
+        item.key = key
+        return item
+
+
+class VariableItems(dict[str, VariableItem]):
+    """What the function `nomadVar` returns."""
+
+    @classmethod
+    def of(cls, items: Mapping[str, str]) -> "VariableItems":
+        return cls({key: VariableItem.of(key, value) for key, value in items.items()})
+
+
 def secret_of(body: Mapping[str, Any]) -> Secret:
     """The secret in an answer of Vault (`request_id`, `lease_id`, `data`, ...)."""
     keys = ("request_id", "lease_id", "lease_duration", "renewable", "data", "warnings", "auth", "wrap_info")
@@ -101,6 +123,25 @@ def text_of(value: Any, *, nested: bool = False) -> str:
             inner = [value.fields[name] for name in FIELDS[:5]]
             return "{" + " ".join(text_of(one, nested=True) for one in inner) + " <nil> <nil> <nil>}"
     return str(value)
+
+
+_ESCAPES = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}
+
+
+def quoted(text: str) -> str:
+    """Go's quoted text, `%q`."""
+    return '"' + "".join(_quoted(character) for character in text) + '"'
+
+
+def _quoted(character: str) -> str:
+    code = ord(character)
+    if code in _ESCAPES:
+        return "\\" + _ESCAPES[code]
+    if character.isprintable():
+        return character
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def go_float(value: float) -> str:
