@@ -41,11 +41,11 @@ def failed_message(view: View, failure: FailedState, previous: SecretBindingStat
     """What failed, why as far as Nomad says so, what serves, and what to do."""
     failed = _listed(pins_in(view, failure.version)) or "this state"
     told = failure_told(view, failure, previous)
-    what = f"{failed} failed its deployment (job version {failure.version}{f': {told}' if told else ''})"
+    what = f"the deployment with {failed} failed (job version {failure.version}{f': {told}' if told else ''})"
     serving = {name: pin for name, (pin, _) in sorted(serving_pins(view.placed, view.item.key).items())}
     serves = _listed(serving) or "the job without these secrets"
     if not taken_back(view, failure):
-        return f"{what} and is in the job still, since there is nothing to go back to; {_REMEDY}"
+        return f"{what}, and the job keeps it, since there is nothing to go back to; {_REMEDY}"
     if recovered(view, failure):
         return f"{what}; {serves} serves again, and the failed state is not tried again by itself: {_REMEDY}"
     return f"{what}; {serves} is being put back, and the failed state is not tried again by itself: {_REMEDY}"

@@ -139,7 +139,7 @@ def test_a_revert_is_told_when_the_version_that_worked_serves_again() -> None:
     after = look(world, item, during)
     assert at(after, ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_REVERTED)
     message = rotation(after).message
-    assert f"app version 2 failed its deployment (job version {failed}" in message
+    assert f"the deployment with app version 2 failed (job version {failed}" in message
     assert "app version 1 serves again" in message
 
 
