@@ -173,6 +173,11 @@ class World:
         found: dict[str, Any] = self.api.get(f"/v1/job/{quoted(name)}", namespace=NAMESPACE).expect().json()
         return found
 
+    def children(self, name: str) -> list[dict[str, Any]]:
+        """The rows of the children of a periodic or parameterized job."""
+        found: list[dict[str, Any]] = self.api.get("/v1/jobs", prefix=f"{name}/").expect().json()
+        return found
+
     def versions(self, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.api.get(f"/v1/job/{quoted(name)}/versions").expect().json()["Versions"]
         return found

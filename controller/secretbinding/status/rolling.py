@@ -1,6 +1,6 @@
 """The condition RotationHealthy: which versions serve, which are on their way, and what became of those that were."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from secretbinding.job.marks import serving_pins
 from secretbinding.job.targets import job_fault
@@ -9,7 +9,7 @@ from secretbinding.models.reasons import Reason
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 from secretbinding.rollout import behind, broken, is_active, is_parent, superseded, waits_for_promotion
 from secretbinding.rotation import FailedState, SecretDecision
-from secretbinding.status.view import Draft, View, pins_in, recovered, rolls, stable_pins, taken_back
+from secretbinding.status.view import Draft, View, lacking, pins_in, recovered, rolls, stable_pins, taken_back
 
 _UNKNOWN = ConditionStatus.UNKNOWN
 _TRUE = ConditionStatus.TRUE
@@ -104,7 +104,7 @@ def _untouchable(view: View) -> Draft | None:
     if job is None or not view.present:
         return None
     fault = job_fault(job)
-    newer = _listed(_newer(view))
+    newer = _listed(lacking(view))
     if fault is not None and newer:
         return Draft(_TRUE, fault.reason, f"{newer} is taken when the job is registered again; {fault.message}")
     if fault is None and job.get("Stop"):
@@ -115,7 +115,7 @@ def _untouchable(view: View) -> Draft | None:
 
 def _deferred(view: View) -> Draft | None:
     deferred = view.found.plan.deferred if view.found.plan is not None else ""
-    newer = _listed(_newer(view))
+    newer = _listed(lacking(view))
     if not (deferred and newer):
         return None
     return Draft(_TRUE, Reason.NEW_VERSION_HELD, f"{newer} waits for a moment: {deferred}")
@@ -150,12 +150,6 @@ def _arrived(view: View) -> Draft:
     if is_parent(view.job or {}):
         return Draft(_TRUE, Reason.UP_TO_DATE, "children that are started from now on have it; others are left alone")
     return Draft(_TRUE, Reason.UP_TO_DATE)
-
-
-def _newer(view: View) -> dict[str, Pin]:
-    """What the binding's secrets should have and do not have in the job."""
-    decisions: Iterable[SecretDecision] = view.result.secrets if view.result is not None else ()
-    return {item.name: item.pin for item in decisions if item.pin is not None and item.serving not in (None, item.pin)}
 
 
 def _health_by_hand(view: View) -> str:

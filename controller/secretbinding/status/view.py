@@ -106,6 +106,20 @@ def recovered(view: View, failure: FailedState) -> bool:
     )
 
 
+def lacking(view: View) -> dict[str, Pin]:
+    """What the job has to be registered for: the binding's secrets that it has in another version, or not at all."""
+    if view.result is None:
+        return {}
+    return {item.name: item.pin for item in view.result.secrets if item.pin is not None and item.pin != item.serving}
+
+
+def absent(view: View) -> tuple[str, ...]:
+    """The binding's secrets that no task of the job has, though there is nothing wrong with them."""
+    there = {mark.mark.secret for mark in view.placed if mark.key == view.item.key}
+    decisions = view.result.secrets if view.result is not None else ()
+    return tuple(item.name for item in decisions if item.fault is None and item.name not in there)
+
+
 def rolls(view: View) -> bool:
     """True when what the binding has in the job is another thing than in the newest version that came through: what the
     job's deployment is about, as far as the binding is concerned."""
