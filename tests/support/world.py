@@ -173,6 +173,10 @@ class World:
         found: dict[str, Any] = self.api.get(f"/v1/job/{quoted(name)}", namespace=NAMESPACE).expect().json()
         return found
 
+    def nodes(self) -> list[str]:
+        """The IDs of the cluster's nodes."""
+        return sorted(node["ID"] for node in self.api.get("/v1/nodes").expect(200).json())
+
     def children(self, name: str) -> list[dict[str, Any]]:
         """The rows of the children of a periodic or parameterized job."""
         found: list[dict[str, Any]] = self.api.get("/v1/jobs", prefix=f"{name}/").expect().json()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from secretbinding.job.marks import serving_pins
 from secretbinding.job.targets import job_fault
 from secretbinding.kinds.base import Pin
-from secretbinding.models.reasons import Reason
+from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 from secretbinding.rollout import behind, broken, is_active, is_parent, superseded, waits_for_promotion
 from secretbinding.rotation import FailedState, SecretDecision
@@ -46,7 +46,7 @@ def failed_message(view: View, failure: FailedState, previous: SecretBindingStat
     serves = _listed(serving) or "the job without these secrets"
     if not taken_back(view, failure):
         return f"{what}, and the job keeps it, since there is nothing to go back to; {_REMEDY}"
-    if recovered(view, failure):
+    if _is_back(view, failure, previous):
         return f"{what}; {serves} serves again, and the failed state is not tried again by itself: {_REMEDY}"
     return f"{what}; {serves} is being put back, and the failed state is not tried again by itself: {_REMEDY}"
 
@@ -79,9 +79,17 @@ def under_way(view: View) -> str:
 
 
 def _failed(view: View, failure: FailedState, previous: SecretBindingStatus) -> Draft:
-    back = taken_back(view, failure) and recovered(view, failure)
-    reason = Reason.DEPLOYMENT_REVERTED if back else Reason.DEPLOYMENT_FAILED
+    reason = Reason.DEPLOYMENT_REVERTED if _is_back(view, failure, previous) else Reason.DEPLOYMENT_FAILED
     return Draft(_FALSE, reason, failed_message(view, failure, previous))
+
+
+def _is_back(view: View, failure: FailedState, previous: SecretBindingStatus) -> bool:
+    """True when what worked before serves again, or has done so since the failure: what comes later is no matter."""
+    if not taken_back(view, failure):
+        return False
+    told, known = previous.condition(ConditionType.ROTATION_HEALTHY), previous.failed
+    before = told is not None and told.reason == Reason.DEPLOYMENT_REVERTED.value
+    return recovered(view, failure) or (before and known is not None and known.job_version == failure.version)
 
 
 def _held(view: View, decision: SecretDecision) -> Draft:
