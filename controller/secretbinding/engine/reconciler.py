@@ -20,7 +20,7 @@ from secretbinding.naming import Owner, policy_name
 from secretbinding.plan import Action, EvaluateJob, Plan, deferred, make_plan
 from secretbinding.ports import Nomad, Vault
 from secretbinding.render.policy import read_policy
-from secretbinding.rollout import behind, deployment_of, is_active
+from secretbinding.rollout import behind, deployment_of, deserted, is_active
 from secretbinding.status import Pass, fault_of
 
 _START_GRACE_SECONDS = 10.0
@@ -245,4 +245,6 @@ class Pace:
 
 def _unsettled(observed: Observed) -> bool:
     deployment = deployment_of(observed)
-    return bool(behind(observed)) or (deployment is not None and deployment.get("Status") != "successful")
+    if behind(observed) or deserted(observed):
+        return True
+    return deployment is not None and deployment.get("Status") != "successful"
