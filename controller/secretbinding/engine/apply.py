@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import structlog
 
+from secretbinding.engine.generator import Generator
 from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
 from secretbinding.errors import Denied, NotFound, Rejected, ServiceError
+from secretbinding.generation import GenerateValue, Made
 from secretbinding.job.inject import to_register
 from secretbinding.kinds import Fault
 from secretbinding.plan import (
@@ -30,8 +32,16 @@ class Applier:
     """Writes through the two ports. `on_action` is called after each action that was done."""
 
     def __init__(
-        self, vault: Vault, nomad: Nomad, *, jwt_mount: str, on_action: Callable[[Action], None] = lambda action: None
+        self,
+        vault: Vault,
+        nomad: Nomad,
+        *,
+        jwt_mount: str,
+        on_action: Callable[[Action], None] = lambda action: None,
+        generator: Generator | None = None,
     ) -> None:
+        self.made: list[Made] = []
+        self._generator = generator or Generator(vault)
         self._vault = vault
         self._nomad = nomad
         self._jwt_mount = jwt_mount
@@ -47,7 +57,12 @@ class Applier:
         (`refused`), which is its binding's fault and no one else's, or tells more now that it is there.
         """
         for action in plan.actions:
-            if isinstance(action, WriteEngineRole):
+            if isinstance(action, GenerateValue):
+                made = self._generator.make(action)
+                if made is None:
+                    continue
+                self.made.append(made)
+            elif isinstance(action, WriteEngineRole):
                 if not self._write_engine_role(action):
                     return False
             else:

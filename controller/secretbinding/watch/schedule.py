@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from secretbinding.kinds import Subject
+from secretbinding.watch.seen import Sight, Told
 from secretbinding.watch.targets import Look
 
 AGAIN_SECONDS = (1.0,)
@@ -69,6 +70,10 @@ class Prompt:
     pauses: tuple[float, ...]
     change: datetime | None = None
     begun: bool = False
+
+    def answered_by(self, sight: Sight | None) -> bool:
+        """Whether the change that is expected has been made."""
+        return self.change is not None and isinstance(sight, Told) and sight.next_change != self.change
 
 
 class Prompts:

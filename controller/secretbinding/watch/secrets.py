@@ -211,9 +211,10 @@ class SecretWatcher:
             before = self._memory.last(subject)
         answered = self._read(subject)
         with self._lock:
+            after = self._memory.last(subject)
             if not answered:
                 self._prompts.again(subject, prompt, self._clock(), prompt.pauses)
-            elif prompt.pauses and self._memory.last(subject) == before:
+            elif prompt.pauses and (before is None or before == after) and not prompt.answered_by(after):
                 self._prompts.again(subject, prompt, self._clock() + prompt.pauses[0], prompt.pauses[1:])
 
     # In turn --------------------------------------------------------------------------------------------------------

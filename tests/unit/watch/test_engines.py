@@ -174,15 +174,16 @@ def test_a_rotation_is_looked_for_by_the_servers_clock_however_often_it_is_set(h
     assert hourly.vault.reads
 
 
-def test_what_the_engine_sees_is_enough_to_know_when_a_rotation_is_due() -> None:
-    watch = Watch(interval=3600.0)
-    watch.vault.rotated("app", ago=55.0, period=60.0)
-    watch.bind(STATIC)
-    watch.run(5.2)
-    watch.forget()
-    watch.vault.rotated("app", period=60.0)
-    watch.run(1.5)
-    assert watch.jobs_woken() == ["web"]
+@pytest.mark.parametrize("late", [0.2, 2.1, 4.5])
+def test_what_the_engine_sees_is_enough_to_know_when_a_rotation_is_due_before_any_look(late: float) -> None:
+    for seed in range(5):
+        watch = Watch(interval=3600.0, seed=seed)
+        watch.vault.rotated("app", ago=59.0, period=60.0)
+        watch.bind(STATIC)
+        watch.run(1.0 + late)
+        watch.vault.rotated("app", period=60.0)
+        watch.run(2.5)
+        assert watch.jobs_woken() == ["web"]
 
 
 def test_the_clock_does_not_make_looks_at_what_nobody_uses_any_more(hourly: Watch) -> None:

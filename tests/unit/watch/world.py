@@ -150,7 +150,7 @@ def workload(job: str) -> WorkloadKey:
 class Watch:
     """A watcher with what it needs, and the workloads that it has woken."""
 
-    def __init__(self, *, interval: float = 30.0, namespace: str = "") -> None:
+    def __init__(self, *, interval: float = 30.0, namespace: str = "", seed: int = 7) -> None:
         self.clock = Clock()
         self.vault = FakeVault(self.clock)
         self.store = Store()
@@ -163,7 +163,7 @@ class Watch:
             namespace=namespace,
             clock=self.clock,
             now=self.clock.wall,
-            rng=random.Random(7),
+            rng=random.Random(seed),
         )
 
     def engine_pass(self, job: str, **states: SecretState) -> None:

@@ -36,6 +36,9 @@ _EVENT_AFTER_SECONDS = 3.0
 _VARIABLES_SECONDS = 0.2
 """How often the variables of running tasks are looked at; Nomad's clients wait for a change of them."""
 _WAIT = {"Min": 5 * 10**9, "Max": 240 * 10**9}
+# Each answer counts as a change, whatever is in it, and a template is rendered when there was none for the least wait:
+# it has to be shorter than the time between two reads. So the real agent of the devstack is told, too.
+_SHORT_WAIT = {"Min": 10**8, "Max": 5 * 10**8}
 """How long a template whose secrets have changed waits for further changes, in nanoseconds, where it does not say so
 itself (`Wait`): Nomad's default for its clients."""
 
@@ -93,6 +96,7 @@ class TemplateGroup:
         self._templates = templates
         self._host = host
         self._poll_seconds = poll_seconds
+        self._wait = _SHORT_WAIT if poll_seconds * 1e9 <= _WAIT["Min"] else _WAIT
         self._held: dict[Dependency, _Held] = {}
         self._texts: dict[str, str] = {}
         self._used: dict[str, list[Dependency]] = {}
@@ -164,7 +168,7 @@ class TemplateGroup:
         now = time.monotonic()
         for template in self._templates:
             if asked in self._used[template["DestPath"]]:
-                wait = template["Wait"] or _WAIT
+                wait = template["Wait"] or self._wait
                 latest = (
                     pending[template["DestPath"]].latest if template["DestPath"] in pending else now + wait["Max"] / 1e9
                 )
