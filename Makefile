@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 6
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-e2e lint types imports unit crd format lock clean
+.PHONY: help demo test test-e2e lint types imports unit crd policies format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ test-e2e: .venv/.ready ## Only the tests against a real Nomad and a real Kuberne
 
 crd: .venv/.ready ## Generate crds/ from the model
 	@$(BIN)/python -m secretbinding.models.crd > crds/nomad-vault.io_secretbindings.yaml
+
+policies: .venv/.ready ## Generate the controller's policies in deploy/
+	@$(BIN)/secretbinding bootstrap --print-policy vault --database-mount database --pki-mount pki > deploy/vault-policy.hcl
+	@$(BIN)/secretbinding bootstrap --print-policy nomad > deploy/nomad-policy.hcl
 
 format: .venv/.ready ## Format the code
 	@$(BIN)/ruff check --fix controller tests

@@ -42,6 +42,7 @@ class Call:
         anonymous: send no token.
         absent: what Nomad's own 404 says, so that a proxy's 404 never looks like an absence; empty: it gives none.
         hidden: secret values of the request; an error text of the server that repeats one is withheld.
+        headers: headers of this call alone.
     """
 
     label: str
@@ -52,6 +53,7 @@ class Call:
     anonymous: bool = False
     absent: str = ""
     hidden: tuple[str, ...] = field(default=(), repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +258,7 @@ class Transport:
         pool: urllib3.HTTPConnectionPool,
     ) -> urllib3.BaseHTTPResponse | _Failure:
         """Send and read the answer's head. `limits`: seconds of silence, and seconds for the answer as a whole."""
-        headers = dict(self._fixed_headers)
+        headers = {**self._fixed_headers, **dict(call.headers)}
         if payload is not None:
             headers["Content-Type"] = "application/json"
         if not call.anonymous:

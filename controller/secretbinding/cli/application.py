@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from secretbinding import logs
-from secretbinding.cli import about, changes, injecting, manifests, rotating, running, statuses
+from secretbinding.cli import about, bootstrapping, changes, injecting, manifests, rotating, running, statuses
 from secretbinding.cli.console import error, report, report_unexpected, say
 from secretbinding.errors import SecretBindingError
 
@@ -47,6 +47,7 @@ for name, command, panel in (
     ("status", statuses.status, "Controller"),
     ("rotate", rotating.rotate, "Controller"),
     ("crd", manifests.crd, "Controller"),
+    ("bootstrap", bootstrapping.bootstrap, "Servers"),
     ("demo", about.demo, "More"),
     ("completion", about.completion, "More"),
     ("version", about.version, "More"),

@@ -12,6 +12,7 @@ from secretbinding.devstack.simulator.client import Client
 from secretbinding.devstack.simulator.deployments import Deployments
 from secretbinding.devstack.simulator.identity import Identities
 from secretbinding.devstack.simulator.routes import Parts
+from secretbinding.devstack.simulator.routes_acl import AclRoutes
 from secretbinding.devstack.simulator.routes_jobs import JobRoutes
 from secretbinding.devstack.simulator.routes_registration import RegistrationRoutes
 from secretbinding.devstack.simulator.routes_runtime import RuntimeRoutes
@@ -83,8 +84,8 @@ class Simulator:
             lambda: self._stopped,
         )
         router = Router()
-        for routes in (RegistrationRoutes(parts), JobRoutes(parts), RuntimeRoutes(parts), SystemRoutes(parts)):
-            routes.add_to(router)
+        for routes in (RegistrationRoutes, JobRoutes, RuntimeRoutes, SystemRoutes, AclRoutes):
+            routes(parts).add_to(router)
         self._web = WebServer(router, port)
         self.address = self._web.address
         self.token = access.management_token if acl else ""
