@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from secretbinding.devstack.api import Api
-from tests.conformance.nomad import Nomad
 from tests.support.servers import Stack
 
 RULES = """
@@ -38,13 +37,17 @@ def test_an_agent_tells_its_vault_block(stack: Stack) -> None:
     assert config["TLSConfig"]["EnableHTTP"] is False
 
 
-def test_nodes_are_filtered_by_an_attribute_that_they_lack(nomad: Nomad) -> None:
-    api = nomad.api
+def test_nodes_are_filtered_by_an_attribute_that_they_lack_or_that_differs(stack: Stack) -> None:
+    api = stack.api
     (node,) = api.get("/v1/nodes").expect().json()
     assert (node["Status"], node["SchedulingEligibility"], node["Drain"]) == ("ready", "eligible", False)
     assert api.get("/v1/nodes", filter='"vault.accessible" not in Attributes').expect().json() == []
     (found,) = api.get("/v1/nodes", filter='"no.such.attribute" not in Attributes').expect().json()
     assert found["ID"] == node["ID"]
+    name = stack.openbao.api.get("/v1/sys/health").json()["cluster_name"]
+    other = '"vault.cluster_name" in Attributes and Attributes["vault.cluster_name"] != "%s"'
+    assert api.get("/v1/nodes", filter=other % name).expect().json() == []
+    assert len(api.get("/v1/nodes", filter=other % "another").expect().json()) == 1
     assert api.get("/v1/nodes", filter="nonsense").status == 400
 
 

@@ -1,9 +1,9 @@
 """Connections with what only `bootstrap` and `doctor` need. What is heavy to import is imported only here."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from secretbinding.ops.ports import Keys
 
 _WORKERS = 4
+_HURRY: Mapping[str, Any] = {"timeout_seconds": 10.0, "retry_seconds": 1.0, "retry_attempts": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +28,18 @@ class Servers:
 
 
 @contextmanager
-def servers(settings: Settings) -> Iterator[Servers]:
-    """Connections to Vault and Nomad, closed at the end. Raises `errors.UsageError` for settings that cannot work."""
+def servers(settings: Settings, *, patient: bool = True) -> Iterator[Servers]:
+    """Connections to Vault and Nomad, closed at the end. Without patience a server that is away is not tried for long.
+    Raises `errors.UsageError` for settings that cannot work."""
     from secretbinding.adapters.jwks import KeysAt
     from secretbinding.adapters.nomad.admin import NomadAdminAdapter
     from secretbinding.adapters.vault.admin import VaultAdminAdapter
     from secretbinding.app import nomad_connection, vault_connection
 
-    of_nomad = nomad_connection(settings.nomad, _WORKERS)
-    vault, nomad = VaultAdminAdapter(vault_connection(settings.vault, _WORKERS)), NomadAdminAdapter(of_nomad)
+    of_vault, of_nomad = vault_connection(settings.vault, _WORKERS), nomad_connection(settings.nomad, _WORKERS)
+    if not patient:
+        of_vault, of_nomad = replace(of_vault, **_HURRY), replace(of_nomad, **_HURRY)
+    vault, nomad = VaultAdminAdapter(of_vault), NomadAdminAdapter(of_nomad)
     try:
         yield Servers(vault, nomad, KeysAt(of_nomad))
     finally:

@@ -229,6 +229,10 @@ class NomadAdmin(Protocol):
     def nodes_without(self, attribute: str) -> Sequence[Node]:
         """The client nodes that do not have an attribute."""
 
+    def nodes_with_other(self, attribute: str, value: str) -> Sequence[Node]:
+        """The client nodes that have an attribute with another value. Raises `ValueError` for a value that cannot
+        stand in an expression."""
+
     def signing_keys(self) -> frozenset[str]:
         """The IDs of the keys that sign workload identities (`/.well-known/jwks.json`)."""
 

@@ -164,6 +164,10 @@ def test_nodes_are_told_with_what_they_lack(nomad: NomadAdminAdapter) -> None:
     assert (node.status, node.eligible, node.drain) == ("ready", True, False)
     assert nomad.nodes_without("vault.accessible") == []
     assert nomad.nodes_without("no.such.thing") == [node]
+    assert nomad.nodes_with_other("vault.cluster_name", "another") == [node]
+    assert nomad.nodes_with_other("no.such.thing", "x") == []
+    with pytest.raises(ValueError, match="cannot stand"):
+        nomad.nodes_with_other("vault.cluster_name", 'a" or "b" != "')
 
 
 def test_signing_keys_are_the_same_wherever_they_are_read(nomad: NomadAdminAdapter, stack: Stack) -> None:

@@ -13,8 +13,8 @@ from secretbinding.cli.application import app
 from tests.support.commandline import CommandLine, environment
 
 COMMANDS = (
-    ["validate", "plan", "apply", "delete", "inject", "run", "status", "rotate", "crd"]
-    + ["bootstrap", "demo", "completion", "version"]
+    "validate", "plan", "apply", "delete", "inject", "run", "status", "rotate", "crd", "bootstrap", "doctor",
+    "demo", "completion", "version",
 )  # fmt: skip
 ROOT = Path(__file__).parents[3]
 

@@ -43,6 +43,11 @@ class NomadAdminAdapter(NomadAdapter):
         """See `ops.ports.NomadAdmin`. One request: Nomad filters its nodes by an expression (1.3+)."""
         return self._nodes({"filter": f'"{attribute}" not in Attributes'})
 
+    def nodes_with_other(self, attribute: str, value: str) -> Sequence[Node]:
+        if not value.isprintable() or '"' in value or "\\" in value:
+            raise ValueError(f"{value!r} cannot stand in an expression")
+        return self._nodes({"filter": f'"{attribute}" in Attributes and Attributes["{attribute}"] != "{value}"'})
+
     def signing_keys(self) -> frozenset[str]:
         call = Call("keys_read", "read its signing keys", anonymous=True)
         return key_ids(self._send(call, "/.well-known/jwks.json"), call)

@@ -8,7 +8,7 @@ from typing import Any
 
 from secretbinding.devstack.simulator.deployments import RefusedError
 from secretbinding.devstack.simulator.deployments import public as public_deployment
-from secretbinding.devstack.simulator.node_filter import lacks
+from secretbinding.devstack.simulator.node_filter import passes
 from secretbinding.devstack.simulator.routes import Json, Parts, public, written
 from secretbinding.devstack.simulator.state import DATACENTER, NODE_NAME
 from secretbinding.devstack.simulator.web import HttpError, Request, Response, Router, denied
@@ -249,7 +249,7 @@ class RuntimeRoutes:
             "StatusDescription": "",
             "Version": "2.0.0-simulator",
         }
-        found = [node] if lacks(request.query.get("filter", ""), self._parts.client.vault.attributes()) else []
+        found = [node] if passes(request.query.get("filter", ""), self._parts.client.vault.attributes()) else []
         return Response(found, index=1, known_leader=True)
 
 
