@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from secretbinding.errors import NotFound, SecretBindingError
 from secretbinding.job.marks import placed_marks
-from secretbinding.kinds import KINDS, SecretState
+from secretbinding.kinds import KINDS, Fault, SecretState
 from secretbinding.models.binding import SecretEntry
 from secretbinding.models.key import BindingKey
+from secretbinding.models.reasons import Reason
 from secretbinding.ops.doctor.facts import (
     BindingFacts,
     Endpoint,
@@ -19,7 +21,7 @@ from secretbinding.ops.doctor.facts import (
     Unknown,
     VaultFacts,
 )
-from secretbinding.ops.doctor.gathering.asking import ask, ask_each, known
+from secretbinding.ops.doctor.gathering.asking import ask, ask_each, known, unknown
 from secretbinding.ops.doctor.gathering.servers import nomad_facts, vault_facts
 from secretbinding.ops.ports import AclPolicy, Keys, NomadAdmin, NomadToken, VaultAdmin
 from secretbinding.ops.rights import Scope, vault_excess, vault_rights
@@ -183,7 +185,17 @@ def _secret(vault: Vault, entry: SecretEntry, versions: Sequence[int]) -> Fact[S
     kind = KINDS.get(entry.kind_name)
     if kind is None:
         return Unknown(f"this release knows no secrets of kind {entry.kind_name}")
-    return ask(lambda: kind.observe(entry, vault, versions))
+    try:
+        state = kind.observe(entry, vault, versions)
+    except NotFound as error:
+        return SecretState(engine=entry.kind_name, fault=Fault(Reason.MOUNT_NOT_FOUND, str(error)))
+    except SecretBindingError as error:
+        return unknown(error)
+    if state.fault is not None and state.fault.reason is Reason.PERMISSION_DENIED:
+        # Of the token that asks, which is not the controller's.
+        message, _, remedy = state.fault.message.partition("; ")
+        return Unknown(message, remedy, denied=True)
+    return state
 
 
 def _documents(vault: VaultFacts, instance: str) -> Iterator[PolicyDocument]:
