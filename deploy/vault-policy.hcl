@@ -1,4 +1,4 @@
-# secretbinding {"body":"haol7vnfcepqs3g5yzc3wyjs2u","instance":"default","part":"controller"}
+# secretbinding {"body":"qd4w2opa6rejdl3wmartj2athi","instance":"default","part":"controller"}
 # What the controller may do in Vault or OpenBao, for instance "default" and the auth mount "jwt-nomad".
 # No path here gives a secret's value.
 
@@ -17,7 +17,7 @@ path "auth/jwt-nomad/role/nsb.default.*" {
   capabilities = ["create", "read", "update", "delete"]
 }
 
-# Whether a KV mount has version 1 or 2, and how long what a mount gives out lives.
+# Whether a KV mount has version 1 or 2. Leave it out when every binding says `engine`.
 path "sys/internal/ui/mounts/*" {
   capabilities = ["read"]
 }
@@ -37,22 +37,32 @@ path "secret/detailed-metadata/*" {
   capabilities = ["list"]
 }
 
-# Database mount `database`: when a static role was rotated, never its password.
+# Database mount `database`: when a static role's password was last rotated. Passwords are at `static-creds`.
 path "database/static-roles/*" {
   capabilities = ["read"]
 }
 
-# How long the credentials of a dynamic role live.
+# How long the credentials of a role live. Credentials are at `creds`.
 path "database/roles/*" {
   capabilities = ["read"]
 }
 
-# PKI mount `pki`: how long certificates live, and who issues them. The issuer itself is public.
+# How long what it gives out lives where a role leaves that to the mount.
+path "sys/mounts/database/tune" {
+  capabilities = ["read"]
+}
+
+# PKI mount `pki`: which issuer a role has, how long certificates live. Issuers are public.
 path "pki/roles/*" {
   capabilities = ["read"]
 }
 
-# The controller's own token: how long it lives.
+# How long what it gives out lives where a role leaves that to the mount.
+path "sys/mounts/pki/tune" {
+  capabilities = ["read"]
+}
+
+# When the controller's own token ends: for a metric, and for doctor.
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from secretbinding.kinds.base import Pin
 from secretbinding.models.key import BindingKey
@@ -38,11 +39,23 @@ class Gate:
     last_lease_roll: datetime | None = None
 
 
+class Obstacle(StrEnum):
+    """What a roll waits for, in one word for metrics."""
+
+    SETTLE = "Settle"
+    MIN_INTERVAL = "MinInterval"
+    WINDOW = "Window"
+    LEASE_TURN = "LeaseTurn"
+    SLOT = "Slot"
+    UNGATED = "UngatedUpdate"
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
     """Why a roll waits, and until when; None when that is not known."""
 
     why: str
+    obstacle: Obstacle
     until: datetime | None = None
     reason: Reason = Reason.NEW_VERSION_HELD
 
@@ -83,25 +96,27 @@ def waits(
             f"group {ungated} has update.max_parallel = 0, so that all its allocations would be replaced at once; "
             "set it to 1 or more, or ask with `rotate`"
         )
-        return Wait(why, reason=Reason.UNGATED_UPDATE)
+        return Wait(why, Obstacle.UNGATED, reason=Reason.UNGATED_UPDATE)
     settle = rotation.settle.seconds if rotation.settle is not None else gate.settle_seconds
     if since is not None and now < since + timedelta(seconds=settle):
         until = since + timedelta(seconds=settle)
-        return Wait(f"changes settle until {_text(until)}", until)
+        return Wait(f"changes settle until {_text(until)}", Obstacle.SETTLE, until)
     if urgent:
         return None
     if rotation.min_interval is not None and last_roll is not None:
         until = last_roll + timedelta(seconds=rotation.min_interval.seconds)
         if now < until:
-            return Wait(f"the job was rolled at {_text(last_roll)}, and is not again before {_text(until)}", until)
+            why = f"the job was rolled at {_text(last_roll)}, and is not again before {_text(until)}"
+            return Wait(why, Obstacle.MIN_INTERVAL, until)
     state = opening(rotation.windows, now)
     if not state.allowed:
         until_text = f"; that may change at {_text(state.changes_at)}" if state.changes_at is not None else ""
-        return Wait(f"no window is open now{until_text}", state.changes_at)
+        return Wait(f"no window is open now{until_text}", Obstacle.WINDOW, state.changes_at)
     if not_before is not None and now < not_before:
-        return Wait(f"leases of other jobs are replaced; it is this job's turn at {_text(not_before)}", not_before)
+        why = f"leases of other jobs are replaced; it is this job's turn at {_text(not_before)}"
+        return Wait(why, Obstacle.LEASE_TURN, not_before)
     if not gate.slot_free:
-        return Wait("as many jobs as may are rolling now")
+        return Wait("as many jobs as may are rolling now", Obstacle.SLOT)
     return None
 
 

@@ -128,6 +128,16 @@ class Vault(Protocol):
         """A digest of an issuer's certificate and chain (`<mount>/issuer/<issuer>/json`, readable without a token);
         None when there is none."""
 
+    def read_engine_config(self, path: str) -> Json | None:
+        """A part of a secrets engine's configuration, such as `aws/roles/deploy` or `transit/keys/app`; never a path
+        that gives a secret out. None when there is none."""
+
+    def write_engine_role(self, path: str, body: Json) -> None:
+        """Create a role of a secrets engine (`<mount>/roles/<name>`), or set what the body has of one that is there."""
+
+    def delete_engine_role(self, path: str) -> None:
+        """Delete it; one that is not there is success."""
+
     def mount_limits(self, mount: str) -> LeaseLimits | None:
         """The lifetimes that a mount sets (`sys/internal/ui/mounts/<mount>`); None when the server does not tell."""
 
@@ -205,6 +215,9 @@ class Nomad(Protocol):
 
     def untag_version(self, namespace: str, job_id: str, name: str) -> None:
         """Take the tag away; one that is not there is success."""
+
+    def evaluate(self, namespace: str, job_id: str) -> None:
+        """Have Nomad look at the job again (`POST /v1/job/<id>/evaluate`); nothing of the job changes."""
 
     def deployments(self, namespace: str, job_id: str) -> Sequence[Json]:
         """All deployments of the job that Nomad still knows, newest first by CreateIndex."""

@@ -10,6 +10,7 @@ import typer
 from secretbinding import logs
 from secretbinding.cli import (
     about,
+    adopting,
     bootstrapping,
     changes,
     diagnosing,
@@ -53,6 +54,7 @@ for name, command, panel in (
     ("apply", changes.apply, "Manifests"),
     ("delete", changes.delete, "Manifests"),
     ("inject", injecting.inject, "Manifests"),
+    ("adopt", adopting.adopt, "Manifests"),
     ("run", running.run, "Controller"),
     ("status", statuses.status, "Controller"),
     ("rotate", rotating.rotate, "Controller"),

@@ -11,7 +11,7 @@ from secretbinding import __version__
 from secretbinding.cli.connect import read_settings
 from secretbinding.cli.console import emit, error, say
 from secretbinding.cli.credentials import credential_files
-from secretbinding.cli.options import duration
+from secretbinding.cli.options import MadeRoles, Mounts, duration, mounts_of
 from secretbinding.cli.servers import Servers, servers
 from secretbinding.errors import Denied, UsageError
 from secretbinding.ops.bootstrap.credentials import FileStep, Issuer, Store, show_files
@@ -44,21 +44,20 @@ def bootstrap(
             "its service account in Kubernetes, or an AppRole."
         ),
     ] = Login.TOKEN,
-    kv_mount: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MOUNT", help="KV mount that bindings may use. May be repeated. [default: secret]"),
-    ] = None,
-    database_mount: Annotated[
-        list[str] | None,
-        typer.Option(metavar="MOUNT", help="Database mount that bindings may use. May be repeated."),
-    ] = None,
-    pki_mount: Annotated[
-        list[str] | None, typer.Option(metavar="MOUNT", help="PKI mount that bindings may use. May be repeated.")
-    ] = None,
+    mount: Mounts = None,
+    make_roles: MadeRoles = None,
     nomad_namespace: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAMESPACE", help="Nomad namespace that bindings may name. May be repeated. [default: *, all]"
+        ),
+    ] = None,
+    nomad_variables: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Nomad variables that bindings may take values from, such as nomad/jobs/*. May be repeated.",
+            show_default=False,
         ),
     ] = None,
     jwks_url: Annotated[
@@ -186,18 +185,17 @@ def bootstrap(
 
       secretbinding bootstrap --credentials ./secretbinding-credentials
 
-      secretbinding bootstrap --login nomad --job platform/secretbinding --kv-mount secret --database-mount database
+      secretbinding bootstrap --login nomad --job platform/secretbinding --mount kv=secret --mount database=db
 
-      secretbinding bootstrap --print-policy vault --kv-mount kv
+      secretbinding bootstrap --print-policy vault --mount kv=kv
     """
     settings = read_settings()
     scope = Scope(
         instance=settings.controller.instance,
         jwt_mount=settings.controller.jwt_mount,
-        kv_mounts=tuple(kv_mount or ("secret",)),
-        database_mounts=tuple(database_mount or ()),
-        pki_mounts=tuple(pki_mount or ()),
+        mounts=mounts_of(mount, make_roles),
         nomad_namespaces=tuple(nomad_namespace or ("*",)),
+        nomad_variables=tuple(nomad_variables or ()),
     )
     if print_policy is not None:
         emit(vault_policy(scope) if print_policy is Side.VAULT else nomad_policy(scope))

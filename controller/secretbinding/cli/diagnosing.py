@@ -11,7 +11,7 @@ import typer
 from secretbinding.cli.connect import kubernetes, read_settings
 from secretbinding.cli.console import emit, emit_value, printable
 from secretbinding.cli.jobfiles import parse_job
-from secretbinding.cli.options import SomeFiles, SourceName
+from secretbinding.cli.options import Mounts, SomeFiles, SourceName, mounts_of
 from secretbinding.cli.servers import Servers, servers, with_tokens
 from secretbinding.errors import Problem, SecretBindingError, UsageError
 from secretbinding.models.key import BindingKey
@@ -60,14 +60,7 @@ def doctor(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Also look for literal secrets in this job file. May be repeated."),
     ] = None,
-    kv_mount: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MOUNT",
-            help="KV mount that the controller should have rights for; those of the bindings are known. May be "
-            "repeated. [default: secret]",
-        ),
-    ] = None,
+    mount: Mounts = None,
     older_than_days: Annotated[
         int, typer.Option(min=1, help="Report secrets that were last changed longer ago than this.")
     ] = 90,
@@ -118,9 +111,7 @@ def doctor(
             scope=Scope(
                 instance=settings.controller.instance,
                 jwt_mount=settings.controller.jwt_mount,
-                kv_mounts=tuple(kv_mount or ("secret",)),
-                database_mounts=(),
-                pki_mounts=(),
+                mounts=mounts_of(mount, None),
             ),
             vault=Endpoint("Vault", settings.vault.address, not settings.vault.skip_verify),
             nomad=Endpoint("Nomad", settings.nomad.address, not settings.nomad.skip_verify),

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from secretbinding.desired.gating import gated
 from secretbinding.desired.past import rolling
 from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.job.marks import Placed, serving_pins
 from secretbinding.job.targets import select_tasks
-from secretbinding.kinds import KINDS
 from secretbinding.kinds.base import Fault, SecretState
-from secretbinding.models.binding import AuthMethod, Delivery, FileFormat, SecretBinding, SecretEntry
+from secretbinding.models.binding import AuthMethod, Delivery, SecretBinding, SecretEntry
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Json
@@ -26,7 +26,6 @@ from secretbinding.rotation import (
     nanoseconds_to_time,
 )
 
-_FORMATS = (None, FileFormat.JSON, FileFormat.DOTENV)
 # How far apart the clocks of Vault and of who asks for a roll may be.
 _CLOCK_SKEW = timedelta(minutes=1)
 
@@ -41,19 +40,6 @@ def unsupported(binding: SecretBinding) -> Fault | None:
         return Fault(
             Reason.UNSUPPORTED_AUTH, f"auth.method {spec.auth.method} is not supported by this release; use JWT"
         )
-    for entry in spec.secrets:
-        if entry.kind_name not in KINDS:
-            message = (
-                f"secret {entry.name}: kind {entry.kind_name} is not supported by this release; it is left as it is"
-            )
-            return Fault(Reason.UNSUPPORTED_KIND, message)
-        for target in entry.files:
-            if target.format not in _FORMATS:
-                message = (
-                    f"secret {entry.name}: format {target.format} is not supported by this release; "
-                    "use Json, Dotenv or a template"
-                )
-                return Fault(Reason.UNSUPPORTED_KIND, message)
     return None
 
 
@@ -154,3 +140,17 @@ def state_of(observed: Observed, key: BindingKey, entry: SecretEntry) -> SecretS
         message = f"secret {entry.name} was not looked at"
         return SecretState(engine="", pinnable=True, fault=Fault(Reason.SECRET_UNREADABLE, message))
     return state
+
+
+def fields_read(
+    key: BindingKey, binding: SecretBinding, decisions: Sequence[SecretDecision], observed: Observed
+) -> dict[str, Mapping[str, Any] | None]:
+    """The fields of what is read of each secret, as far as they are known: names, with a mapping for an object."""
+    found: dict[str, Mapping[str, Any] | None] = {entry.name: None for entry in binding.spec.secrets}
+    for entry, decision in zip(binding.spec.secrets, decisions, strict=False):
+        state = state_of(observed, key, entry)
+        if not state.pinnable:
+            found[entry.name] = state.fields.get(0)
+        elif decision.pin is not None:
+            found[entry.name] = state.fields.get(decision.pin.version)
+    return found

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from secretbinding.desired.adopted import Adoption
 from secretbinding.gate import Gate
-from secretbinding.kinds.base import Fault, SecretState
+from secretbinding.kinds.base import EngineRole, Fault, SecretState
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.ports import Json
@@ -52,13 +53,17 @@ class Observed:
     Attributes:
         region: the region's real name, "" when unknown.
         job: as `GET /v1/job/<id>` gave it, None when there is none.
-        versions, deployments, allocations: as Nomad gave them; versions are empty when they were not read. For a
-            periodic or parameterized job the allocations are those of its children.
+        versions, deployments, allocations: as Nomad gave them; versions are empty when they were not read.
+        children: of a periodic or parameterized job, which has no allocations itself: the stubs of its child jobs that
+            have not ended, by ID.
         policies: by name; None for one that is not there.
         roles: by name; None for one that is not there.
+        engine_roles: roles of secrets engines that bindings have made, or had, by path; None for one that is not there.
         secrets: by binding and secret name.
         gate: what the limits on rolls are measured against.
         purged_at_risk: the job is gone, but tasks of it may still be running.
+        adoptions: what bindings have taken over that is in the job by hand; `job` shows it as if it were ours then,
+            and `bare` is the job as it really is.
     """
 
     workload: WorkloadKey
@@ -67,11 +72,15 @@ class Observed:
     versions: Sequence[Json] = ()
     deployments: Sequence[Json] = ()
     allocations: Sequence[Json] = ()
+    children: Mapping[str, Json] = field(default_factory=dict)
     policies: Mapping[str, Policy | None] = field(default_factory=dict)
     roles: Mapping[str, Json | None] = field(default_factory=dict)
+    engine_roles: Mapping[str, Json | None] = field(default_factory=dict)
     secrets: Mapping[tuple[BindingKey, str], SecretState] = field(default_factory=dict)
     purged_at_risk: bool = False
     gate: Gate = field(default_factory=Gate)
+    adoptions: Mapping[BindingKey, Adoption] = field(default_factory=dict)
+    bare: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,7 @@ class Desired:
         job: the job to have; None when the job is not to be touched.
         policies: documents by name.
         roles: bodies by name.
+        engine_roles: roles of secrets engines, by path.
         results: by binding.
         held: the failed state that is wanted but not tried again; None when there is none.
         clean: False when something in the job is left as it is though its bindings ask for another thing, so that
@@ -110,6 +120,7 @@ class Desired:
     results: Mapping[BindingKey, BindingResult]
     held: FailedState | None = None
     clean: bool = True
+    engine_roles: Mapping[str, EngineRole] = field(default_factory=dict)
 
     def holding(self) -> frozenset[int]:
         """The job versions whose failures hold something now: single bindings, or the whole wanted state."""

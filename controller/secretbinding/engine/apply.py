@@ -4,12 +4,14 @@ from collections.abc import Callable
 
 import structlog
 
+from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
 from secretbinding.errors import NotFound, Rejected, ServiceError
 from secretbinding.job.inject import to_register
 from secretbinding.plan import (
     Action,
     DeletePolicy,
     DeleteRole,
+    EvaluateJob,
     Plan,
     RegisterJob,
     TagVersion,
@@ -33,12 +35,18 @@ class Applier:
         self._jwt_mount = jwt_mount
         self._on_action = on_action
 
-    def apply(self, plan: Plan, namespace: str, job_id: str) -> None:
+    def apply(self, plan: Plan, namespace: str, job_id: str) -> bool:
         """Do all of it. Raises `errors.ServiceError` subclasses; what was done before stays done, and the next pass
-        goes on from there: rights are widened first, so that no step leaves a task without what it needs."""
+        goes on from there: rights are widened first, so that no step leaves a task without what it needs.
+
+        False when only a new look tells what the rest of the plan needs; then the rest is not done.
+        """
         for action in plan.actions:
             self._do(action, namespace, job_id)
             self._on_action(action)
+            if isinstance(action, WriteEngineRole) and action.ends_the_look:
+                return action is plan.actions[-1]
+        return True
 
     def _do(self, action: Action, namespace: str, job_id: str) -> None:
         match action:
@@ -50,6 +58,12 @@ class Applier:
                 self._vault.write_jwt_role(self._jwt_mount, name, body)
             case DeleteRole(name=name):
                 self._vault.delete_jwt_role(self._jwt_mount, name)
+            case EvaluateJob():
+                self._nomad.evaluate(namespace, job_id)
+            case WriteEngineRole(role=role):
+                self._vault.write_engine_role(role.path, role.body)
+            case DeleteEngineRole(path=path):
+                self._vault.delete_engine_role(path)
             case TagVersion(version=version, name=name, description=description):
                 self._tag(namespace, job_id, version, name, description)
             case UntagVersion(name=name):

@@ -10,7 +10,7 @@ from secretbinding.desired.values import Desired
 from secretbinding.gate import Change, Gate
 from secretbinding.models.key import WorkloadKey
 from secretbinding.models.reasons import Reason
-from secretbinding.plan import deployment_of, is_active
+from secretbinding.rollout import deployment_of, is_active, waits_for_promotion
 from secretbinding.status import Pass
 
 
@@ -86,7 +86,9 @@ class Gatekeeper:
         if found.error is not None or found.desired is None:
             return set()
         changes = _pending(found)
-        rolls = found.registered or is_active(deployment_of(found.observed))
+        deployment = deployment_of(found.observed)
+        # What waits for a person may wait for days: it must not keep others from rolling.
+        rolls = found.registered or (is_active(deployment) and not waits_for_promotion(deployment))
         with self._lock:
             known = self._seen.get(workload, {})
             moment = self._now()

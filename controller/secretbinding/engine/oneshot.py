@@ -11,7 +11,7 @@ from secretbinding.engine.store import Entry, Store, inputs_of
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
-from secretbinding.plan import deployment_of, is_active
+from secretbinding.rollout import deployment_of, is_active
 from secretbinding.sources.base import SourceItem
 from secretbinding.status import Pass, compute_status
 
@@ -41,7 +41,7 @@ class OneShot:
 
     def __init__(self, reconciler: Reconciler, items: Iterable[SourceItem]) -> None:
         self._reconciler = reconciler
-        self._store = Store()
+        self._store = Store(reconciler.instance)
         for item in items:
             self._store.upsert(item)
         self._former: dict[WorkloadKey, set[BindingKey]] | None = None
@@ -154,6 +154,8 @@ def _finished(found: Pass, bindings: Sequence[BindingInput], *, wait: bool) -> b
         # Of a job that is not registered by us the rights stay until it has ended: that is not the end of it either.
         removed = deleting <= found.plan.gone and not (wait and found.plan.waiting)
         return removed or found.desired.held is not None
+    if found.plan.deferred:
+        return False
     if not wait:
         return True
     if found.registered or is_active(deployment_of(found.observed)):

@@ -96,6 +96,8 @@ class FailedState(_Status):
     """The job version that failed."""
     at: Timestamp | None = None
     """When it failed."""
+    message: Annotated[str, Field(max_length=1024)] | None = None
+    """Why, in Nomad's words."""
 
 
 class SecretBindingStatus(_Status):

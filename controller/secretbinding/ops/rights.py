@@ -6,13 +6,25 @@ from dataclasses import dataclass
 
 from secretbinding.errors import UsageError
 from secretbinding.naming import INSTANCE_PATTERN, mark_json, name_prefix, read_mark_json, stable_digest
+from secretbinding.ops.engines import ENGINES, Line
 from secretbinding.render.text import is_plain_path
 
 _HEADER = "# secretbinding "
 _PART = "controller"
+_NOMAD_VARIABLE = re.compile(r"[a-zA-Z0-9\-_~/]{1,127}\*?\Z")
 _NOMAD_NAMESPACE = re.compile(r"[a-zA-Z0-9*-]{1,128}\Z")
 # Names below which a probe lies: no object of ours ever has them.
 _PROBE = "doctor"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mount:
+    """A secrets engine that bindings may use. `kind` is that of the binding's entries, such as `kv`; with `makes` they
+    may have roles made for them (`create`)."""
+
+    kind: str
+    path: str
+    makes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +34,16 @@ class Scope:
     Attributes:
         instance: the controller's instance; it owns what begins with `nsb.<instance>.`.
         jwt_mount: the auth mount that Nomad's clients log in to.
-        kv_mounts, database_mounts, pki_mounts: the secrets engines that bindings may use.
+        mounts: the secrets engines that bindings may use.
         nomad_namespaces: the Nomad namespaces that bindings may name; `*` and patterns such as `team-*` are allowed.
+        nomad_variables: Nomad variables that bindings may take values from, or patterns such as `nomad/jobs/*`.
     """
 
     instance: str = "default"
     jwt_mount: str = "jwt-nomad"
-    kv_mounts: tuple[str, ...] = ("secret",)
-    database_mounts: tuple[str, ...] = ("database",)
-    pki_mounts: tuple[str, ...] = ("pki",)
+    mounts: tuple[Mount, ...] = (Mount("kv", "secret"),)
     nomad_namespaces: tuple[str, ...] = ("*",)
+    nomad_variables: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises `UsageError` for what must not stand in a policy."""
@@ -40,21 +52,39 @@ class Scope:
                 f"{self.instance!r} is no name of an instance",
                 remedy="use 1 to 20 lower-case letters, digits and dashes, with a letter or digit at both ends",
             )
-        for mount in (self.jwt_mount, *self.kv_mounts, *self.database_mounts, *self.pki_mounts):
-            parts = mount.split("/")
-            if not is_plain_path(mount) or any(part in ("", ".", "..") for part in parts):
-                raise UsageError(f"{mount!r} is no mount", remedy="write it as Vault shows it, such as `secret`")
+        for path in (self.jwt_mount, *(mount.path for mount in self.mounts)):
+            if not is_plain_path(path) or any(part in ("", ".", "..") for part in path.split("/")):
+                raise UsageError(f"{path!r} is no mount", remedy="write it as Vault shows it, such as `secret`")
+        for mount in self.mounts:
+            if mount.kind not in ENGINES:
+                raise UsageError(f"no engine is of kind {mount.kind!r}", remedy=f"use one of {', '.join(ENGINES)}")
+            if mount.makes and not ENGINES[mount.kind].makes:
+                raise UsageError(f"no roles are made in a {mount.kind} engine", remedy="leave it out")
         for namespace in self.nomad_namespaces:
             if not _NOMAD_NAMESPACE.match(namespace):
                 raise UsageError(f"{namespace!r} is no Nomad namespace", remedy="use letters, digits, - and *")
         if not self.nomad_namespaces:
             raise UsageError("no Nomad namespace is given", remedy="name at least one, or *")
+        for variable in self.nomad_variables:
+            if not _NOMAD_VARIABLE.match(variable):
+                raise UsageError(
+                    f"{variable!r} is no path of a Nomad variable",
+                    remedy="use letters, digits, -_~/ and a * at the end",
+                )
+
+    def of_kind(self, kind: str) -> tuple[str, ...]:
+        """The paths of the mounts of a kind."""
+        return tuple(mount.path for mount in self.mounts if mount.kind == kind)
 
     @property
     def name(self) -> str:
         """What the controller's policies, roles and tokens are called on both sides. It lies outside of the prefix
         that the controller may write itself."""
         return "secretbinding" if self.instance == "default" else f"secretbinding-{self.instance}"
+
+
+SHIPPED = Scope(mounts=(Mount("kv", "secret"), Mount("database", "database"), Mount("pki", "pki")))
+"""What the policies in `deploy/` are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +160,6 @@ _FORBIDDEN = (
     ("sys/auth/" + _PROBE, ("update", "create", "delete", "sudo"), "it could enable login methods"),
     ("sys/mounts/" + _PROBE, ("update", "create", "delete", "sudo"), "it could mount and unmount secrets engines"),
 )
-_VALUES = (
-    ("kv", "{mount}/data/" + _PROBE, "it could read secret values"),
-    ("database", "{mount}/creds/" + _PROBE, "it could take database credentials"),
-    ("database", "{mount}/static-creds/" + _PROBE, "it could read passwords of static roles"),
-    ("pki", "{mount}/issue/" + _PROBE, "it could issue certificates"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,85 +198,33 @@ def vault_rights(scope: Scope) -> tuple[VaultRight, ...]:
         VaultRight(
             "sys/internal/ui/mounts/*",
             ("read",),
-            "Whether a KV mount has version 1 or 2, and how long what a mount gives out lives.",
+            "Whether a KV mount has version 1 or 2. Leave it out when every binding says `engine`.",
             f"sys/internal/ui/mounts/{_PROBE}",
-            "bindings have to say `engine`, and leases that only their mount limits are not renewed ahead of time",
+            "bindings have to say `engine`",
         ),
     ]
-    for mount in scope.kv_mounts:
-        rights += _kv(mount)
-    for mount in scope.database_mounts:
-        rights += _database(mount)
-    for mount in scope.pki_mounts:
-        rights += _pki(mount)
+    for mount in scope.mounts:
+        engine = ENGINES[mount.kind]
+        for line in (*engine.lines, *(engine.makes if mount.makes else ())):
+            rights.append(_filled(line, mount.path, prefix))
     return (*rights, *_OWN_TOKEN)
 
 
-def _kv(mount: str) -> list[VaultRight]:
-    return [
-        VaultRight(
-            f"{mount}/metadata/*",
-            ("read",),
-            f"KV mount `{mount}`: versions of secrets, never values.",
-            f"{mount}/metadata/{_PROBE}",
-            f"secrets of {mount} are not rolled",
-        ),
-        VaultRight(
-            f"{mount}/subkeys/*",
-            ("read",),
-            "Field names of a version, so that one that lacks a field is not rolled.",
-            f"{mount}/subkeys/{_PROBE}",
-            f"secrets of {mount} are not rolled",
-        ),
-        VaultRight(
-            f"{mount}/detailed-metadata/*",
-            ("list",),
-            "The versions of all secrets of a folder at once. OpenBao only; without it each is read by itself.",
-            f"{mount}/detailed-metadata/{_PROBE}",
-            "each secret is read by itself",
-        ),
-    ]
-
-
-def _database(mount: str) -> list[VaultRight]:
-    lost = f"database roles of {mount} cannot be used"
-    return [
-        VaultRight(
-            f"{mount}/static-roles/*",
-            ("read",),
-            f"Database mount `{mount}`: when a static role was rotated, never its password.",
-            f"{mount}/static-roles/{_PROBE}",
-            lost,
-        ),
-        VaultRight(
-            f"{mount}/roles/*",
-            ("read",),
-            "How long the credentials of a dynamic role live.",
-            f"{mount}/roles/{_PROBE}",
-            lost,
-        ),
-    ]
-
-
-def _pki(mount: str) -> list[VaultRight]:
-    return [
-        VaultRight(
-            f"{mount}/roles/*",
-            ("read",),
-            f"PKI mount `{mount}`: how long certificates live, and who issues them. The issuer itself is public.",
-            f"{mount}/roles/{_PROBE}",
-            f"certificates of {mount} cannot be used",
-        )
-    ]
+def _filled(line: Line, mount: str, prefix: str) -> VaultRight:
+    path, why, probe, without = (
+        text.replace("{mount}", mount).replace("{prefix}", prefix)
+        for text in (line.path, line.why, line.probe, line.without)
+    )
+    return VaultRight(path, line.capabilities, why, probe, without)
 
 
 _OWN_TOKEN = (
     VaultRight(
         "auth/token/lookup-self",
         ("read",),
-        "The controller's own token: how long it lives.",
+        "When the controller's own token ends: for a metric, and for doctor.",
         "auth/token/lookup-self",
-        "doctor cannot tell how long the token lives",
+        "neither the metric nor doctor can tell when the token ends",
     ),
     VaultRight(
         "auth/token/renew-self",
@@ -275,10 +247,9 @@ def vault_excess(scope: Scope) -> tuple[Excess, ...]:
     """What the controller's token must not be able to do."""
     fields = {"name": scope.name, "jwt": scope.jwt_mount}
     found = [Excess(path.format(**fields), capabilities, means) for path, capabilities, means in _FORBIDDEN]
-    mounts = {"kv": scope.kv_mounts, "database": scope.database_mounts, "pki": scope.pki_mounts}
-    for kind, path, means in _VALUES:
-        capabilities = ("update", "create", "sudo") if kind == "pki" else ("read", "sudo")
-        found += [Excess(path.format(mount=mount), capabilities, means) for mount in mounts[kind]]
+    for mount in scope.mounts:
+        for path, capabilities, means in ENGINES[mount.kind].secrets:
+            found.append(Excess(path.replace("{mount}", mount.path), capabilities, means))
     return tuple(found)
 
 
@@ -298,16 +269,23 @@ def nomad_policy(scope: Scope) -> str:
         f'# What the controller may do in Nomad, for instance "{scope.instance}": one block for each namespace that\n'
         '# bindings may name, "*" for all of them.\n'
     )
-    blocks = [_namespace(namespace) for namespace in scope.nomad_namespaces]
+    blocks = [_namespace(namespace, variable_rights(scope)) for namespace in scope.nomad_namespaces]
     return marked(scope.instance, "\n".join([head, *blocks]))
 
 
-def _namespace(namespace: str) -> str:
+def variable_rights(scope: Scope) -> tuple[VariableRight, ...]:
+    """The Nomad variables that the controller reads and writes, in each namespace of the scope."""
+    why = "Variables that bindings take values from: that they are there and when they changed, never their values."
+    lost = "bindings of nomadVariable are held"
+    return (*VARIABLES, *(VariableRight(path, ("list",), why, lost) for path in scope.nomad_variables))
+
+
+def _namespace(namespace: str, variables: Iterable[VariableRight]) -> str:
     lines = [f'namespace "{namespace}" {{', "  capabilities = ["]
     for capability, why in NAMESPACE_CAPABILITIES.items():
         lines += [f"    # {why[0].upper()}{why[1:]}.", f'    "{capability}",']
     lines += ["  ]", "", "  variables {"]
-    for right in VARIABLES:
+    for right in variables:
         lines += [
             f"    # {right.why}",
             f'    path "{right.path}" {{',

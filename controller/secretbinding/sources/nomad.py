@@ -16,7 +16,7 @@ from secretbinding.models.loading import identify, parse_manifests
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.ports import Nomad, Variable, VariableMeta
-from secretbinding.sources.base import Sink, SourceItem
+from secretbinding.sources.base import Pulse, Sink, SourceItem
 from secretbinding.status.transitions import Transition
 from secretbinding.strictyaml import load
 
@@ -57,6 +57,7 @@ class NomadSource:
         self._lock = threading.Lock()
         self._heard: dict[str, float] = {}
         self._listed: set[str] = set()
+        self._held: dict[str, int] = {}
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -91,11 +92,18 @@ class NomadSource:
         ]
         return f"Nomad's variables have not been listed for {len(silent)} watch(es)" if silent else ""
 
+    def pulse(self) -> Pulse:
+        with self._lock:
+            heard = min(self._heard.values(), default=time.monotonic())
+            return Pulse(heard, sum(self._held.values()), tuple(self._threads))
+
     def _watch(self, namespace: str, prefix: str, take: Callable[[Sequence[VariableMeta]], None]) -> None:
         thread = threading.Thread(
             target=self._loop, args=(namespace, prefix, take), name=f"variables-{namespace}", daemon=True
         )
-        self._threads.append(thread)
+        with self._lock:
+            self._threads.append(thread)
+            self._heard[f"{namespace}/{prefix}"] = time.monotonic()
         thread.start()
 
     def _loop(self, namespace: str, prefix: str, take: Callable[[Sequence[VariableMeta]], None]) -> None:
@@ -127,8 +135,10 @@ class NomadSource:
             known = self._known.get(key)
             if known is None or known.index != row.modify_index:
                 self._look(key, sink)
-        for key in [key for key in self._known if namespace in ("*", key.tenant) and key not in seen]:
-            self._missing(key, sink)
+        missing = [key for key in self._known if namespace in ("*", key.tenant) and key not in seen]
+        held = [key for key in missing if not self._missing(key, sink)]
+        with self._lock:
+            self._held[namespace] = len(held)
         if namespace not in self._listed:
             self._listed.add(namespace)
             if self._listed == set(self._namespaces):
@@ -153,16 +163,18 @@ class NomadSource:
             self._known[key] = _Known(variable.modify_index, item)
         sink.upsert(item)
 
-    def _missing(self, key: BindingKey, sink: Sink) -> None:
+    def _missing(self, key: BindingKey, sink: Sink) -> bool:
+        """Whether what became of a binding that is not listed any more could be found out."""
         try:
             there = self._nomad.read_variable(key.tenant, BINDINGS + key.name) is not None
         except Denied as error:
             _log.error("binding is out of sight, nothing is deleted", binding=str(key), error=str(error))
-            return
+            return False
         if not there:
             with self._lock:
                 self._known.pop(key, None)
             sink.vanished(key)
+        return True
 
     def _take_requests(self, sink: Sink, rows: Sequence[VariableMeta]) -> None:
         for row in rows:

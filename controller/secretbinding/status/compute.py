@@ -17,10 +17,11 @@ from secretbinding.models.status import (
     SecretStatus,
 )
 from secretbinding.naming import Owner, policy_name
-from secretbinding.plan import is_active
+from secretbinding.rollout import is_active
 from secretbinding.rotation import SecretDecision, nanoseconds_to_time
 from secretbinding.status.conditions import conditions
-from secretbinding.status.view import Draft, Pass, View, stable_pins, versions_in, view_of
+from secretbinding.status.rolling import failure_told
+from secretbinding.status.view import Draft, Pass, View, pins_in, stable_pins, view_of
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[^ ]*Z\Z")
 
@@ -34,7 +35,7 @@ def compute_status(
     """
     view = view_of(item, found)
     drafts = conditions(view, previous)
-    failed = _failed(view)
+    failed = _failed(view, previous)
     handled = request if request and found.error is None else previous.last_handled_rotate_at
     status = SecretBindingStatus(
         observed_generation=item.generation or None,
@@ -53,15 +54,16 @@ def compute_status(
     return status
 
 
-def _failed(view: View) -> FailedState | None:
+def _failed(view: View, previous: SecretBindingStatus) -> FailedState | None:
     held = view.failure
     if held is None:
         return None
     return FailedState(
         state=held.part or "removed",
-        secret_versions=versions_in(view, held.version),
+        secret_versions={name: pin.label for name, pin in pins_in(view, held.version).items()},
         job_version=held.version,
         at=_stamp(nanoseconds_to_time(held.at)),
+        message=failure_told(view, held, previous) or None,
     )
 
 
@@ -72,21 +74,21 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
     statuses: list[SecretStatus] = []
     rolling = view.found.registered or is_active(view.deployment)
     stable = stable_pins(view) if rolling else {}
-    wanted_before = versions_in(view, view.failure.version) if view.failure is not None else {}
+    failed = pins_in(view, view.failure.version) if view.failure is not None else {}
     for decision in result.secrets:
         serving: Pin | None = decision.serving
         if view.found.registered and not stable:
             serving = decision.serving
         elif rolling:
             serving = stable.get(decision.name)
-        wanted = _wanted(decision)
+        wanted = failed.get(decision.name) or _wanted(decision)
         finding = decision.hold or decision.fault
         state = view.found.observed.secrets.get((view.item.key, decision.name))
         statuses.append(
             SecretStatus(
                 name=decision.name,
                 serving_version=(serving.label or None) if serving is not None else None,
-                wanted_version=wanted_before.get(decision.name) or (wanted.label or None if wanted else None),
+                wanted_version=(wanted.label or None) if wanted is not None else None,
                 changed_at=_changed_at(wanted, state),
                 next_rotation_at=_stamp(decision.until) if decision.until is not None else None,
                 message=finding.message if finding is not None else None,
@@ -135,9 +137,15 @@ def _deployment(view: View) -> DeploymentStatus | None:
 
 
 def _rotated(before: SecretBindingStatus, after: SecretBindingStatus) -> bool:
+    """True when another version has come to serve in all allocations."""
     old, new = before.condition(ConditionType.ROTATION_HEALTHY), after.condition(ConditionType.ROTATION_HEALTHY)
-    running = (Reason.DEPLOYMENT_RUNNING.value, Reason.WAITING_FOR_PROMOTION.value)
-    return old is not None and new is not None and old.reason in running and new.reason == Reason.UP_TO_DATE.value
+    if old is None or new is None or new.reason != Reason.UP_TO_DATE.value:
+        return False
+    served = {secret.name: secret.serving_version for secret in before.secrets}
+    return any(
+        secret.serving_version is not None and secret.serving_version != served.get(secret.name)
+        for secret in after.secrets
+    )
 
 
 def _dated(

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
-from secretbinding.job.marks import Placed, placed_marks, serving_pins
+from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins, share_states
 from secretbinding.kinds.base import Fault, Pin
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus
-from secretbinding.plan import Plan, deployment_of
+from secretbinding.plan import Plan
 from secretbinding.ports import Json
+from secretbinding.rollout import deployment_of
 from secretbinding.rotation import FailedState
 
 
@@ -20,6 +21,7 @@ class Pass:
         desired, plan: None when the pass ended before they were made.
         error: what ended the pass early; `error_system` is `vault` or `nomad` then.
         registered: the pass registered the job.
+        cut_short: with an error: what was decided and planned before it, of which a part may have been done.
     """
 
     instance: str
@@ -29,6 +31,7 @@ class Pass:
     error: Fault | None = None
     error_system: str = ""
     registered: bool = False
+    cut_short: tuple[Desired, Plan] | None = None
 
 
 @dataclass(slots=True)
@@ -44,11 +47,12 @@ class Draft:
 class View:
     """One binding's part of a pass.
 
-    `deployment` is that of the job's current version, None right after a registration.
+    `job` is as the pass left it. `deployment` is that of its version, None right after a registration.
     """
 
     item: BindingInput
     found: Pass
+    job: Json | None
     placed: tuple[Placed, ...]
     deployment: Json | None
     result: BindingResult | None = None
@@ -74,16 +78,41 @@ def view_of(item: BindingInput, found: Pass) -> View:
     placed = tuple(placed_marks(job, found.instance))
     deployment = None if found.registered else deployment_of(found.observed)
     result = found.desired.results.get(item.key) if found.desired is not None else None
-    return View(item, found, placed, deployment, result)
+    return View(item, found, job, placed, deployment, result)
 
 
-def versions_in(view: View, job_version: int) -> dict[str, str]:
-    """The versions that the binding's secrets had in a version of the job, by name; empty when it is not known."""
-    for job in view.found.observed.versions:
-        if job.get("Version") == job_version:
-            pins = serving_pins(placed_marks(job, view.found.instance), view.item.key)
-            return {name: pin.label for name, (pin, _) in sorted(pins.items())}
-    return {}
+def pins_in(view: View, job_version: int) -> dict[str, Pin]:
+    """What the binding's secrets had in a version of the job, by name; empty when it is not known."""
+    pins = serving_pins(placed_marks(_version(view, job_version), view.found.instance), view.item.key)
+    return {name: pin for name, (pin, _) in sorted(pins.items())}
+
+
+def taken_back(view: View, failure: FailedState) -> bool:
+    """True when what failed is out of the job again: Nomad reverted the job, or we took our part back."""
+    instance, key = view.found.instance, view.item.key
+    failed = _version(view, failure.version)
+    if view.result is not None and view.result.failed is not None and failed is not None:
+        return share_states(view.job, instance).get(key) != share_states(failed, instance).get(key)
+    return part_state(view.job, instance) != failure.part
+
+
+def recovered(view: View, failure: FailedState) -> bool:
+    """True when a job version since the failed one has come through. Nomad calls a version that it reverts to stable at
+    once, so that the deployment of it counts where there is one."""
+    states = {item.get("JobVersion"): item.get("Status") for item in reversed(view.found.observed.deployments)}
+    return any(
+        job.get("Stable")
+        and int(job.get("Version") or 0) > failure.version
+        and states.get(job.get("Version")) in (None, "successful")
+        for job in view.found.observed.versions
+    )
+
+
+def rolls(view: View) -> bool:
+    """True when what the binding has in the job is another thing than in the newest version that came through: what the
+    job's deployment is about, as far as the binding is concerned."""
+    stable, instance, key = _newest_stable(view), view.found.instance, view.item.key
+    return stable is None or share_states(stable, instance).get(key) != share_states(view.job, instance).get(key)
 
 
 def served_before(view: View) -> bool:
@@ -97,6 +126,10 @@ def stable_pins(view: View) -> dict[str, Pin]:
     """The versions in the newest stable job version: what serves while a deployment runs."""
     pins = serving_pins(placed_marks(_newest_stable(view), view.found.instance), view.item.key)
     return {name: pin for name, (pin, _) in pins.items()}
+
+
+def _version(view: View, number: int) -> Json | None:
+    return next((job for job in view.found.observed.versions if job.get("Version") == number), None)
 
 
 def _newest_stable(view: View) -> Json | None:

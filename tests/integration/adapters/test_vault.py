@@ -243,3 +243,20 @@ def test_a_sealed_vault_says_so_in_errors_and_in_its_health(sealed: OpenBao) -> 
     assert vault.health().sealed
     with pytest.raises(VaultSealed, match="unseal it"):
         vault.write_policy("app", "")
+
+
+def test_the_own_token_tells_when_it_ends(bao: OpenBao, vault: VaultAdapter) -> None:
+    assert vault.token_expiry() is None, "a root token lives for ever"
+    made = bao.api.put("/v1/auth/token/create", {"policies": ["default"], "ttl": "1h"}).expect(200).json()
+    token = str(made["auth"]["client_token"])
+    expiry = VaultAdapter(VaultConnection(address=bao.address, token=token)).token_expiry()
+    assert expiry is not None
+    assert timedelta(minutes=59) < expiry - datetime.now(UTC) <= timedelta(hours=1)
+
+
+def test_a_token_that_may_not_look_itself_up_is_told_which_right_it_lacks(bao: OpenBao) -> None:
+    body = {"policies": ["nothing-at-all"], "no_default_policy": True}
+    token = str(bao.api.put("/v1/auth/token/create", body).expect(200).json()["auth"]["client_token"])
+    with pytest.raises(Denied, match="auth/token/lookup-self") as denied:
+        VaultAdapter(VaultConnection(address=bao.address, token=token)).token_expiry()
+    assert token not in str(denied.value)

@@ -53,7 +53,16 @@ def test_a_dry_run_changes_nothing_and_an_applied_run_leaves_nothing_to_change(
 def test_a_second_run_changes_nothing_whatever_the_login(
     cli: CommandLine, instance: str, unique: str, login: str
 ) -> None:
-    arguments = ["--login", login, "--default-role", f"workloads-{unique}", "--database-mount", "db"]
+    arguments = [
+        "--login",
+        login,
+        "--default-role",
+        f"workloads-{unique}",
+        "--mount",
+        "kv=secret",
+        "--make-roles",
+        "database=db",
+    ]
     arguments += ["--approle-mount", f"a-{unique}", "--kubernetes-mount", f"k-{unique}"]
     first = cli("bootstrap", *arguments)
     assert first.code == 0, first.err
@@ -63,7 +72,7 @@ def test_a_second_run_changes_nothing_whatever_the_login(
 
 def test_a_changed_wish_is_a_change_of_what_is_ours(cli: CommandLine, instance: str) -> None:
     cli("bootstrap")
-    ran = cli("bootstrap", "--kv-mount", "kv", "--nomad-namespace", "team-*", "--dry-run")
+    ran = cli("bootstrap", "--mount", "kv=kv", "--nomad-namespace", "team-*", "--dry-run")
     assert changes(ran) == [f"~ Vault policy secretbinding-{instance}", f"~ Nomad ACL policy secretbinding-{instance}"]
     assert '    -path "secret/metadata/*" {\n' in ran.out
     assert '    +path "kv/metadata/*" {\n' in ran.out
@@ -226,7 +235,7 @@ def test_nomad_reads_the_vault_blocks_that_are_printed(
 
 def test_policies_are_printed_without_any_server(cli: CommandLine) -> None:
     cli.setenv(VAULT_ADDR="http://127.0.0.1:1", NOMAD_ADDR="http://127.0.0.1:1", SECRETBINDING_INSTANCE="blue")
-    vault = cli("bootstrap", "--print-policy", "vault", "--kv-mount", "kv")
+    vault = cli("bootstrap", "--print-policy", "vault", "--mount", "kv=kv")
     assert vault.code == 0
     assert 'path "kv/metadata/*" {' in vault.out
     nomad = cli("bootstrap", "--print-policy", "nomad", "--nomad-namespace", "team-a")
@@ -240,7 +249,9 @@ def test_policies_are_printed_without_any_server(cli: CommandLine) -> None:
         (["--wrap", "5m"], "name a directory by --credentials"),
         (["--detailed-exitcode"], "--detailed-exitcode goes with --dry-run"),
         (["--login", "userpass"], "'userpass' is not one of"),
-        (["--kv-mount", "a/../b"], "is no mount"),
+        (["--mount", "kv=a/../b"], "is no mount"),
+        (["--mount", "secret"], "write KIND=PATH"),
+        (["--mount", "cubbyhole=x"], "no engine is of kind 'cubbyhole'; use one of kv, "),
         (["--service-account", "one"], "write NAMESPACE/NAME"),
         (["--jwks-ca", "/no/such/file"], "cannot be read"),
         (["--jwks-url", "http://a/", "--oidc-discovery-url", "http://b/"], "give one of the two"),

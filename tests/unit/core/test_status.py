@@ -112,8 +112,8 @@ def test_a_failed_rotation_leaves_it_ready_and_tells_what_failed_and_what_serves
     world.finish_deployment()
     status = look(world, item)
     assert at(status, ConditionType.READY) == (TRUE, Reason.READY)
-    assert at(status, ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_FAILED)
-    assert at(status, ConditionType.STALLED) == (TRUE, Reason.DEPLOYMENT_FAILED)
+    assert at(status, ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_REVERTED)
+    assert at(status, ConditionType.STALLED) == (TRUE, Reason.DEPLOYMENT_REVERTED)
     assert status.failed is not None
     assert status.failed.secret_versions == {"app": "2"}
     assert (status.secrets[0].serving_version, status.secrets[0].wanted_version) == ("1", "2")

@@ -16,6 +16,7 @@ from secretbinding.plan import (
     Action,
     DeletePolicy,
     DeleteRole,
+    EvaluateJob,
     Plan,
     RegisterJob,
     TagVersion,
@@ -97,10 +98,12 @@ class World:
         self.versions: list[Json] = []
         self.deployments: list[Json] = []
         self.allocations: list[Json] = []
+        self.children: dict[str, Json] = {}
         self.secrets: dict[tuple[str, str], SecretState] = {}
         self.auto_revert = auto_revert
         self.older_nomad = older_nomad
         self.log: list[Action] = []
+        self.evaluations = 0
         self.gone: set[BindingKey] = set()
         self.gate = Gate()
         self._clock = 1_800_000_000 * _SECOND
@@ -144,6 +147,7 @@ class World:
             versions=copy.deepcopy(self.versions[::-1]),
             deployments=copy.deepcopy(self.deployments),
             allocations=copy.deepcopy(self.allocations),
+            children=copy.deepcopy(self.children),
             policies=policies,
             roles={name: _as_answered(body) for name, body in self.roles.items()},
             secrets={
@@ -252,6 +256,8 @@ class World:
                 assert self.job is not None
                 assert index == self.job["JobModifyIndex"], "registered over another version than the one that was read"
                 self._register(to_register(sent))
+            case EvaluateJob():
+                self.evaluations += 1
             case TagVersion(version=version, name=name, description=description):
                 for job in self.versions:
                     if job["Version"] == version:

@@ -152,3 +152,14 @@ def test_a_job_without_leases_is_not_counted_among_those_whose_turns_are_spread(
     assert gates.gate(a).leased_jobs == 1
     gates.note(a, a_pass(a, DONE))
     assert gates.gate(a).leased_jobs == 0
+
+
+@pytest.mark.parametrize(("promoted", "free"), [(False, True), (True, False)])
+def test_a_roll_that_waits_for_promotion_keeps_no_slot_from_others(promoted: bool, free: bool) -> None:
+    gates = keeper()
+    a = workload("a")
+    gates.enter(a, ROTATION)
+    canary = {"DesiredCanaries": 1, "HealthyAllocs": 1, "Promoted": promoted, "AutoPromote": False}
+    deployment = {"JobVersion": 1, "Status": "running", "TaskGroups": {"web": canary}}
+    gates.note(a, Pass("default", Observed(a, job={"Version": 1}, deployments=(deployment,)), DONE))
+    assert gates.gate(workload("b")).slot_free is free

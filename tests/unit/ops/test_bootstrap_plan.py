@@ -8,7 +8,7 @@ from secretbinding.errors import UsageError
 from secretbinding.ops.bootstrap.desired import Item, Kind, desire
 from secretbinding.ops.bootstrap.planning import Change, Found, Plan, make_plan, show
 from secretbinding.ops.bootstrap.target import Login, Target
-from secretbinding.ops.rights import Scope, vault_policy
+from secretbinding.ops.rights import Mount, Scope, vault_policy
 
 JWKS = "http://nomad:4646/.well-known/jwks.json"
 OTHER = "http://other:4646/.well-known/jwks.json"
@@ -66,7 +66,7 @@ def test_a_policy_of_ours_that_somebody_edited_is_a_conflict_and_one_that_is_out
     before = as_made(desire(target(), ""))
     edited = {**before, POLICY: {"policy": vault_policy(Scope()) + "# mine\n"}}
     assert changed(plan(target(), edited)) == {POLICY: Change.CONFLICT}
-    former = Scope(kv_mounts=("other",))
+    former = Scope(mounts=(Mount("kv", "other"),))
     outdated = {**before, POLICY: {"policy": vault_policy(former)}}
     assert changed(plan(target(), outdated)) == {POLICY: Change.UPDATE}
 
@@ -135,7 +135,7 @@ def test_as_a_nomad_job_the_role_and_the_acl_policy_are_bound_to_that_job() -> N
 
 
 def test_the_default_role_gives_each_task_what_lies_below_its_own_namespace_and_job() -> None:
-    wanted = target(default_role="nomad-workloads", scope=Scope(kv_mounts=("kv",)))
+    wanted = target(default_role="nomad-workloads", scope=Scope(mounts=(Mount("kv", "kv"),)))
     items = {item.id: item.wanted for item in desire(wanted, "auth_jwt_1")}
     text = items["vault:policy/nomad-workloads"]["policy"]
     alias = "identity.entity.aliases.auth_jwt_1.metadata"

@@ -7,8 +7,23 @@ from pathlib import Path
 import pytest
 
 from secretbinding.errors import UsageError
-from secretbinding.ops.rights import Scope, nomad_policy, read_mark, vault_excess, vault_policy, vault_rights
+from secretbinding.ops.engines import ENGINES
+from secretbinding.ops.rights import (
+    SHIPPED,
+    Mount,
+    Scope,
+    nomad_policy,
+    read_mark,
+    vault_excess,
+    vault_policy,
+    vault_rights,
+)
 
+# Every kind of engine, with all that can be asked for.
+EVERYTHING = Scope(
+    mounts=tuple(Mount(kind, f"mount-{kind}", bool(engine.makes)) for kind, engine in ENGINES.items()),
+    nomad_variables=("nomad/jobs/*",),
+)
 DEPLOY = Path(__file__).parents[3] / "deploy"
 
 
@@ -18,22 +33,24 @@ def paths_of(text: str) -> dict[str, set[str]]:
 
 
 def covers(pattern: str, path: str) -> bool:
-    return path == pattern or (pattern.endswith("*") and path.startswith(pattern[:-1]))
+    """As Vault matches: `*` at the end is anything, `+` one segment."""
+    head = re.escape(pattern).replace(r"\+", "[^/]+").replace(r"\*", ".*")
+    return re.fullmatch(head, path) is not None
 
 
-def test_the_shipped_policies_are_those_of_the_default_scope() -> None:
-    assert (DEPLOY / "vault-policy.hcl").read_text() == vault_policy(Scope()), "run `make policies`"
-    assert (DEPLOY / "nomad-policy.hcl").read_text() == nomad_policy(Scope()), "run `make policies`"
+def test_the_shipped_policies_are_those_of_the_shipped_scope() -> None:
+    assert (DEPLOY / "vault-policy.hcl").read_text() == vault_policy(SHIPPED), "run `make policies`"
+    assert (DEPLOY / "nomad-policy.hcl").read_text() == nomad_policy(SHIPPED), "run `make policies`"
 
 
 def test_each_path_has_a_comment_of_its_own() -> None:
-    lines = vault_policy(Scope()).splitlines()
+    lines = vault_policy(EVERYTHING).splitlines()
     for before, line in itertools.pairwise(lines):
         assert not line.startswith("path ") or before.startswith("# ")
 
 
 def test_each_capability_in_nomad_has_a_comment_of_its_own() -> None:
-    lines = nomad_policy(Scope()).splitlines()
+    lines = nomad_policy(EVERYTHING).splitlines()
     for before, line in itertools.pairwise(lines):
         if re.match(r'\s+("[a-z-]+",|path )', line):
             assert before.strip().startswith("# ")
@@ -43,9 +60,7 @@ def test_instance_mounts_and_namespaces_appear_where_they_belong() -> None:
     scope = Scope(
         instance="blue",
         jwt_mount="nomad/jwt",
-        kv_mounts=("kv", "team/kv"),
-        database_mounts=(),
-        pki_mounts=(),
+        mounts=(Mount("kv", "kv"), Mount("kv", "team/kv"), Mount("pki", "ca", makes=True)),
         nomad_namespaces=("team-*", "default"),
     )
     assert set(paths_of(vault_policy(scope))) == {
@@ -59,6 +74,9 @@ def test_instance_mounts_and_namespaces_appear_where_they_belong() -> None:
         "team/kv/metadata/*",
         "team/kv/subkeys/*",
         "team/kv/detailed-metadata/*",
+        "ca/roles/*",
+        "ca/roles/nsb.blue.*",
+        "sys/mounts/ca/tune",
         "auth/token/lookup-self",
         "auth/token/renew-self",
         "sys/capabilities-self",
@@ -68,13 +86,13 @@ def test_instance_mounts_and_namespaces_appear_where_they_belong() -> None:
 
 
 def test_every_probe_is_covered_by_its_own_path() -> None:
-    for right in vault_rights(Scope()):
+    for right in vault_rights(EVERYTHING):
         assert covers(right.path, right.probe), right
 
 
 def test_no_path_gives_what_the_controller_must_not_have() -> None:
-    granted = paths_of(vault_policy(Scope()))
-    for excess in vault_excess(Scope()):
+    granted = paths_of(vault_policy(EVERYTHING))
+    for excess in vault_excess(EVERYTHING):
         for path, capabilities in granted.items():
             assert not (covers(path, excess.path) and capabilities & set(excess.capabilities)), (path, excess)
 
@@ -104,11 +122,15 @@ def test_the_mark_tells_the_instance_and_whether_the_text_was_edited() -> None:
         {"instance": "a.b"},
         {"jwt_mount": 'x"'},
         {"jwt_mount": ""},
-        {"kv_mounts": ("a/../b",)},
-        {"kv_mounts": ("secret/",)},
-        {"kv_mounts": ("sec*",)},
-        {"database_mounts": ("a\nb",)},
-        {"pki_mounts": ("+",)},
+        {"mounts": (Mount("kv", "a/../b"),)},
+        {"mounts": (Mount("kv", "secret/"),)},
+        {"mounts": (Mount("kv", "sec*"),)},
+        {"mounts": (Mount("database", "a\nb"),)},
+        {"mounts": (Mount("pki", "+"),)},
+        {"mounts": (Mount("generic", "a"),)},
+        {"mounts": (Mount("kv", "secret", makes=True),)},
+        {"nomad_variables": ("a*b",)},
+        {"nomad_variables": ('a"',)},
         {"nomad_namespaces": ('a"',)},
         {"nomad_namespaces": ()},
     ],

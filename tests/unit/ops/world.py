@@ -30,7 +30,7 @@ from secretbinding.render.policy import PolicyDocument, policy_text
 from tests.support.builders import binding, job, kv_state
 
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
-SCOPE = Scope(database_mounts=(), pki_mounts=())
+SCOPE = Scope()
 DENIED = Unknown("the token may not ask", "give it the right", denied=True)
 KEY = BindingKey("nomad", "default", "app")
 OWNER = Owner("default", KEY)

@@ -11,8 +11,8 @@ from hvac.api.auth_methods import AppRole, Token
 from hvac.api.system_backend import Audit, Auth, Capabilities, Leader
 
 from secretbinding.adapters.transport import Answer, Call, Transport, unexpected
-from secretbinding.adapters.vault.adapter import _data, _keys, _mapping
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
+from secretbinding.adapters.vault.shapes import data_of, keys_of, mapping
 from secretbinding.errors import NotFound, ServiceError
 from secretbinding.ops.ports import AuditDevice, AuthMount, Clock, Issued, VaultLeader, VaultToken
 from secretbinding.ports import Json
@@ -29,12 +29,12 @@ class VaultAdminAdapter(ListingVaultAdapter):
 
     def leader(self) -> VaultLeader:
         call = Call("leader_read", "read its leader", anonymous=True)
-        body = _mapping(Leader(adapter=self._hvac(call)).read_leader_status(), call)
+        body = mapping(Leader(adapter=self._hvac(call)).read_leader_status(), call)
         return VaultLeader(bool(body.get("ha_enabled")), str(body.get("leader_address") or ""))
 
     def auth_mounts(self) -> Mapping[str, AuthMount]:
         call = self._call("auth_list", "list auth methods", "sys/auth", "read")
-        rows = _data(Auth(adapter=self._hvac(call)).list_auth_methods(), call)
+        rows = data_of(Auth(adapter=self._hvac(call)).list_auth_methods(), call)
         return {
             path.rstrip("/"): AuthMount(
                 str(row.get("type", "")),
@@ -58,7 +58,7 @@ class VaultAdminAdapter(ListingVaultAdapter):
     def read(self, path: str) -> Json | None:
         call = self._call("path_read", f"read {path}", path, "read")
         try:
-            return _data(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
+            return data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
         except NotFound:
             return None
 
@@ -69,18 +69,18 @@ class VaultAdminAdapter(ListingVaultAdapter):
     def list(self, path: str) -> Sequence[str]:
         call = self._call("path_list", f"list {path}", path, "list")
         try:
-            return _keys(self._hvac(call).list(url=f"/v1/{quote(path)}"), call)
+            return keys_of(self._hvac(call).list(url=f"/v1/{quote(path)}"), call)
         except NotFound:
             return ()
 
     def audit_devices(self) -> Mapping[str, AuditDevice]:
         call = self._call("audit_list", "list audit devices", "sys/audit", "read", "sudo")
-        rows = _data(Audit(adapter=self._hvac(call)).list_enabled_audit_devices(), call)
+        rows = data_of(Audit(adapter=self._hvac(call)).list_enabled_audit_devices(), call)
         return {path.rstrip("/"): _device(row) for path, row in rows.items() if isinstance(row, Mapping)}
 
     def own_token(self) -> VaultToken:
         call = self._call("token_lookup", "look up its own token", "auth/token/lookup-self", "read")
-        data = _data(Token(adapter=self._hvac(call)).lookup_self(), call)
+        data = data_of(Token(adapter=self._hvac(call)).lookup_self(), call)
         try:
             return _token(data)
         except (TypeError, ValueError):
@@ -90,7 +90,7 @@ class VaultAdminAdapter(ListingVaultAdapter):
     def own_capabilities(self, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
         path = "sys/capabilities-self"
         call = self._call("capabilities_read", "ask what its own token may do", path, "update")
-        data = _data(Capabilities(adapter=self._hvac(call)).get_capabilities(list(paths)), call)
+        data = data_of(Capabilities(adapter=self._hvac(call)).get_capabilities(list(paths)), call)
         found = {asked: data.get(asked) for asked in paths}
         if not all(isinstance(row, list) for row in found.values()):
             raise unexpected("vault", call, "JSON of another shape")
@@ -116,7 +116,7 @@ class VaultAdminAdapter(ListingVaultAdapter):
     def role_id(self, mount: str, role: str) -> str:
         path = f"auth/{mount}/role/{role}/role-id"
         call = self._call("role_id_read", f"read the role ID of {role}", path, "read")
-        return str(_data(AppRole(adapter=self._hvac(call)).read_role_id(role, mount_point=mount), call)["role_id"])
+        return str(data_of(AppRole(adapter=self._hvac(call)).read_role_id(role, mount_point=mount), call)["role_id"])
 
     def create_secret_id(self, mount: str, role: str, *, wrap_seconds: int = 0) -> Issued:
         path = f"auth/{mount}/role/{role}/secret-id"
@@ -144,11 +144,11 @@ def _wrapping(call: Call, seconds: int) -> Call:
 
 
 def _issued(body: Any, call: Call, part: str, value: str, accessor: str, ttl: str) -> Issued:
-    answer = _mapping(body, call)
+    answer = mapping(body, call)
     wrap = answer.get("wrap_info")
     if isinstance(wrap, Mapping) and isinstance(wrap.get("token"), str):
         return Issued(wrap["token"], True, str(wrap.get("wrapped_accessor") or ""), float(wrap.get("ttl") or 0))
-    found = _mapping(answer.get(part), call)
+    found = mapping(answer.get(part), call)
     if not isinstance(found.get(value), str):
         raise unexpected("vault", call, "JSON of another shape")
     return Issued(found[value], False, str(found.get(accessor) or ""), float(found.get(ttl) or 0))

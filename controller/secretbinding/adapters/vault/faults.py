@@ -8,6 +8,12 @@ from secretbinding.errors import Denied, NotFound, Rejected, ServiceError, Unava
 NO_ROUTE = "no handler for route"
 """What Vault's 404 says when nothing is mounted at the path; any other 404 means that the thing is not there."""
 
+OTHER_ENGINE = "unsupported path"
+"""What an engine's 404 says of a path that engines of its kind do not have."""
+PKI_ISSUER_READ = "pki_issuer_read"
+_NO_ISSUER = ("unable to find PKI issuer for reference", "no default issuer currently configured")
+"""What a PKI engine says, with HTTP 500, of an issuer that is not there."""
+
 
 def judge(call: Call, status: int, text: str) -> ServiceError:
     """The error for a Vault answer with the given status and body (`{"errors": [...]}`)."""
@@ -39,6 +45,8 @@ def judge(call: Call, status: int, text: str) -> ServiceError:
             status=status,
             remedy="unseal it (vault operator unseal); nothing is lost meanwhile",
         )
+    if call.label == PKI_ISSUER_READ and any(text in said for text in _NO_ISSUER):
+        return NotFound(f"Vault does not have what it takes to {call.text}{says}", **about, status=status)
     if status == 429:
         return Unavailable(
             f"Vault has too many requests to {call.text}", **about, status=status, remedy="raise its rate limit quota"

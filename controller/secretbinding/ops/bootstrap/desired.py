@@ -175,7 +175,7 @@ def default_policy(target: Target, accessor: str) -> str:
     blocks = [
         "# What a task may read that has a vault block without a role: secrets below its Nomad namespace and job ID.\n"
     ]
-    for mount in target.scope.kv_mounts:
+    for mount in target.scope.of_kind("kv"):
         for path in (own, f"{own}/*"):
             blocks.append(f'path "{mount}/data/{path}" {{\n  capabilities = ["read"]\n}}\n')
     return "\n".join(blocks)

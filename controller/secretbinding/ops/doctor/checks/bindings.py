@@ -1,11 +1,11 @@
 """Checks of each binding: its manifest, its job, its secrets, and the versions that serve."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from secretbinding.job.inject import strip
 from secretbinding.job.marks import placed_marks, serving_pins
-from secretbinding.job.targets import find_task, job_fault, select_tasks, task_fault
+from secretbinding.job.targets import find_task, job_fault, select_tasks, task_fault, variables_of
 from secretbinding.kinds import SecretState
 from secretbinding.models.binding import Strategy
 from secretbinding.ops.doctor.facts import BindingFacts, Facts, Unknown
@@ -93,10 +93,12 @@ def in_the_way(facts: Facts) -> Iterator[Finding | Unknown]:
         user: Json = strip(one.job, facts.scope.instance).job
         tasks, fault = select_tasks(user, one.binding.spec.workload.groups)
         faults = [fault] if fault is not None else []
+        variables = variables_of(one.binding, _fields(one))
         for ref in tasks:
             task = find_task(user, ref)
-            found = task_fault(task, ref, one.binding, facts.scope.instance) if task is not None else None
-            faults += [found] if found is not None else []
+            if task is not None:
+                found = task_fault(task, ref, one.binding, variables, facts.scope.instance)
+                faults += [found] if found is not None else []
         for each in faults:
             message, _, remedy = each.message.partition("; ")
             yield Finding(
@@ -106,6 +108,12 @@ def in_the_way(facts: Facts) -> Iterator[Finding | Unknown]:
                 f"the job {one.binding.spec.workload.job} as Nomad has it ({each.reason.value})",
                 remedy or "correct spec.workload.groups, or the job",
             )
+
+
+def _fields(one: BindingFacts) -> Mapping[str, Iterable[str] | None]:
+    """The field names of each secret's newest version; None where they are not known."""
+    states = {name: state for name, state in one.secrets.items() if not isinstance(state, Unknown)}
+    return {name: states[name].fields.get(states[name].current) if name in states else None for name in one.secrets}
 
 
 @check("binding-secret", "Every binding's secrets are there, with the fields that it uses.")

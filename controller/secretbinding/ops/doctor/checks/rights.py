@@ -10,8 +10,8 @@ from secretbinding.ops.product import Product
 from secretbinding.ops.rights import (
     NAMESPACE_CAPABILITIES,
     OPTIONAL_CAPABILITIES,
-    VARIABLES,
     VaultRight,
+    variable_rights,
     vault_excess,
     vault_rights,
 )
@@ -194,7 +194,7 @@ def nomad_right(facts: Facts) -> Iterator[Finding | Unknown]:
                     how,
                     f'{_NEW_POLICY}, or add to it:\nnamespace "{namespace}" {{ capabilities = ["{capability}"] }}',
                 )
-        for right in VARIABLES:
+        for right in variable_rights(facts.scope):
             missing = [one for one in right.capabilities if one not in granted.on_variable(namespace, right.probe)]
             if missing:
                 wanted = ", ".join(f'"{one}"' for one in right.capabilities)

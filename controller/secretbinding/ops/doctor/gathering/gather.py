@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from secretbinding.errors import NotFound, SecretBindingError
 from secretbinding.job.marks import placed_marks
-from secretbinding.kinds import KINDS, Fault, SecretState
+from secretbinding.kinds import KINDS, Fault, SecretState, look
 from secretbinding.models.binding import SecretEntry
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
@@ -23,8 +24,9 @@ from secretbinding.ops.doctor.facts import (
 )
 from secretbinding.ops.doctor.gathering.asking import ask, ask_each, known, unknown
 from secretbinding.ops.doctor.gathering.servers import nomad_facts, vault_facts
+from secretbinding.ops.engines import ENGINES
 from secretbinding.ops.ports import AclPolicy, Keys, NomadAdmin, NomadToken, VaultAdmin
-from secretbinding.ops.rights import Scope, vault_excess, vault_rights
+from secretbinding.ops.rights import Mount, Scope, vault_excess, vault_rights
 from secretbinding.ports import Json, Nomad, Vault
 from secretbinding.render.policy import PolicyDocument, read_policy
 from secretbinding.sources.base import SourceItem
@@ -93,23 +95,18 @@ def gather(reach: Reach, given: Given) -> Facts:
 def _widened(given: Given) -> Scope:
     """The scope with the mounts and namespaces of the bindings."""
     items = given.items if given.items is not None and not isinstance(given.items, Unknown) else ()
-    mounts: dict[str, dict[str, None]] = {
-        "kv": dict.fromkeys(given.scope.kv_mounts),
-        "database": dict.fromkeys(given.scope.database_mounts),
-        "pki": dict.fromkeys(given.scope.pki_mounts),
-    }
+    mounts = {(mount.kind, mount.path): mount for mount in given.scope.mounts}
+    variables = dict.fromkeys(given.scope.nomad_variables)
     for entry in (entry for item in items if item.binding for entry in item.binding.spec.secrets):
-        spec = getattr(entry, entry.kind_name)
-        if entry.kind_name in mounts:
-            mounts[entry.kind_name][str(spec.mount)] = None
-    return Scope(
-        instance=given.scope.instance,
-        jwt_mount=given.scope.jwt_mount,
-        kv_mounts=tuple(mounts["kv"]),
-        database_mounts=tuple(mounts["database"]),
-        pki_mounts=tuple(mounts["pki"]),
-        nomad_namespaces=given.scope.nomad_namespaces,
-    )
+        spec: Any = getattr(entry, entry.kind_name)
+        if entry.kind_name in ENGINES:
+            makes = getattr(spec, "create", None) is not None
+            place = (entry.kind_name, str(spec.mount))
+            before = mounts.get(place)
+            mounts[place] = Mount(*place, makes or (before is not None and before.makes))
+        elif entry.kind_name == "nomadVariable":
+            variables[str(spec.path)] = None
+    return replace(given.scope, mounts=tuple(mounts.values()), nomad_variables=tuple(variables))
 
 
 def _tokens(reach: Reach, scope: Scope, vault_answers: bool, nomad_answers: bool) -> TokenFacts:
@@ -168,7 +165,7 @@ def _binding(reach: Reach, given: Given, item: SourceItem, vault_answers: bool, 
     for entry in binding.spec.secrets:
         secrets[entry.name] = Unknown("Vault does not answer", "see the finding about that")
         if vault_answers:
-            secrets[entry.name] = _secret(reach.vault, entry, pinned.get(entry.name, ()))
+            secrets[entry.name] = _secret(reach, entry, namespace, pinned.get(entry.name, ()))
     return BindingFacts(item.key, binding, namespace, job, secrets, item.problems)
 
 
@@ -181,12 +178,11 @@ def _pinned(job: Fact[Json | None], instance: str, key: BindingKey) -> Mapping[s
     return {name: sorted(versions) for name, versions in found.items()}
 
 
-def _secret(vault: Vault, entry: SecretEntry, versions: Sequence[int]) -> Fact[SecretState]:
-    kind = KINDS.get(entry.kind_name)
-    if kind is None:
+def _secret(reach: Reach, entry: SecretEntry, namespace: str, versions: Sequence[int]) -> Fact[SecretState]:
+    if entry.kind_name not in KINDS:
         return Unknown(f"this release knows no secrets of kind {entry.kind_name}")
     try:
-        state = kind.observe(entry, vault, versions)
+        state = look(entry, reach.vault, reach.nomad, namespace, versions)
     except NotFound as error:
         return SecretState(engine=entry.kind_name, fault=Fault(Reason.MOUNT_NOT_FOUND, str(error)))
     except SecretBindingError as error:
