@@ -14,7 +14,7 @@ from secretbinding.cli.credentials import credential_files
 from secretbinding.cli.options import MadeRoles, Mounts, duration, mounts_of
 from secretbinding.cli.servers import Servers, servers
 from secretbinding.errors import Denied, UsageError
-from secretbinding.ops.bootstrap.credentials import FileStep, Issuer, Store, show_files
+from secretbinding.ops.bootstrap.credentials import FileStep, Issuer, Store, needed, show_files
 from secretbinding.ops.bootstrap.planning import Change, Plan, Step, describe, show
 from secretbinding.ops.bootstrap.snippets import Driver, Surroundings, snippets
 from secretbinding.ops.bootstrap.snippets import show as show_snippets
@@ -366,5 +366,5 @@ def _check_replaced(plan: Plan, replace_ids: Sequence[str]) -> None:
 def _say_what_is_off(target: Target, store: Store | None) -> None:
     if not target.nomad_acl:
         say("Nomad has no ACLs: no policy and no token are needed, and whoever reaches it may do everything there")
-    if store is None and target.login in (Login.TOKEN, Login.APPROLE):
+    if store is None and needed(target):
         say("no credentials are made; name a directory for them by --credentials")

@@ -230,7 +230,7 @@ def _of_kubernetes(
         return False
 
     wanted = "" if namespace in (None, "*") else str(namespace)
-    listed = _listed(lambda: [item_of(obj, "default") for obj in client.list(wanted)])
+    listed = _listed(lambda: [item_of(obj, place) for obj in client.list(wanted)])
     return listed, SourceName.KUBERNETES.value, absent
 
 

@@ -14,7 +14,6 @@ class Granted:
     def __init__(self, policies: Iterable[AclPolicy]) -> None:
         self._namespaces: dict[str, set[str]] = {}
         self._variables: dict[str, dict[str, set[str]]] = {}
-        self.short_forms: dict[str, str] = {}
         for policy in policies:
             for rule in policy.parsed.get("Namespaces") or ():
                 self._read(rule)
@@ -26,14 +25,17 @@ class Granted:
         short = str(rule.get("Policy") or "")
         if short == "deny":
             granted.add("deny")
-        if short:
-            self.short_forms[name] = short
         paths = self._variables.setdefault(name, {})
         for path in (rule.get("Variables") or {}).get("Paths") or ():
             capabilities = set(map(str, path.get("Capabilities") or ()))
             if "read" in capabilities:
                 capabilities.add("list")
             paths.setdefault(str(path.get("PathSpec", "")), set()).update(capabilities)
+
+    @property
+    def namespaces(self) -> list[str]:
+        """The namespaces and patterns that rules are for."""
+        return sorted(self._namespaces)
 
     def in_namespace(self, namespace: str) -> frozenset[str]:
         """The capabilities in a namespace; `*` asks what holds in all of them."""

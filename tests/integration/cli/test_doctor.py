@@ -1,13 +1,20 @@
 """`doctor` on a real OpenBao and on both Nomads: silent on a pair that is well, and loud about what is broken there."""
 
+import http.server
 import json
+import ssl
+import threading
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from secretbinding.devstack.nomad_agent import NomadAgent, find_nomad
 from secretbinding.devstack.openbao import OpenBao
@@ -359,3 +366,54 @@ def test_a_wrong_command_line_ends_with_1(cli: CommandLine, stack: Stack, argume
     ran = cli("doctor", *arguments)
     assert (ran.code, ran.out) == (1, "")
     assert told in ran.err
+
+
+@contextmanager
+def behind_tls(address: str) -> Iterator[tuple[str, trustme.CA]]:
+    """Something that speaks TLS with a certificate of an authority that nobody knows, and answers as Vault's health."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with urllib.request.urlopen(f"{address}{self.path}") as answer:
+                body = answer.read()
+            self.send_response_only(200)
+            # An hour late.
+            self.send_header("Date", formatdate(time.time() - 3600, usegmt=True))
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
+    yield f"https://127.0.0.1:{server.server_address[1]}", authority
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_certificate_that_is_not_trusted_and_a_clock_that_is_late_are_found(
+    cli: CommandLine, simulator: Stack, tmp_path: Path
+) -> None:
+    cli.use(simulator)
+    with behind_tls(simulator.openbao.address) as (address, authority):
+        cli.setenv(VAULT_ADDR=address)
+        report = json.loads(cli("doctor", "-o", "json").out)
+        (check,) = [one for one in report["checks"] if one["name"] == "vault-reachable"]
+        assert "its TLS certificate is not trusted" in check["findings"][0]["message"]
+        assert "set VAULT_CACERT" in check["findings"][0]["remedy"]
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        cli.setenv(VAULT_CACERT=str(tmp_path / "ca.pem"))
+        report = json.loads(cli("doctor", "-o", "json").out)
+        assert found(report, "vault-reachable") == []
+        skew = found(report, "clock-skew")
+        assert [text.split(": ")[1] for text in skew] == [
+            "the clocks of this machine and Vault",
+            "the clocks of Vault and Nomad",
+        ]
+        assert all(text.startswith("error") for text in skew)

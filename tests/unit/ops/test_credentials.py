@@ -84,6 +84,13 @@ def test_one_that_a_server_does_not_accept_any_more_is_in_the_way(tmp_path: Path
     assert "old" not in show_files(steps)
 
 
+def test_a_file_that_others_can_read_is_spoken_of(tmp_path: Path) -> None:
+    (tmp_path / "vault-token").write_text("x")
+    (tmp_path / "vault-token").chmod(0o644)
+    steps = plan_files(target(), Store(tmp_path), renew=False, accepts=lambda credential, value: True)
+    assert "vault-token: others can read it: chmod 600" in show_files(steps)
+
+
 def test_an_empty_file_is_never_taken_for_a_credential(tmp_path: Path) -> None:
     (tmp_path / "vault-token").write_text("\n")
     assert plan(Store(tmp_path))["vault-token"] is Change.CONFLICT

@@ -441,6 +441,13 @@ def test_rights_in_nomad_are_looked_for_where_bindings_need_them() -> None:
     assert findings("nomad-rights", facts(tokens={"policies": narrow}, bindings=[bound(namespace="other")])) != []
 
 
+def test_without_bindings_rights_in_nomad_are_judged_where_the_policies_give_any() -> None:
+    narrow = [replace(rules()[0], parsed={"Namespaces": [{**RULES["Namespaces"][0], "Name": "team-*"}]})]
+    nobody = Unknown("no bindings were given")
+    assert findings("nomad-rights", facts(tokens={"policies": narrow}, bindings=nobody)) == []
+    assert findings("nomad-rights", facts(tokens={"policies": []}, bindings=nobody)) != []
+
+
 def test_a_job_with_our_part_is_not_in_our_own_way() -> None:
     changed = facts(bindings=[bound(job=injected(1))], nomad={"jobs": [injected(1)]})
     assert findings("binding-in-the-way", changed) == []

@@ -87,7 +87,8 @@ def _file_step(credential: Credential, store: Store, *, renew: bool, accepts: Ac
     if renew:
         return FileStep(credential, path, Change.UPDATE)
     if path.suffix == ".wrapped" or (value and accepts(credential, value)):
-        return FileStep(credential, path, Change.KEEP)
+        open_to_others = path.stat().st_mode & 0o077
+        return FileStep(credential, path, Change.KEEP, "others can read it: chmod 600" if open_to_others else "")
     why = "what is in the file is not accepted (any more); --new-credentials makes new ones"
     return FileStep(credential, path, Change.CONFLICT, why)
 

@@ -236,10 +236,8 @@ def job(target: Target, around: Surroundings) -> str:
     environment["VAULT_TOKEN_FILE"] = "${NOMAD_SECRETS_DIR}/vault_token"
     if target.nomad_acl:
         environment["NOMAD_TOKEN_FILE"] = "${NOMAD_SECRETS_DIR}/nomad_token"
-    arguments = 'args    = ["run", "--source", "nomad"]'
-    program = f"image   = {_string(around.image)}"
-    if around.driver is not Driver.DOCKER:
-        program = f"command = {_string(around.command)}"
+    program = ("image", around.image) if around.driver is Driver.DOCKER else ("command", around.command)
+    config = [(program[0], _string(program[1])), ("args", '["run", "--source", "nomad"]')]
     lines = [
         f"job {_string(target.job)} {{",
         f"  namespace = {_string(target.job_namespace)}",
@@ -248,10 +246,7 @@ def job(target: Target, around: Surroundings) -> str:
         '    task "controller" {',
         f"      driver = {_string(around.driver.value)}",
         "",
-        "      config {",
-        f"        {program}",
-        f"        {arguments}",
-        "      }",
+        *_nested(_block("config", config), 6),
         "",
         "      # Nomad's client logs in to Vault with this identity, and renews the token in secrets/vault_token.",
         "      vault {",
@@ -273,10 +268,9 @@ def job(target: Target, around: Surroundings) -> str:
             "        file = true",
             "      }",
         ]
-    width = max(map(len, environment))
-    lines += ["", "      env {"]
-    lines += [f"        {name:<{width}} = {_string(value)}" for name, value in environment.items()]
-    lines += ["      }", "", "      resources {", "        cpu    = 200", "        memory = 256", "      }"]
+    values = [(name, _string(value)) for name, value in environment.items()]
+    lines += ["", *_nested(_block("env", values), 6)]
+    lines += ["", *_nested(_block("resources", [("cpu", "200"), ("memory", "256")]), 6)]
     return "\n".join([*lines, "    }", "  }", "}", ""])
 
 
@@ -365,6 +359,10 @@ def _aligned(values: list[tuple[str, str]]) -> str:
 
 def _indented(text: str) -> str:
     return "".join(f"  {line}" if line.strip() else line for line in text.splitlines(keepends=True))
+
+
+def _nested(text: str, depth: int) -> list[str]:
+    return [f"{' ' * depth}{line}" for line in text.splitlines()]
 
 
 def _duration(seconds: int) -> str:

@@ -248,8 +248,8 @@ def default_identity(facts: Facts) -> Iterator[Finding | Unknown]:
     if not agent.is_server or any(block.identity_audiences is not None for block in agent.vaults):
         return
     remedy = (
-        'set `vault { default_identity { aud = ["vault.io"], ttl = "1h" } }` on Nomad\'s servers (`secretbinding '
-        f'bootstrap` prints it), or give the tasks `identity {{ name = "{IDENTITY}" ... }}`; bindings need neither'
+        "set `default_identity` in the `vault` block of Nomad's servers (`secretbinding bootstrap` prints it), or give "
+        f'the tasks `identity {{ name = "{IDENTITY}" ... }}`; bindings need neither'
     )
     if isinstance(jobs, Unknown):
         yield jobs

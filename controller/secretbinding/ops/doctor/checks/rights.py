@@ -182,7 +182,7 @@ def nomad_right(facts: Facts) -> Iterator[Finding | Unknown]:
         return
     granted = Granted(policies)
     subject, how = _nomad_token(facts), _how(facts)
-    for namespace in _namespaces(facts):
+    for namespace in _namespaces(facts, granted):
         has = granted.in_namespace(namespace)
         for capability, use in NAMESPACE_CAPABILITIES.items():
             if capability not in has:
@@ -221,7 +221,7 @@ def nomad_too_much(facts: Facts) -> Iterator[Finding | Unknown]:
         )
         return
     granted = Granted(policies)
-    for namespace in _namespaces(facts):
+    for namespace in _namespaces(facts, granted):
         extra = sorted(granted.in_namespace(namespace) & _TOO_MUCH)
         if extra:
             yield Finding(
@@ -249,11 +249,11 @@ def _is_free(facts: Facts) -> bool:
     return facts.nomad.acl is False or token is None or (not isinstance(token, Unknown) and token.type == "management")
 
 
-def _namespaces(facts: Facts) -> list[str]:
-    """The namespaces that bindings name; those of the scope where none were given."""
+def _namespaces(facts: Facts, granted: Granted) -> list[str]:
+    """The namespaces that bindings name; where none were given, those that the policies are for; else all."""
     bindings = () if isinstance(facts.bindings, Unknown) else facts.bindings
     named = sorted({one.namespace for one in bindings if one.namespace})
-    return named or list(facts.scope.nomad_namespaces)
+    return named or granted.namespaces or ["*"]
 
 
 def _how(facts: Facts) -> str:
