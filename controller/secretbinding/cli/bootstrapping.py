@@ -109,6 +109,14 @@ def bootstrap(
     new_credentials: Annotated[
         bool, typer.Option("--new-credentials", help="Make new ones though they are there; the old ones stay valid.")
     ] = False,
+    extra_policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Another Vault policy for the controller's token, which you have made: rights that you add are there. "
+            "May be repeated.",
+        ),
+    ] = None,
     token_period: Annotated[
         float,
         typer.Option(
@@ -211,6 +219,7 @@ def bootstrap(
             ca_pem=_read("--jwks-ca", jwks_ca),
             default_role=default_role,
             login=login,
+            extra_policies=tuple(extra_policy or ()),
             token_period_seconds=int(token_period),
             job=job,
             service_account=service_account,
@@ -239,6 +248,7 @@ def _target(
     ca_pem: str,
     default_role: str,
     login: Login,
+    extra_policies: tuple[str, ...],
     token_period_seconds: int,
     job: str,
     service_account: str,
@@ -259,6 +269,7 @@ def _target(
         ca_pem=ca_pem,
         default_role=default_role,
         login=login,
+        extra_policies=extra_policies,
         token_period_seconds=token_period_seconds,
         job_namespace=job_namespace if slash else "default",
         job=job_id,

@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import structlog
 
+from secretbinding.engine.generator import Generator
 from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
 from secretbinding.errors import NotFound, Rejected, ServiceError
+from secretbinding.generation import GenerateValue, Made
 from secretbinding.job.inject import to_register
 from secretbinding.plan import (
     Action,
@@ -28,8 +30,16 @@ class Applier:
     """Writes through the two ports. `on_action` is called after each action that was done."""
 
     def __init__(
-        self, vault: Vault, nomad: Nomad, *, jwt_mount: str, on_action: Callable[[Action], None] = lambda action: None
+        self,
+        vault: Vault,
+        nomad: Nomad,
+        *,
+        jwt_mount: str,
+        on_action: Callable[[Action], None] = lambda action: None,
+        generator: Generator | None = None,
     ) -> None:
+        self.made: list[Made] = []
+        self._generator = generator or Generator(vault)
         self._vault = vault
         self._nomad = nomad
         self._jwt_mount = jwt_mount
@@ -42,7 +52,13 @@ class Applier:
         False when only a new look tells what the rest of the plan needs; then the rest is not done.
         """
         for action in plan.actions:
-            self._do(action, namespace, job_id)
+            if isinstance(action, GenerateValue):
+                made = self._generator.make(action)
+                if made is None:
+                    continue
+                self.made.append(made)
+            else:
+                self._do(action, namespace, job_id)
             self._on_action(action)
             if isinstance(action, WriteEngineRole) and action.ends_the_look:
                 return action is plan.actions[-1]

@@ -35,6 +35,26 @@ DATABASE = st.fixed_dictionaries({"mount": PATHS, "role": LABELS}).map(lambda da
 PKI = st.fixed_dictionaries({"mount": PATHS, "role": LABELS, "commonName": LABELS}, optional={"ttl": DURATIONS}).map(
     lambda pki: {"pki": pki}
 )
+_TIMES = st.sampled_from([{}, {"schedule": "0 3 1 * *"}, {"schedule": "*/5 0 * * SUN", "timeZone": "Europe/Berlin"}])
+_WAYS = st.sampled_from([{}, {"length": 20}, {"passwordPolicy": "strong"}])
+GENERATED = {
+    "kv": st.builds(
+        lambda times, fields, way: {**times, "fields": fields, **way},
+        _TIMES,
+        st.lists(WORDS, min_size=1, max_size=3, unique=True),
+        _WAYS,
+    ),
+    "database": LABELS.map(lambda name: {"rotateRoot": name}),
+}
+
+
+def _generated(entry: Json) -> str:
+    """The kind of a secret of which Vault can make new values, "" for any other."""
+    if "version" in entry.get("kv", {}):
+        return ""
+    return next((kind for kind in GENERATED if kind in entry), "")
+
+
 # A file's content; its destination is given when the binding is put together, so that all differ.
 FILES = _optional(
     perms=st.sampled_from(["0600", "0444"]),
@@ -71,5 +91,8 @@ def manifests(draw: st.DrawFn) -> Json:
             suspend=st.booleans(),
         )
     )
+    wanted = [draw(GENERATED[kind]) | {"secret": entry["name"]} for entry in secrets if (kind := _generated(entry))]
+    if wanted and draw(st.booleans()):
+        spec.setdefault("rotation", {})["generate"] = wanted
     metadata = {"name": draw(LABELS), "namespace": draw(LABELS)}
     return {"apiVersion": "nomad-vault.io/v1alpha1", "kind": "SecretBinding", "metadata": metadata, "spec": spec}

@@ -127,6 +127,16 @@ def test_a_role_is_ours_when_it_grants_nothing_but_our_policy() -> None:
     assert changed(plan(target(), unmarked)) == {ROLE: Change.CONFLICT, POLICY: Change.CONFLICT}
 
 
+def test_further_policies_are_granted_beside_ours_and_one_that_nobody_asked_for_is_a_conflict() -> None:
+    more = target(extra_policies=("generate",))
+    ours = as_made(desire(target(), ""))
+    assert changed(plan(more, ours)) == {ROLE: Change.UPDATE}
+    assert changed(plan(target(), as_made(desire(more, "")))) == {ROLE: Change.CONFLICT}
+    for login in Login:
+        made = desire(target(login=login, extra_policies=("generate",)), "")
+        assert any(["secretbinding", "generate"] in item.wanted.values() for item in made), login
+
+
 def test_as_a_nomad_job_the_role_and_the_acl_policy_are_bound_to_that_job() -> None:
     items = {item.id: item.wanted for item in desire(target(login=Login.NOMAD, job_namespace="ops", job="sb"), "")}
     claims = items["vault:auth/jwt-nomad/role/secretbinding"]["bound_claims"]
@@ -161,6 +171,8 @@ def test_the_plan_shows_each_difference_line_by_line() -> None:
         {"default_role": "nsb.default.x"},
         {"default_role": "secretbinding"},
         {"job": "a b"},
+        {"extra_policies": ("root",)},
+        {"extra_policies": ("a/b",)},
         {"job_namespace": ""},
         {"service_account": ("x", "")},
         {"approle_mount": "a/../b"},

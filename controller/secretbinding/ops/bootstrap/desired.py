@@ -35,7 +35,7 @@ class Item:
     Attributes:
         name: its path in Vault without `auth/` for mounts, or the policy's name.
         wanted: the values that are set; what else the server keeps is its own.
-        grants: of a role: the one policy that it grants, and the field that says so.
+        grants: of a role: the field that says what it grants, and our own policy there.
         mount: of a configuration: the auth mount that it is of.
     """
 
@@ -84,14 +84,15 @@ def _vault(target: Target, accessor: str) -> Iterator[Item]:
 
 def _login(target: Target) -> Iterator[Item]:
     name, period = target.scope.name, target.period_seconds
+    policies = [name, *target.extra_policies]
     grants = ("token_policies", name)
-    limits: dict[str, Any] = {"token_policies": [name], "token_no_default_policy": True, "token_period": period}
+    limits: dict[str, Any] = {"token_policies": policies, "token_no_default_policy": True, "token_period": period}
     body: dict[str, Any]
     match target.login:
         case Login.TOKEN:
             grants = ("allowed_policies", name)
             body = {
-                "allowed_policies": [name],
+                "allowed_policies": policies,
                 "orphan": True,
                 "renewable": True,
                 "token_no_default_policy": True,
@@ -100,7 +101,7 @@ def _login(target: Target) -> Iterator[Item]:
             }
         case Login.NOMAD:
             claims = {"nomad_namespace": target.job_namespace, "nomad_job_id": target.job}
-            body = {**_jwt_role(name, period, claims), "token_no_default_policy": True}
+            body = {**_jwt_role(name, period, claims), **limits}
         case Login.KUBERNETES:
             namespace, account = target.service_account
             yield _mount(target.kubernetes_mount, "kubernetes", "Kubernetes service accounts")

@@ -129,10 +129,10 @@ def _foreign(item: Item, there: Mapping[str, Any], items: Sequence[Item], found:
 
 
 def _foreign_role(item: Item, there: Mapping[str, Any], items: Sequence[Item], found: Found, instance: str) -> str:
-    """A role holds no comment: it is ours when it grants nothing but a policy that is ours."""
+    """A role holds no comment: it is ours when it grants a policy that is ours, and nothing that is not asked for."""
     field, policy = item.grants
     granted = [str(name) for name in there.get(field) or []]
-    if granted != [policy]:
+    if policy not in granted or not set(granted) <= set(item.wanted[field]):
         return f"a role of that name is there, and grants {', '.join(granted) or 'no policy'}"
     text = found.get(next(one.id for one in items if one.kind is Kind.VAULT_POLICY and one.name == policy))
     mark = read_mark(str(text.get("policy", ""))) if text is not None else None

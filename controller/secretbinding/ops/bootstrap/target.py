@@ -42,6 +42,7 @@ class Target:
         ca_pem: the certificates that Vault trusts there; "" for the system's.
         default_role: a role for tasks whose `vault` block names none; "" for none.
         login: how the controller logs in to Vault.
+        extra_policies: further Vault policies that its token gets, made by somebody else.
         token_period_seconds: how long its token lives after each renewal; 0 for what suits `login`.
         job_namespace, job: the controller's own Nomad job, for `Login.NOMAD`.
         kubernetes_mount, kubernetes_host, kubernetes_ca_pem: the Kubernetes auth mount, and the API server's address
@@ -57,6 +58,7 @@ class Target:
     ca_pem: str = field(default="", repr=False)
     default_role: str = ""
     login: Login = Login.TOKEN
+    extra_policies: tuple[str, ...] = ()
     token_period_seconds: int = 0
     job_namespace: str = "default"
     job: str = "secretbinding"
@@ -83,6 +85,9 @@ class Target:
             raise UsageError(f"{role!r} is no name of a role", remedy="use lower-case letters, digits, -, _ and .")
         if role == self.scope.name or role.startswith(f"{PREFIX}."):
             raise UsageError(f"the role {role} is the controller's own", remedy="name the default role otherwise")
+        for policy in self.extra_policies:
+            if not _PLAIN.match(policy) or policy in ("root", "default", self.scope.name):
+                raise UsageError(f"{policy!r} is no policy to add", remedy="name one that you have made")
         for what, name in (
             ("job ID", self.job),
             ("Nomad namespace", self.job_namespace),
