@@ -66,7 +66,9 @@ class Controller:
         limits = Limits(
             own.max_rolls, own.max_rolls_per_namespace, own.settle_seconds, own.ungated_rolls, own.lease_share
         )
-        self.gates = Gatekeeper(limits)
+        self.gates = Gatekeeper(
+            limits, vault_ahead=lambda: clients.vault.clock.ahead, nomad_ahead=lambda: clients.nomad.clock.ahead
+        )
         self.engine = Engine(
             make_reconciler(settings, clients, _told(hooks), gates=self.gates),
             clients.vault,

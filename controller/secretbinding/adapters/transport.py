@@ -12,6 +12,7 @@ import stamina
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
+from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import Connection, check, current_token
 from secretbinding.adapters.deadline import answer_within, use_deadlines
 from secretbinding.adapters.reasons import describe, hopeless
@@ -123,8 +124,10 @@ class Transport:
         headers: Mapping[str, str],
         judge: Judge,
         on_call: OnCall | None = None,
+        clock: ServerClock | None = None,
     ) -> None:
         check(connection, system)
+        self.clock = clock or ServerClock()
         self._connection = connection
         self._system = system
         self._token_header = token_header
@@ -244,8 +247,10 @@ class Transport:
     def _attempt(
         self, call: Call, method: str, target: str, payload: bytes | None, limits: tuple[float, float], *, long: bool
     ) -> Answer | _Failure:
-        started = time.perf_counter()
+        started, sent = time.perf_counter(), self.clock.ours()
         opened = self._open(call, method, target, payload, limits, self._long if long else self._short)
+        if not isinstance(opened, _Failure):
+            self.clock.heard(opened.headers.get("Date"), sent)
         outcome = opened if isinstance(opened, _Failure) else self._finish(call, opened)
         self._count(call, started, outcome)
         return outcome

@@ -62,17 +62,29 @@ def decide_all(
             if any(turn.requested_at is not None for turn in turns.values()):
                 requested.add(item.key)
     ungated = ungated_groups(observed.job, placed)
-    last = last_roll(observed.versions, instance)
-    return gated(decisions, active, frozenset(requested), ungated, observed.gate, last)
+    return gated(decisions, active, frozenset(requested), ungated, observed.gate, _last_roll(observed, instance))
+
+
+def _last_roll(observed: Observed, instance: str) -> datetime | None:
+    """When the job was last registered for a change of ours, by our clock. What Nomad dated by a clock that was set
+    since can lie in the future and says nothing then; this process knows what it did itself."""
+    gate = observed.gate
+    dated = last_roll(observed.versions, instance)
+    told = dated - gate.nomad_ahead if dated is not None else None
+    if told is not None and gate.now is not None and told > gate.now + _CLOCK_SKEW:
+        told = None
+    return max((moment for moment in (told, gate.last_registration) if moment is not None), default=None)
 
 
 def _turn(item: BindingInput, binding: SecretBinding, entry: SecretEntry, observed: Observed) -> Turn:
     """What the clock and people say about one secret."""
     state = state_of(observed, item.key, entry)
-    asked = item.rotate_requested_at if _requested(item.rotate_requested_at, state, observed.job) else None
+    gate = observed.gate
+    asked = item.rotate_requested_at if _requested(item.rotate_requested_at, state, observed) else None
     if asked is None and made_on_request(item, entry, state, observed.job):
         asked = item.generate_request.at if item.generate_request is not None else None
-    return Turn(observed.gate.now, asked, _lease(binding, state, observed))
+    now = gate.now + gate.nomad_ahead if gate.now is not None else None
+    return Turn(now, asked, _lease(binding, state, observed), gate.vault_ahead, gate.nomad_ahead)
 
 
 def _lease(binding: SecretBinding, state: SecretState, observed: Observed) -> Lease | None:
@@ -119,7 +131,7 @@ def _decide(
     return tuple(decisions)
 
 
-def _requested(at: datetime | None, state: SecretState, job: Json | None) -> bool:
+def _requested(at: datetime | None, state: SecretState, observed: Observed) -> bool:
     """True when somebody asked for a roll since the newest version is there: a request is for what there was to roll
     when it was made, not for whatever comes later. What has no versions is asked for when the job was not registered
     since."""
@@ -131,10 +143,13 @@ def _requested(at: datetime | None, state: SecretState, job: Json | None) -> boo
             created = datetime.fromisoformat(newest.created[:19]).replace(tzinfo=UTC)
         except ValueError:
             return True
-        return created <= at + _CLOCK_SKEW
+        return created - observed.gate.vault_ahead <= at + _CLOCK_SKEW
     if state.pinnable or not (state.lease_seconds or state.revision):
         return False
-    return job is not None and at + _CLOCK_SKEW > nanoseconds_to_time(int(job.get("SubmitTime") or 0))
+    if observed.job is None:
+        return False
+    registered = nanoseconds_to_time(int(observed.job.get("SubmitTime") or 0))
+    return at + _CLOCK_SKEW > registered - observed.gate.nomad_ahead
 
 
 def made_on_request(item: BindingInput, entry: SecretEntry, state: SecretState, job: Json | None) -> bool:

@@ -1,7 +1,7 @@
 """One pass over one workload: observe, desire, plan, apply, and the status of each of its bindings."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from secretbinding.desired import Desired, Observed, desire
@@ -12,13 +12,15 @@ from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.generator import Generator
 from secretbinding.engine.observe import Observer
+from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError, ServiceError
+from secretbinding.kinds import Fault
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
 from secretbinding.plan import Action, EvaluateJob, Plan, deferred, make_plan
 from secretbinding.ports import Nomad, Vault
 from secretbinding.render.policy import read_policy
-from secretbinding.rollout import behind, deployment_of, is_active
+from secretbinding.rollout import behind, deployment_of, deserted, is_active
 from secretbinding.status import Pass, fault_of
 
 _START_GRACE_SECONDS = 10.0
@@ -87,9 +89,12 @@ class Reconciler:
         same = (former.namespace, former.job) == (workload.namespace, workload.job)
         return None if same or not former.job else former
 
-    def preview(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Preview:
-        """Everything but the writes. Raises `errors.ServiceError` subclasses."""
-        observed = self._observer.observe(workload, bindings)
+    def preview(
+        self, workload: WorkloadKey, bindings: Sequence[BindingInput], refused: Mapping[str, Fault] | None = None
+    ) -> Preview:
+        """Everything but the writes; `refused` are roles of engines, by path, that could not be written. Raises
+        `errors.ServiceError` subclasses."""
+        observed = without_refused(self._observer.observe(workload, bindings), bindings, refused or {})
         observed = replace(self._with_grace(observed, bindings), attempts=self._generator.attempts())
         if self._gates is not None:
             observed = replace(observed, gate=self._gates.gate(workload))
@@ -152,7 +157,8 @@ class Reconciler:
             )
             done = False
             while not done:
-                preview = self._deferred(workload, self._evaluated_once(workload, self.preview(workload, bindings)))
+                preview = self.preview(workload, bindings, applier.refused)
+                preview = self._deferred(workload, self._evaluated_once(workload, preview))
                 preview = self._entered(workload, bindings, preview)
                 done = applier.apply(preview.plan, workload.namespace, workload.job)
             assert preview is not None
@@ -239,4 +245,6 @@ class Pace:
 
 def _unsettled(observed: Observed) -> bool:
     deployment = deployment_of(observed)
-    return bool(behind(observed)) or (deployment is not None and deployment.get("Status") != "successful")
+    if behind(observed) or deserted(observed):
+        return True
+    return deployment is not None and deployment.get("Status") != "successful"

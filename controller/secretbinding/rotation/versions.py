@@ -1,7 +1,7 @@
 """Which version or revision of a secret a job should read now: pure decisions."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from secretbinding.gate import Obstacle
 from secretbinding.kinds.base import Fault, Pin, SecretState
@@ -20,14 +20,18 @@ class Turn:
     """What the clock and people say about a secret.
 
     Attributes:
-        now: the moment of the decision; None where nothing is to be done by the clock.
+        now: the moment of the decision, by the clock that leases are counted by (Nomad's); None where nothing is to be
+            done by the clock.
         requested_at: when somebody asked for a roll that has not been answered yet, None when nobody did.
         lease: the lease to go by, None when there is none.
+        vault_ahead, nomad_ahead: how much later it is by the server's clock than by ours.
     """
 
     now: datetime | None = None
     requested_at: datetime | None = None
     lease: Lease | None = None
+    vault_ahead: timedelta = timedelta(0)
+    nomad_ahead: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,10 @@ def _decide_revision(
     changed = serving not in (None, pin)
     dead = changed and state.invalidates and told != told_before
     late = turn.lease is not None and turn.now is not None and turn.now >= turn.lease.late
-    dates = (state.next_change, turn.lease.due if turn.lease is not None and not late else None)
+    dates = (
+        state.next_change - turn.vault_ahead if state.next_change is not None else None,
+        turn.lease.due - turn.nomad_ahead if turn.lease is not None and not late else None,
+    )
     decision = SecretDecision(
         entry.name,
         pin=pin,

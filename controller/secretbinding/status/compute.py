@@ -58,7 +58,7 @@ def compute_status(
         policies=(policy_name(Owner(found.instance, item.key)),) if _has_policy(view) else previous.policies,
         roles=view.result.roles if view.result is not None else previous.roles,
         job=_job(found.observed) or previous.job,
-        deployment=_deployment(view) or (previous.deployment if found.error is not None else None),
+        deployment=_deployment(view) or _known_deployment(view, previous),
         last_rotation_time=previous.last_rotation_time,
         last_handled_rotate_at=handled or None,
         last_handled_generate_at=generated or None,
@@ -169,6 +169,15 @@ def _deployment(view: View) -> DeploymentStatus | None:
     if view.deployment is None or not view.present:
         return None
     return DeploymentStatus(id=str(view.deployment.get("ID")), status=str(view.deployment.get("Status")))
+
+
+def _known_deployment(view: View, previous: SecretBindingStatus) -> DeploymentStatus | None:
+    """What was known of the deployment, when this pass could not look; or when Nomad has forgotten it, as it does after
+    an hour, while the job is the one that it brought: forgetting is no change."""
+    if view.found.error is not None:
+        return previous.deployment
+    same = previous.job is not None and _job(view.found.observed) == previous.job and not view.found.registered
+    return previous.deployment if same and view.present and not view.found.observed.deployments else None
 
 
 def _rotated(before: SecretBindingStatus, after: SecretBindingStatus) -> bool:

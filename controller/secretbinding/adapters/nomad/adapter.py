@@ -53,6 +53,7 @@ class NomadAdapter:
         self._transport = Transport(
             connection, system="nomad", token_header="X-Nomad-Token", headers={}, judge=judge, on_call=on_call
         )
+        self.clock = self._transport.clock
         self._region = connection.region
         self._region_lock = threading.Lock()
 

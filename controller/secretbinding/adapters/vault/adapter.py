@@ -12,6 +12,7 @@ from hvac.api.secrets_engines import KvV2
 from hvac.api.system_backend import Health, Policies
 from pydantic import SecretStr
 
+from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import VaultConnection
 from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
 from secretbinding.adapters.vault.engines import SecretsEngines
@@ -34,7 +35,7 @@ class VaultAdapter:
         connection: where and how; `UsageError` when it can never work.
         on_call: told about each attempt, for metrics.
         engine_seconds: how long the kind of a KV mount, and the lifetimes that a mount sets, are remembered.
-        now: the clock that decides whether a `deletion_time` has come.
+        now: our own wall clock; how far Vault's is from it is told by its answers.
     """
 
     def __init__(
@@ -49,10 +50,16 @@ class VaultAdapter:
         if connection.namespace:
             headers["X-Vault-Namespace"] = connection.namespace
         self._where = f" in namespace {connection.namespace}" if connection.namespace else ""
+        self.clock = ServerClock(now)
         self._transport = Transport(
-            connection, system="vault", token_header="X-Vault-Token", headers=headers, judge=judge, on_call=on_call
+            connection,
+            system="vault",
+            token_header="X-Vault-Token",
+            headers=headers,
+            judge=judge,
+            on_call=on_call,
+            clock=self.clock,
         )
-        self._now = now
         self._kv_engines: Remembered[str] = Remembered(engine_seconds)
         self._engines = SecretsEngines(_Reader(self), engine_seconds)
         self._values = NewValues(_Writer(self))
@@ -170,7 +177,7 @@ class VaultAdapter:
         except NotFound as absent:
             self._check_mounted(absent, call, mount)
             return None
-        return _metadata(data_of(body, call), self._now(), call)
+        return _metadata(data_of(body, call), self.clock.at_latest(), call)
 
     def kv_fields(self, mount: str, path: str, version: int) -> Mapping[str, Any] | None:
         """See `ports.Vault`; raises `NotFound` when nothing is mounted at `mount`."""
@@ -242,8 +249,18 @@ class VaultAdapter:
         try:
             found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
         except (Denied, NotFound):
-            return None
+            # It is told only to those who may do something in the mount: with version 1 the controller may nothing.
+            return self._ask_tuned_engine(mount)
         if found.get("type") not in ("kv", "generic"):
+            return None
+        return "v2" if mapping(found.get("options") or {}, call).get("version") == "2" else "v1"
+
+    def _ask_tuned_engine(self, mount: str) -> str | None:
+        path = f"sys/mounts/{mount}/tune"
+        call = self._call("mount_tune_read", f"read the kind of mount {mount}", path, "read")
+        try:
+            found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
+        except (Denied, NotFound, Rejected):
             return None
         return "v2" if mapping(found.get("options") or {}, call).get("version") == "2" else "v1"
 

@@ -1,7 +1,6 @@
 """The metadata of many KV secrets with one request, where the server can (OpenBao)."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 from secretbinding.adapters.transport import unexpected
@@ -32,5 +31,5 @@ class ListingVaultAdapter(VaultAdapter):
         info = mapping(found.get("key_info") or {}, call)
         if not all(isinstance(info.get(name), dict) and "versions" in info[name] for name in names):
             raise unexpected("vault", call, "a list without metadata")
-        now = datetime.now(UTC)
+        now = self.clock.at_latest()
         return {name: _metadata(info[name], now, call) for name in names}
