@@ -46,8 +46,7 @@ crd: .venv/.ready ## Generate crds/ from the model
 	@$(BIN)/python -m secretbinding.models.crd > crds/nomad-vault.io_secretbindings.yaml
 
 policies: .venv/.ready ## Generate the controller's policies in deploy/
-	@$(BIN)/secretbinding bootstrap --print-policy vault --mount kv=secret --mount database=database --mount pki=pki > deploy/vault-policy.hcl
-	@$(BIN)/secretbinding bootstrap --print-policy nomad > deploy/nomad-policy.hcl
+	@$(BIN)/python -m secretbinding.ops.shipped deploy
 
 format: .venv/.ready ## Format the code
 	@$(BIN)/ruff check --fix controller tests

@@ -83,6 +83,20 @@ ENGINES: Mapping[str, Engine] = {
         ),
         secrets=(("{mount}/data/doctor", _READ, "it could read secret values"),),
     ),
+    # What would be metadata in version 2 is a secret here.
+    "kv1": Engine(
+        lines=(
+            Line(
+                "sys/mounts/{mount}/tune",
+                ("read",),
+                "KV mount `{mount}` of version 1: that it is of version 1. There is nothing else to see; leave it out "
+                "when every binding says `engine`.",
+                "sys/mounts/{mount}/tune",
+                "bindings of {mount} have to say `engine: v1`",
+            ),
+        ),
+        secrets=(("{mount}/doctor", _READ, "it could read secret values"),),
+    ),
     "database": Engine(
         lines=(
             _roles(
@@ -170,4 +184,4 @@ ENGINES: Mapping[str, Engine] = {
         secrets=(("{mount}/creds/doctor", _READ, "it could take Azure credentials"),),
     ),
 }
-"""By the name of the kind in a binding (`spec.secrets[].<kind>`)."""
+"""By the name of the kind in a binding (`spec.secrets[].<kind>`); `kv1` for KV of version 1."""

@@ -92,7 +92,7 @@ class VaultLeader:
 class VaultAdmin(Protocol):
     """What only `bootstrap` and `doctor` ask of Vault or OpenBao. Paths have no leading slash and no `v1/`."""
 
-    def clock(self) -> Clock:
+    def measured_clock(self) -> Clock:
         """The server's clock, by the headers of `sys/health`."""
 
     def leader(self) -> VaultLeader:
@@ -214,7 +214,7 @@ class NomadToken:
 class NomadAdmin(Protocol):
     """What only `bootstrap` and `doctor` ask of Nomad."""
 
-    def clock(self) -> Clock:
+    def measured_clock(self) -> Clock:
         """The server's clock, by the headers of `/v1/status/leader`. Raises `NoLeader` without one."""
 
     def leader(self) -> str:

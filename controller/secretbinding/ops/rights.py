@@ -1,8 +1,9 @@
 """The controller's own rights on both sides: one list, which its policies are rendered from. Pure."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from textwrap import wrap
 
 from secretbinding.errors import UsageError
 from secretbinding.naming import INSTANCE_PATTERN, mark_json, name_prefix, read_mark_json, stable_digest
@@ -11,6 +12,7 @@ from secretbinding.render.text import is_plain_path
 
 _HEADER = "# secretbinding "
 _PART = "controller"
+_WIDTH = 116
 _NOMAD_VARIABLE = re.compile(r"[a-zA-Z0-9\-_~/]{1,127}\*?\Z")
 _NOMAD_NAMESPACE = re.compile(r"[a-zA-Z0-9*-]{1,128}\Z")
 # Names below which a probe lies: no object of ours ever has them.
@@ -81,10 +83,6 @@ class Scope:
         """What the controller's policies, roles and tokens are called on both sides. It lies outside of the prefix
         that the controller may write itself."""
         return "secretbinding" if self.instance == "default" else f"secretbinding-{self.instance}"
-
-
-SHIPPED = Scope(mounts=(Mount("kv", "secret"), Mount("database", "database"), Mount("pki", "pki")))
-"""What the policies in `deploy/` are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +201,15 @@ def vault_rights(scope: Scope) -> tuple[VaultRight, ...]:
             "bindings have to say `engine`",
         ),
     ]
+    return (*rights, *engine_rights(scope), *_OWN_TOKEN)
+
+
+def engine_rights(scope: Scope) -> Iterator[VaultRight]:
+    """What the controller may do in the secrets engines."""
     for mount in scope.mounts:
         engine = ENGINES[mount.kind]
         for line in (*engine.lines, *(engine.makes if mount.makes else ())):
-            rights.append(_filled(line, mount.path, prefix))
-    return (*rights, *_OWN_TOKEN)
+            yield _filled(line, mount.path, name_prefix(scope.instance))
 
 
 def _filled(line: Line, mount: str, prefix: str) -> VaultRight:
@@ -255,7 +257,7 @@ def vault_excess(scope: Scope) -> tuple[Excess, ...]:
 
 def vault_policy(scope: Scope) -> str:
     """The controller's Vault policy in HCL, each path explained. The first line is our mark."""
-    blocks = [f"# {right.why}\n{_path(right.path, right.capabilities)}" for right in vault_rights(scope)]
+    blocks = [block(right) for right in vault_rights(scope)]
     head = (
         f'# What the controller may do in Vault or OpenBao, for instance "{scope.instance}" and the auth mount '
         f'"{scope.jwt_mount}".\n# No path here gives a secret\'s value.\n'
@@ -280,19 +282,24 @@ def variable_rights(scope: Scope) -> tuple[VariableRight, ...]:
     return (*VARIABLES, *(VariableRight(path, ("list",), why, lost) for path in scope.nomad_variables))
 
 
+def variables_block(namespace: str, variables: Iterable[VariableRight]) -> str:
+    """One namespace of a Nomad policy with variables alone, explained."""
+    return "\n".join([f'namespace "{namespace}" {{', *_variables(variables), "}", ""])
+
+
 def _namespace(namespace: str, variables: Iterable[VariableRight]) -> str:
     lines = [f'namespace "{namespace}" {{', "  capabilities = ["]
     for capability, why in NAMESPACE_CAPABILITIES.items():
         lines += [f"    # {why[0].upper()}{why[1:]}.", f'    "{capability}",']
-    lines += ["  ]", "", "  variables {"]
+    return "\n".join([*lines, "  ]", "", *_variables(variables), "}", ""])
+
+
+def _variables(variables: Iterable[VariableRight]) -> list[str]:
+    lines = ["  variables {"]
     for right in variables:
-        lines += [
-            f"    # {right.why}",
-            f'    path "{right.path}" {{',
-            f"      capabilities = [{_quoted(right.capabilities)}]",
-            "    }",
-        ]
-    return "\n".join([*lines, "  }", "}", ""])
+        lines += [f"    # {line}" for line in wrap(right.why, _WIDTH - 4)]
+        lines += [f'    path "{right.path}" {{', f"      capabilities = [{_quoted(right.capabilities)}]", "    }"]
+    return [*lines, "  }"]
 
 
 def marked(instance: str, body: str) -> str:
@@ -318,8 +325,10 @@ def read_mark(text: str) -> PolicyMark | None:
     return PolicyMark(str(fields.get("instance", "")), fields.get("body") == stable_digest(body))
 
 
-def _path(path: str, capabilities: Sequence[str]) -> str:
-    return f'path "{path}" {{\n  capabilities = [{_quoted(capabilities)}]\n}}\n'
+def block(right: VaultRight) -> str:
+    """One path of a Vault policy, explained."""
+    lines = [f"# {line}" for line in wrap(right.why, _WIDTH)]
+    return "\n".join([*lines, f'path "{right.path}" {{', f"  capabilities = [{_quoted(right.capabilities)}]", "}", ""])
 
 
 def _quoted(capabilities: Iterable[str]) -> str:

@@ -9,7 +9,6 @@ import pytest
 from secretbinding.errors import UsageError
 from secretbinding.ops.engines import ENGINES
 from secretbinding.ops.rights import (
-    SHIPPED,
     Mount,
     Scope,
     nomad_policy,
@@ -18,6 +17,7 @@ from secretbinding.ops.rights import (
     vault_policy,
     vault_rights,
 )
+from secretbinding.ops.shipped import files
 
 # Every kind of engine, with all that can be asked for.
 EVERYTHING = Scope(
@@ -38,9 +38,17 @@ def covers(pattern: str, path: str) -> bool:
     return re.fullmatch(head, path) is not None
 
 
-def test_the_shipped_policies_are_those_of_the_shipped_scope() -> None:
-    assert (DEPLOY / "vault-policy.hcl").read_text() == vault_policy(SHIPPED), "run `make policies`"
-    assert (DEPLOY / "nomad-policy.hcl").read_text() == nomad_policy(SHIPPED), "run `make policies`"
+@pytest.mark.parametrize("name", files())
+def test_the_shipped_policies_are_made_from_the_list(name: str) -> None:
+    assert (DEPLOY / name).read_text() == files()[name], "run `make policies`"
+
+
+def test_every_kind_of_engine_is_in_the_shipped_policies() -> None:
+    granted = {path for name in ("vault-policy.hcl", "vault-policy-engines.hcl") for path in paths_of(files()[name])}
+    for kind, engine in ENGINES.items():
+        mount = {"kv": "secret", "kv1": "kv"}.get(kind, kind)
+        for line in (*engine.lines, *engine.makes):
+            assert line.path.replace("{mount}", mount).replace("{prefix}", "nsb.default.") in granted, kind
 
 
 def test_each_path_has_a_comment_of_its_own() -> None:

@@ -23,7 +23,7 @@ _NEEDS_MANAGEMENT = "use a management token"
 class NomadAdminAdapter(NomadAdapter):
     """The Nomad adapter with what only `bootstrap` and `doctor` need. See `ops.ports.NomadAdmin`."""
 
-    def clock(self) -> Clock:
+    def measured_clock(self) -> Clock:
         call = Call("leader_read", "read its leader", anonymous=True)
         return clock_of(self._transport, call, "/v1/status/leader", self._region_params())
 

@@ -23,7 +23,7 @@ _ALL_ANSWER = {"standbyok": "true", "perfstandbyok": "true", "sealedcode": 200, 
 class VaultAdminAdapter(ListingVaultAdapter):
     """The Vault adapter with what only `bootstrap` and `doctor` need. See `ops.ports.VaultAdmin`."""
 
-    def clock(self) -> Clock:
+    def measured_clock(self) -> Clock:
         call = Call("health", "read its health", anonymous=True)
         return clock_of(self._transport, call, "/v1/sys/health", _ALL_ANSWER)
 

@@ -99,12 +99,13 @@ def _widened(given: Given) -> Scope:
     variables = dict.fromkeys(given.scope.nomad_variables)
     for entry in (entry for item in items if item.binding for entry in item.binding.spec.secrets):
         spec: Any = getattr(entry, entry.kind_name)
-        if entry.kind_name in ENGINES:
+        kind = "kv1" if getattr(spec, "engine", None) == "v1" else entry.kind_name
+        if kind in ENGINES:
             makes = getattr(spec, "create", None) is not None
-            place = (entry.kind_name, str(spec.mount))
+            place = (kind, str(spec.mount))
             before = mounts.get(place)
             mounts[place] = Mount(*place, makes or (before is not None and before.makes))
-        elif entry.kind_name == "nomadVariable":
+        elif kind == "nomadVariable":
             variables[str(spec.path)] = None
     return replace(given.scope, mounts=tuple(mounts.values()), nomad_variables=tuple(variables))
 
