@@ -92,8 +92,8 @@ class Reconciler:
             observed = self._observer.with_history(observed)
         desired = desire(observed, bindings, self._instance)
         plan = make_plan(observed, desired, bindings, self._instance)
-        if plan.registers and not observed.versions:
-            # A registration is due: only the history tells whether this very state has failed before.
+        if not observed.versions and (plan.registers or _waits(desired)):
+            # A registration is due, or waits: only the history tells whether this very state has failed before.
             observed = self._observer.with_history(observed)
             desired = desire(observed, bindings, self._instance)
             plan = make_plan(observed, desired, bindings, self._instance)
@@ -211,6 +211,11 @@ class Pace:
     missing_seconds: float = 30.0
     backoff_seconds: float = 1.0
     backoff_max_seconds: float = 300.0
+
+
+def _waits(desired: Desired) -> bool:
+    """True when a version is there that could be rolled and is not yet."""
+    return any(item.waiting is not None for result in desired.results.values() for item in result.secrets)
 
 
 def _unsettled(observed: Observed) -> bool:
