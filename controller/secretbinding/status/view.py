@@ -9,7 +9,7 @@ from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import Condition, ConditionStatus, SecretBindingStatus
 from secretbinding.plan import Plan
 from secretbinding.ports import Json
-from secretbinding.rollout import all_run, deployment_of
+from secretbinding.rollout import all_run, deployment_of, is_active
 from secretbinding.rotation import FailedState, failed_states
 
 
@@ -182,5 +182,8 @@ def _version(view: View, number: int) -> Json | None:
 
 
 def _newest_stable(view: View) -> Json | None:
-    stable = (job for job in view.found.observed.versions if job.get("Stable"))
+    """The newest version that came through; not the one whose deployment is under way, which may have come through
+    since it was looked at, or is called stable because it is a copy of such a one."""
+    current = (view.found.observed.job or {}).get("Version") if is_active(view.deployment) else None
+    stable = (job for job in view.found.observed.versions if job.get("Stable") and job.get("Version") != current)
     return max(stable, key=lambda job: int(job.get("Version") or 0), default=None)
