@@ -101,8 +101,8 @@ class Reconciler:
         if _unsettled(observed):
             observed = self._observer.with_history(observed)
         preview = self._decided(observed, bindings)
-        if preview.plan.registers and not observed.versions:
-            # A registration is due: only the history tells whether this very state has failed before.
+        if not observed.versions and (preview.plan.registers or _waits(preview.desired)):
+            # A registration is due, or waits: only the history tells whether this very state has failed before.
             preview = self._decided(self._observer.with_history(observed), bindings)
         return preview
 
@@ -241,6 +241,11 @@ class Pace:
     missing_seconds: float = 30.0
     backoff_seconds: float = 1.0
     backoff_max_seconds: float = 300.0
+
+
+def _waits(desired: Desired) -> bool:
+    """True when a version is there that could be rolled and is not yet."""
+    return any(item.waiting is not None for result in desired.results.values() for item in result.secrets)
 
 
 def _unsettled(observed: Observed) -> bool:
