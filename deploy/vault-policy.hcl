@@ -33,3 +33,30 @@ path "secret/subkeys/*" {
 path "secret/detailed-metadata/*" {
   capabilities = ["list"]
 }
+
+# For each database engine that bindings may use: when Vault last rotated a static role's password, and how long the
+# credentials of a role live. Passwords are at `static-creds` and `creds`, which are not here.
+path "database/static-roles/*" {
+  capabilities = ["read"]
+}
+path "database/roles/*" {
+  capabilities = ["read"]
+}
+
+# For each PKI engine: which issuer a role has, and how long its certificates live. Issuers are open to everybody.
+path "pki/roles/*" {
+  capabilities = ["read"]
+}
+
+# How long leases and certificates live where a role leaves it to its mount. Leave it out when every role says it.
+path "sys/mounts/database/tune" {
+  capabilities = ["read"]
+}
+path "sys/mounts/pki/tune" {
+  capabilities = ["read"]
+}
+
+# When the controller's own token ends, for a metric. Leave it out, and that metric is missing.
+path "auth/token/lookup-self" {
+  capabilities = ["read"]
+}

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.kubernetes import kubernetes_api, real_kubernetes, small_kubernetes, tenant
+from tests.support.postgres import postgres
 from tests.support.servers import (
     acl_simulator,
     acl_stack,
@@ -25,6 +26,7 @@ __all__ = [
     "cluster_simulator",
     "kubernetes_api",
     "openbao",
+    "postgres",
     "real_acl_nomad",
     "real_kubernetes",
     "real_nomad",

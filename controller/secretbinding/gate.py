@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from secretbinding.kinds.base import Pin
 from secretbinding.models.key import BindingKey
@@ -26,6 +27,8 @@ class Gate:
         lease_share: the part of a lease's longest life after which a job is rolled at the latest, if nothing hinders.
         leased_jobs: how many jobs have leases that are replaced ahead of their end.
         last_lease_roll: when one of them was last rolled for that.
+        last_registration: when this process last registered the job, None when it has not.
+        vault_ahead, nomad_ahead: how much later it is by the server's clock, which its times are to be read by.
     """
 
     now: datetime | None = None
@@ -36,6 +39,22 @@ class Gate:
     lease_share: float = 0.8
     leased_jobs: int = 0
     last_lease_roll: datetime | None = None
+    last_registration: datetime | None = None
+    vault_ahead: timedelta = timedelta(0)
+    nomad_ahead: timedelta = timedelta(0)
+
+
+class Obstacle(StrEnum):
+    """What a roll, or a new value, waits for, in one word for metrics."""
+
+    SETTLE = "Settle"
+    MIN_INTERVAL = "MinInterval"
+    WINDOW = "Window"
+    LEASE_TURN = "LeaseTurn"
+    SLOT = "Slot"
+    UNGATED = "UngatedUpdate"
+    DEPLOYMENT = "Deployment"
+    RETRY = "Retry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +62,20 @@ class Wait:
     """Why a roll waits, and until when; None when that is not known."""
 
     why: str
+    obstacle: Obstacle
     until: datetime | None = None
     reason: Reason = Reason.NEW_VERSION_HELD
 
 
 def first_seen(gate: Gate, change: Change) -> datetime | None:
     """When a change was first known of: when this process saw it, or when Vault says it was made, if that is earlier.
-    A version that was written while the controller was down does not settle again."""
+    A version that was written while the controller was down does not settle again. A change that is known is not known
+    from the future, whatever its time says."""
     seen = gate.seen.get(change)
     created = _moment(change[2].created)
-    known = [moment for moment in (seen, created) if moment is not None]
-    return min(known, default=None)
+    known = [seen, created - gate.vault_ahead if created is not None else None]
+    moments = [moment for moment in known if moment is not None]
+    return min([*moments, gate.now], default=None) if moments and gate.now is not None else min(moments, default=None)
 
 
 def waits(
@@ -83,25 +105,27 @@ def waits(
             f"group {ungated} has update.max_parallel = 0, so that all its allocations would be replaced at once; "
             "set it to 1 or more, or ask with `rotate`"
         )
-        return Wait(why, reason=Reason.UNGATED_UPDATE)
+        return Wait(why, Obstacle.UNGATED, reason=Reason.UNGATED_UPDATE)
     settle = rotation.settle.seconds if rotation.settle is not None else gate.settle_seconds
     if since is not None and now < since + timedelta(seconds=settle):
         until = since + timedelta(seconds=settle)
-        return Wait(f"changes settle until {_text(until)}", until)
+        return Wait(f"changes settle until {_text(until)}", Obstacle.SETTLE, until)
     if urgent:
         return None
     if rotation.min_interval is not None and last_roll is not None:
         until = last_roll + timedelta(seconds=rotation.min_interval.seconds)
         if now < until:
-            return Wait(f"the job was rolled at {_text(last_roll)}, and is not again before {_text(until)}", until)
+            why = f"the job was rolled at {_text(last_roll)}, and is not again before {_text(until)}"
+            return Wait(why, Obstacle.MIN_INTERVAL, until)
     state = opening(rotation.windows, now)
     if not state.allowed:
         until_text = f"; that may change at {_text(state.changes_at)}" if state.changes_at is not None else ""
-        return Wait(f"no window is open now{until_text}", state.changes_at)
+        return Wait(f"no window is open now{until_text}", Obstacle.WINDOW, state.changes_at)
     if not_before is not None and now < not_before:
-        return Wait(f"leases of other jobs are replaced; it is this job's turn at {_text(not_before)}", not_before)
+        why = f"leases of other jobs are replaced; it is this job's turn at {_text(not_before)}"
+        return Wait(why, Obstacle.LEASE_TURN, not_before)
     if not gate.slot_free:
-        return Wait("as many jobs as may are rolling now")
+        return Wait("as many jobs as may are rolling now", Obstacle.SLOT)
     return None
 
 

@@ -1,10 +1,13 @@
 """From what is to what should be: an ordered list of actions, each with a reader's words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from secretbinding.desired.generating import values_to_make
 from secretbinding.desired.values import BindingInput, Desired, Observed
+from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole, missing_roles, unused_roles
+from secretbinding.generation import GenerateValue
 from secretbinding.job.inject import same_job
 from secretbinding.job.marks import part_state, placed_marks
 from secretbinding.models.key import BindingKey
@@ -84,7 +87,19 @@ class EvaluateJob:
     left: int
 
 
-Action = WritePolicy | DeletePolicy | WriteRole | DeleteRole | RegisterJob | EvaluateJob | TagVersion | UntagVersion
+Rights = WritePolicy | WriteRole | WriteEngineRole
+"""The actions that a job needs to be done before it is registered."""
+Action = (
+    Rights
+    | GenerateValue
+    | DeletePolicy
+    | DeleteRole
+    | DeleteEngineRole
+    | RegisterJob
+    | EvaluateJob
+    | TagVersion
+    | UntagVersion
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +126,15 @@ class Plan:
         """True when the job is to be registered."""
         return self.registration is not None
 
+    @property
+    def generates(self) -> bool:
+        """True when a secret is to get a new value."""
+        return any(isinstance(action, GenerateValue) for action in self.actions)
+
 
 def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingInput], instance: str) -> Plan:
-    """Widen rights, then register the job, and only when nothing can need them any more narrow or delete.
+    """Widen rights, then register the job, and only when nothing can need them any more narrow or delete. New values
+    come after rights and beside no registration: the next plan sees them as any other new version.
 
     Nothing can need the surplus when no registration is due, no deployment is running or failed, and every allocation
     that may still run has the current version of the job.
@@ -133,15 +154,19 @@ def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingIn
         surplus = surplus or kept
         if action is not None:
             (narrowing if narrow and action.before is not None else widening).append(action)
+    # After the policy, whose mark remembers them.
+    widening.extend(missing_roles(observed, desired))
     for name, body in desired.roles.items():
         role_action, kept = _role(observed.roles.get(name), name, body, known, narrow=narrow)
         surplus = surplus or kept
         if role_action is not None:
             (narrowing if narrow and role_action.before is not None else widening).append(role_action)
     removals = _removals(observed, desired, bindings, instance, known)
-    surplus = surplus or bool(removals)
+    unused = unused_roles(observed, desired, _documents_to_tidy(observed, desired, bindings, instance), instance)
+    surplus = surplus or bool(removals) or bool(unused)
     if narrow:
-        narrowing.extend(removals)
+        # The mark of a policy remembers the roles of engines: it changes after them.
+        narrowing = [*unused, *narrowing, *removals]
     middle: list[Action] = [*_tags(observed, desired, instance)]
     if register is not None:
         middle.append(register)
@@ -154,7 +179,9 @@ def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingIn
     still = _still_elsewhere(observed, bindings, instance)
     if still and not waiting:
         waiting, surplus = "the job that the binding named before is being given back", True
-    return Plan((*widening, *middle, *narrowing), waiting=waiting if surplus else "", gone=gone - still)
+    written = {action.name for action in (*widening, *narrowing) if isinstance(action, WritePolicy)}
+    generating = values_to_make(observed, desired.generations, written, instance) if register is None else []
+    return Plan((*widening, *middle, *generating, *narrowing), waiting=waiting if surplus else "", gone=gone - still)
 
 
 def deferred(plan: Plan, observed: Observed) -> Plan:
@@ -193,7 +220,7 @@ def _register(observed: Observed, desired: Desired) -> RegisterJob | None:
     job = observed.job
     if job is None or desired.job is None or same_job(job, desired.job):
         return None
-    return RegisterJob(desired.job, job, int(job.get("JobModifyIndex") or 0))
+    return RegisterJob(desired.job, observed.bare or job, int(job.get("JobModifyIndex") or 0))
 
 
 def _version(observed: Observed) -> int:
@@ -239,21 +266,38 @@ def _policy(
         return None, False
     elsewhere = {role for role in current.document.roles if _belongs_elsewhere(observed, role)}
     exact = narrow and not elsewhere and _is_sound(desired, document.owner.key)
-    target = document
+    target = replace(document, answered=current.document.answered)
     if not exact:
         rights = join_rights(document.rights, current.document.rights)
-        target = replace(document, rights=rights, roles=tuple(sorted({*document.roles, *current.document.roles})))
+        # A revert brings back what was there by hand.
+        adopted = document.adopted or current.document.adopted
+        target = replace(
+            target,
+            rights=rights,
+            roles=tuple(sorted({*document.roles, *current.document.roles})),
+            engine_roles=tuple(sorted({*document.engine_roles, *current.document.engine_roles})),
+            adopted=adopted,
+        )
     if elsewhere:
         # The mark goes on naming the job that the binding named before, until nothing of it is left there.
         target = replace(target, workload=current.document.workload)
     surplus = target.rights != join_rights(document.rights) or set(target.roles) != set(document.roles)
+    surplus = surplus or set(target.engine_roles) != set(document.engine_roles)
     if current.intact and _meaning(current.document) == _meaning(target):
         return None, surplus
     return WritePolicy(name, policy_text(target), current.text), surplus
 
 
 def _meaning(document: PolicyDocument) -> tuple[Any, ...]:
-    return (document.owner, document.workload, join_rights(document.rights), sorted(document.roles), document.retain)
+    return (
+        document.owner,
+        document.workload,
+        join_rights(document.rights),
+        sorted(document.roles),
+        sorted(document.engine_roles),
+        document.retain,
+        document.adopted,
+    )
 
 
 def _role(
@@ -273,6 +317,21 @@ def _role(
     if current is not None and same_role(current, target):
         return None, surplus
     return WriteRole(name, target, current), surplus
+
+
+def _documents_to_tidy(
+    observed: Observed, desired: Desired, bindings: Sequence[BindingInput], instance: str
+) -> Iterator[PolicyDocument]:
+    """The policies, as they are, of bindings that are going, and of those whose wish is known."""
+    for item in bindings:
+        name = policy_name(Owner(instance, item.key))
+        policy = observed.policies.get(name)
+        document = policy.document if policy is not None else None
+        if document is None or document.owner != Owner(instance, item.key):
+            continue
+        going = item.deleting and not item.moved and not _lives_elsewhere(observed, document)
+        if going or (not item.deleting and _is_sound(desired, item.key) and name in desired.policies):
+            yield document
 
 
 def _removals(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from secretbinding import logs
-from secretbinding.cli import about, changes, injecting, manifests, rotating, running, statuses
+from secretbinding.cli import about, adopting, changes, injecting, manifests, rotating, running, statuses
 from secretbinding.cli.console import error, report, report_unexpected, say
 from secretbinding.errors import SecretBindingError
 
@@ -43,6 +43,7 @@ for name, command, panel in (
     ("apply", changes.apply, "Manifests"),
     ("delete", changes.delete, "Manifests"),
     ("inject", injecting.inject, "Manifests"),
+    ("adopt", adopting.adopt, "Manifests"),
     ("run", running.run, "Controller"),
     ("status", statuses.status, "Controller"),
     ("rotate", rotating.rotate, "Controller"),

@@ -13,6 +13,7 @@ from secretbinding.sources.base import SourceItem
 
 if TYPE_CHECKING:
     from secretbinding.adapters.kubernetes import KubernetesClient, KubernetesConnection
+    from secretbinding.adapters.transport import OnCall
     from secretbinding.app import Clients
     from secretbinding.engine.oneshot import OneShot
     from secretbinding.sources.kubernetes.source import KubernetesSource
@@ -31,11 +32,11 @@ def read_settings(*, quiet: bool = True) -> Settings:
 
 
 @contextmanager
-def clients(settings: Settings) -> "Iterator[Clients]":
+def clients(settings: Settings, on_call: "OnCall | None" = None) -> "Iterator[Clients]":
     """Connections to Vault and Nomad, closed at the end. Raises `errors.UsageError` for settings that cannot work."""
     from secretbinding.app import Clients
 
-    made = Clients(settings)
+    made = Clients(settings, on_call=on_call)
     try:
         yield made
     finally:
@@ -75,9 +76,10 @@ def kubernetes_connection() -> "KubernetesConnection":
     return KubernetesConnection(kubeconfig=chosen)
 
 
-def kubernetes_source(nomad_namespace: str) -> "KubernetesSource":
+def kubernetes_source(nomad_namespace: str, on_call: "OnCall | None" = None) -> "KubernetesSource":
     """The source of custom resources in all Kubernetes namespaces that the credentials may see."""
     from secretbinding.adapters.kubernetes import KubernetesClient
     from secretbinding.sources.kubernetes.source import KubernetesSource
 
-    return KubernetesSource(KubernetesClient(kubernetes_connection()), nomad_namespace=nomad_namespace)
+    client = KubernetesClient(kubernetes_connection(), on_call=on_call)
+    return KubernetesSource(client, nomad_namespace=nomad_namespace)

@@ -17,7 +17,9 @@ from secretbinding.settings import Settings
 from secretbinding.sources.base import Source
 
 if TYPE_CHECKING:
+    from secretbinding.adapters.transport import OnCall
     from secretbinding.app import Clients, Controller
+    from secretbinding.metrics import Monitoring
     from secretbinding.status import Pass
 
 _log = structlog.get_logger(__name__)
@@ -49,9 +51,11 @@ def run(
     """
     names, paths = parse_sources(source)
     settings = read_settings(quiet=False)
-    with clients(settings) as connected:
-        sources = _sources(names, paths, settings, connected, namespace)
-        return _serve(settings, connected, sources)
+    monitoring = _monitoring(settings)
+    on_call = monitoring.called if monitoring is not None else None
+    with clients(settings, on_call) as connected:
+        sources = _sources(names, paths, settings, connected, namespace, on_call)
+        return _serve(settings, connected, sources, monitoring)
 
 
 def parse_sources(texts: Sequence[str]) -> tuple[list[SourceName], list[str]]:
@@ -72,8 +76,20 @@ def parse_sources(texts: Sequence[str]) -> tuple[list[SourceName], list[str]]:
     return list(names), paths
 
 
+def _monitoring(settings: Settings) -> "Monitoring | None":
+    from secretbinding.metrics import Monitoring
+
+    own = settings.controller
+    return Monitoring(own.metrics_bind, stuck_seconds=own.stuck_seconds) if own.metrics_bind is not None else None
+
+
 def _sources(
-    names: Sequence[SourceName], paths: Sequence[str], settings: Settings, connected: "Clients", namespace: str
+    names: Sequence[SourceName],
+    paths: Sequence[str],
+    settings: Settings,
+    connected: "Clients",
+    namespace: str,
+    on_call: "OnCall | None",
 ) -> list[Source]:
     from secretbinding.sources.files import FilesSource
     from secretbinding.sources.nomad import NomadSource
@@ -83,17 +99,17 @@ def _sources(
         if name is SourceName.NOMAD:
             made.append(NomadSource(connected.nomad))
         elif name is SourceName.KUBERNETES:
-            made.append(kubernetes_source(namespace))
+            made.append(kubernetes_source(namespace, on_call))
         else:
             interval = settings.controller.files_seconds
             made.append(FilesSource(paths, nomad_namespace=namespace, interval_seconds=interval))
     return made
 
 
-def _serve(settings: Settings, connected: "Clients", sources: Sequence[Source]) -> int:
+def _serve(settings: Settings, connected: "Clients", sources: Sequence[Source], monitoring: "Monitoring | None") -> int:
     from secretbinding.app import Controller
 
-    controller = Controller(settings, connected, sources, on_pass=_log_pass)
+    controller = Controller(settings, connected, sources, on_pass=_log_pass, monitoring=monitoring)
     with Signals() as signals:
         controller.start()
         _log.info(

@@ -91,4 +91,5 @@ def _held(item: SecretDecision, wait: Wait) -> SecretDecision:
     if not is_rotation(item) or item.pin is None:
         return item
     message = f"{item.pin.title} of {item.name} waits: {wait.why}"
-    return replace(item, pin=item.serving, waiting=item.pin, hold=Fault(wait.reason, message), until=wait.until)
+    hold = Fault(wait.reason, message)
+    return replace(item, pin=item.serving, waiting=item.pin, hold=hold, until=wait.until, obstacle=wait.obstacle)

@@ -52,9 +52,12 @@ class NomadAgent:
         acl: bool = False,
         program: str | None = None,
         template_poll_seconds: float | None = None,
+        vault_attempts: int | None = None,
     ) -> None:
         """`template_poll_seconds` is how often an allocation reads the secrets of templates that are not `Once` where
-        they have no lease (the client's `template.vault_default_lease_duration`); Nomad's own 300 s with None."""
+        they have no lease (the client's `template.vault_default_lease_duration`); Nomad's own 300 s with None.
+        `vault_attempts` is how often it tries to read one before it gives up (`template.vault_retry.attempts`, 0 for
+        without end); Nomad's own 12 with None."""
         found = program or find_nomad()
         if found is None:
             raise ProcessError("no `nomad` on PATH: use the simulator, or install Nomad")
@@ -63,6 +66,7 @@ class NomadAgent:
         self._vault_address = vault_address
         self._acl = acl
         self._template_poll_seconds = template_poll_seconds
+        self._vault_attempts = vault_attempts
         self._rpc = 0
         self._nodes: list[ManagedProcess] = []
         self.token = ""
@@ -186,13 +190,16 @@ class NomadAgent:
             # Ports of tasks are on loopback as well.
             "network_interface": "lo",
         }
+        template: dict[str, Any] = {}
+        if self._vault_attempts is not None:
+            template["vault_retry"] = {"attempts": self._vault_attempts}
         if self._template_poll_seconds is not None:
             # Each answer counts as a change, whatever is in it, and a template is rendered when there was none for the
             # least wait: it has to be shorter than the time between two reads.
-            config["template"] = {
-                "vault_default_lease_duration": f"{int(self._template_poll_seconds * 1000)}ms",
-                "wait": {"min": "100ms", "max": "500ms"},
-            }
+            template["vault_default_lease_duration"] = f"{int(self._template_poll_seconds * 1000)}ms"
+            template["wait"] = {"min": "100ms", "max": "500ms"}
+        if template:
+            config["template"] = template
         return config
 
     def _common_config(self) -> dict[str, Any]:

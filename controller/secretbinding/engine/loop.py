@@ -10,20 +10,22 @@ import structlog
 
 from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.engine.gatekeeper import Gatekeeper
+from secretbinding.engine.hooks import Hooks, reconcile_id
 from secretbinding.engine.orphans import find_orphans
 from secretbinding.engine.queue import Priority, WorkQueue
 from secretbinding.engine.reconciler import Pace, Reconciler, next_pass_seconds
+from secretbinding.engine.retention import is_retained, leaves_behind, retain
 from secretbinding.engine.store import Entry, Store, inputs_of, workload_of
 from secretbinding.errors import SecretBindingError
+from secretbinding.generation import Made
 from secretbinding.job.marks import placed_marks
-from secretbinding.models.binding import DeletionPolicy
 from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.reasons import Reason
 from secretbinding.models.status import SecretBindingStatus
-from secretbinding.naming import Owner, policy_name
+from secretbinding.naming import Owner
 from secretbinding.ports import Vault
-from secretbinding.render.policy import policy_text, read_policy
 from secretbinding.sources.base import Source, SourceItem
-from secretbinding.status import Pass, compute_status, transitions
+from secretbinding.status import Pass, Requests, Transition, compute_status, transitions
 
 _log = structlog.get_logger(__name__)
 
@@ -61,16 +63,16 @@ class Engine:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         gates: Gatekeeper | None = None,
-        on_pass: Callable[[WorkloadKey, Pass, float], None] = lambda workload, found, seconds: None,
+        hooks: Hooks | None = None,
     ) -> None:
-        self.store = Store()
-        self.queue = WorkQueue()
+        self._hooks = hooks or Hooks()
+        self.store = Store(settings.instance)
+        self.queue = WorkQueue(on_taken=self._hooks.taken)
         self._reconciler = reconciler
         self._vault = vault
         self._settings = settings
         self._now = now
         self._gates = gates
-        self._on_pass = on_pass
         self._sources: dict[str, Source] = {}
         self._lock = threading.Lock()
         self._orphans: dict[WorkloadKey, set[BindingKey]] = {}
@@ -79,6 +81,7 @@ class Engine:
         self._stopping = threading.Event()
         self._wake_sweep = threading.Event()
         self._swept: set[str] = set()
+        self._held: dict[str, int] = {}
         self.sweeps = 0  # looks for orphans that came to their end
 
     def add_source(self, source: Source) -> None:
@@ -102,6 +105,16 @@ class Engine:
         self.queue.close()
         for thread in self._threads:
             thread.join()
+
+    @property
+    def threads(self) -> Sequence[threading.Thread]:
+        """The threads that live from `start` to `stop`."""
+        return tuple(self._threads)
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """By source: how many bindings were gone at once after a start, so that nothing of them is deleted."""
+        return dict(self._held)
 
     @property
     def sources(self) -> Mapping[str, Source]:
@@ -137,13 +150,15 @@ class Engine:
             workload = self.queue.get()
             if workload is None:
                 return
-            try:
-                self.reconcile(workload)
-            except Exception:  # noqa: BLE001 - one workload's surprise must not end the worker that all others need
-                _log.exception("pass failed", workload=str(workload))
-                self.queue.add(workload, Priority.RESYNC, after=self._settings.pace.backoff_max_seconds)
-            finally:
-                self.queue.done(workload)
+            with reconcile_id():
+                try:
+                    self.reconcile(workload)
+                except Exception:  # noqa: BLE001 - one workload's surprise must not end the worker that all others need
+                    _log.exception("pass failed", workload=str(workload))
+                    self._hooks.crashed(workload)
+                    self._retry(workload, self._settings.pace.backoff_max_seconds)
+                finally:
+                    self.queue.done(workload)
 
     def reconcile(self, workload: WorkloadKey) -> Pass | None:
         """One pass over a workload: prepare, run, report, and say when to look again. None when nothing names it."""
@@ -151,23 +166,28 @@ class Engine:
         if not workload.job:
             return self._reconcile_unplaced(workload, entries)
         if not (self._prepare(entries) and self._release_retained(entries)):
+            self._hooks.unprepared(workload)
             self._again(workload, None)
             return None
         entries = self.store.of_workload(workload)
         bindings = [*inputs_of(entries), *self._orphans_of(workload, entries)]
         if not bindings:
             return None
-        started = time.monotonic()
-        found = self._reconciler.run(workload, bindings)
+        found = self._run(workload, bindings)
         if self._take_strays(workload, found):
             bindings = [*inputs_of(entries), *self._orphans_of(workload, entries)]
-            found = self._reconciler.run(workload, bindings)
-        self._on_pass(workload, found, time.monotonic() - started)
+            found = self._run(workload, bindings)
         if self._gates is not None:
             self.wake(self._gates.note(workload, found), Priority.PROGRESS)
         reported = self._report(entries, found)
         self._finish(found, bindings)
         self._again(workload, found if reported else None)
+        return found
+
+    def _run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
+        started = time.monotonic()
+        found = self._reconciler.run(workload, bindings)
+        self._hooks.passed(workload, found, time.monotonic() - started)
         return found
 
     def _prepare(self, entries: Sequence[Entry]) -> bool:
@@ -188,14 +208,10 @@ class Engine:
         taken for orphaned later."""
         for entry in entries:
             item = entry.item
-            if not item.deleting or not _retains(item):
+            if not leaves_behind(item):
                 continue
-            name = policy_name(Owner(self._settings.instance, item.key))
             try:
-                text = self._vault.read_policy(name)
-                parsed = read_policy(text) if text is not None else None
-                if parsed is not None and not parsed[0].retain:
-                    self._vault.write_policy(name, policy_text(replace(parsed[0], retain=True)))
+                retain(self._vault, Owner(self._settings.instance, item.key))
             except SecretBindingError as error:
                 _log.warning("binding cannot be let go", binding=str(item.key), error=str(error))
                 return False
@@ -238,14 +254,9 @@ class Engine:
         if source is None or not self.store.is_listed(key.source):
             return False
         try:
-            return source.proves_absent(key) and not self._retained(key)
+            return source.proves_absent(key) and not is_retained(self._vault, Owner(self._settings.instance, key))
         except SecretBindingError:
             return False
-
-    def _retained(self, key: BindingKey) -> bool:
-        text = self._vault.read_policy(policy_name(Owner(self._settings.instance, key)))
-        parsed = read_policy(text) if text is not None else None
-        return parsed is not None and parsed[0].retain
 
     def _add_orphans(self, workload: WorkloadKey, keys: set[BindingKey]) -> bool:
         with self._lock:
@@ -263,17 +274,19 @@ class Engine:
             current = self.store.get(entry.item.key)
             if current is None:
                 continue
-            request = entry.item.rotate_requested_at
-            status = compute_status(entry.input, found, current.status, self._now(), request=request)
-            written = self._write(current, status) and written
+            requests = Requests(entry.item.rotate_requested_at, entry.item.generate_requested_at)
+            status = compute_status(entry.input, found, current.status, self._now(), requests=requests)
+            made = [each for each in found.made if each.key == entry.item.key]
+            written = self._write(current, status, made) and written
         return written
 
-    def _write(self, entry: Entry, status: SecretBindingStatus) -> bool:
+    def _write(self, entry: Entry, status: SecretBindingStatus, made: Sequence[Made]) -> bool:
         source = self._sources.get(entry.item.key.source)
-        if status == entry.status or source is None:
+        if (status == entry.status and not made) or source is None:
             return True
+        events = [Transition("Normal", Reason.VALUE_GENERATED, each.message) for each in made]
         try:
-            source.report(entry.item.key, status, transitions(entry.status, status))
+            source.report(entry.item.key, status, (*events, *transitions(entry.status, status)))
         except SecretBindingError as error:
             _log.warning("status cannot be written", binding=str(entry.item.key), error=str(error))
             return False
@@ -321,14 +334,22 @@ class Engine:
             self._failures.pop(workload, None)
             if self._gates is not None:
                 self._gates.forget(workload)
+            self._hooks.forgotten(workload)
             return
         if found is None:
-            self.queue.add(workload, Priority.RESYNC, after=self._settings.pace.backoff_seconds)
+            self._retry(workload, self._settings.pace.backoff_seconds)
             return
         failures = self._failures.get(workload, 0)
         after = next_pass_seconds(found, failures=failures, settings=self._settings.pace)
         self._failures[workload] = failures + 1 if found.error is not None else 0
-        self.queue.add(workload, Priority.PROGRESS if found.registered else Priority.RESYNC, after=after)
+        if found.error is not None:
+            self._retry(workload, after)
+        else:
+            self.queue.add(workload, Priority.PROGRESS if found.registered else Priority.RESYNC, after=after)
+
+    def _retry(self, workload: WorkloadKey, after: float) -> None:
+        self._hooks.retried(Priority.RESYNC)
+        self.queue.add(workload, Priority.RESYNC, after=after)
 
     def _sweep(self) -> None:
         """Look for policies of ours whose binding is gone, once all sources are listed and every so often."""
@@ -358,6 +379,7 @@ class Engine:
         lost = {key for keys in orphans.values() for key in keys if self.store.get(key) is None}
         if not self._confirmed(source, len(lost)):
             self._swept.discard(source)
+            self._held[source] = len(lost)
             _log.error(
                 "too many bindings are gone at once; nothing of them is deleted until it is confirmed",
                 source=source,
@@ -366,6 +388,7 @@ class Engine:
                 remedy=f"start with SECRETBINDING_CONFIRM_REMOVALS={source} when they were meant to go",
             )
             return
+        self._held.pop(source, None)
         if self.store.is_listed(source):
             self._swept.add(source)
         for workload, keys in orphans.items():
@@ -388,10 +411,6 @@ class Engine:
         thread = threading.Thread(target=target, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
-
-
-def _retains(item: SourceItem) -> bool:
-    return item.binding is not None and item.binding.spec.deletion_policy is DeletionPolicy.RETAIN
 
 
 def _only_status_differs(old: SourceItem, new: SourceItem) -> bool:

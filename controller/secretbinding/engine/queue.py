@@ -3,7 +3,8 @@
 import heapq
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 
 from secretbinding.models.key import WorkloadKey
@@ -17,19 +18,35 @@ class Priority(IntEnum):
     RESYNC = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is due and waits for a worker: how many workloads, and for how many seconds the oldest of them."""
+
+    depth: int = 0
+    oldest_seconds: float = 0.0
+
+
 class WorkQueue:
     """Thread-safe. A workload that is added while a worker has it is handed out again when the worker is done.
 
-    `clock` gives seconds that never go back (`time.monotonic`).
+    `clock` gives seconds that never go back (`time.monotonic`). `on_taken` is told, with the lock held, of each
+    workload that is handed out: its priority, and how many seconds after it was due.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        on_taken: Callable[[Priority, float], None] = lambda priority, seconds: None,
+    ) -> None:
         self._clock = clock
+        self._on_taken = on_taken
         self._changed = threading.Condition()
         self._waiting: list[tuple[float, int, int, WorkloadKey]] = []  # due, sequence, priority
         self._ready: list[tuple[int, float, int, WorkloadKey]] = []  # priority, due, sequence
         self._due: dict[WorkloadKey, tuple[float, int]] = {}
-        self._working: set[WorkloadKey] = set()
+        self._working: dict[WorkloadKey, float] = {}  # since when
+        self._taken_at = clock()
         self._sequence = 0
         self._closed = False
 
@@ -53,7 +70,7 @@ class WorkQueue:
             while not self._closed:
                 key, wait = self._next()
                 if key is not None:
-                    self._working.add(key)
+                    self._taken_at = self._working[key] = self._clock()
                     return key
                 if deadline is not None:
                     left = deadline - self._clock()
@@ -66,7 +83,7 @@ class WorkQueue:
     def done(self, key: WorkloadKey) -> None:
         """The worker has finished; if the workload was added meanwhile it can be handed out again."""
         with self._changed:
-            self._working.discard(key)
+            self._working.pop(key, None)
             if key in self._due:
                 self._push(key)
                 self._changed.notify()
@@ -82,6 +99,29 @@ class WorkQueue:
         with self._changed:
             now = self._clock()
             return sum(1 for due, _ in self._due.values() if due <= now)
+
+    def backlog(self) -> Mapping[Priority, Backlog]:
+        """What is due, by priority."""
+        ages: dict[int, list[float]] = {priority: [] for priority in Priority}
+        with self._changed:
+            now = self._clock()
+            for due, priority in self._due.values():
+                if due <= now:
+                    ages[priority].append(now - due)
+        return {priority: Backlog(len(ages[priority]), max(ages[priority], default=0.0)) for priority in Priority}
+
+    def busy(self) -> tuple[int, float]:
+        """How many workers are at a pass, and how many seconds the longest of these has taken until now."""
+        with self._changed:
+            now = self._clock()
+            return len(self._working), max((now - since for since in self._working.values()), default=0.0)
+
+    def stalled_seconds(self) -> float:
+        """How long there has been something due without anything being handed out; 0 when nothing is due."""
+        with self._changed:
+            now = self._clock()
+            oldest = min((due for due, _ in self._due.values()), default=now)
+            return max(0.0, now - max(oldest, self._taken_at))
 
     def idle(self, within: float = 0.0) -> bool:
         """True when no worker is busy and nothing is due within so many seconds."""
@@ -109,5 +149,6 @@ class WorkQueue:
             priority, due, _, key = heapq.heappop(self._ready)
             if self._due.get(key) == (due, priority) and key not in self._working:
                 del self._due[key]
+                self._on_taken(Priority(priority), now - due)
                 return key, None
         return None, (self._waiting[0][0] - now if self._waiting else None)

@@ -1,5 +1,6 @@
 """What a source of bindings gives to the engine, and what it gets back."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -25,6 +26,7 @@ class SourceItem:
         generation: the source's number of this specification (metadata.generation, a variable's ModifyIndex).
         deleting: somebody wants it gone; the engine calls `Source.gone` when nothing of it is left.
         rotate_requested_at: the text of the request as it was made (RFC 3339), "" when there is none.
+        generate_requested_at: the text of a request for new values: a time, then names of secrets if not all are meant.
         status: the status as it was last written; used for transition times only, never trusted.
     """
 
@@ -37,7 +39,24 @@ class SourceItem:
     generation: int = 0
     deleting: bool = False
     rotate_requested_at: str = ""
+    generate_requested_at: str = ""
     status: SecretBindingStatus = field(default_factory=SecretBindingStatus)
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """How a source is doing.
+
+    Attributes:
+        heard: when it last heard its server, or read its files, all of them (`time.monotonic()`); when it was started,
+            as long as it has not.
+        held: how many bindings are out of its sight though it does not take them for gone.
+        threads: its own, which live from `start` to `stop`.
+    """
+
+    heard: float
+    held: int
+    threads: tuple[threading.Thread, ...]
 
 
 class Sink(Protocol):
@@ -83,3 +102,6 @@ class Source(Protocol):
     def healthy(self, now: float) -> str:
         """`""` while the source hears its server, else a sentence that says since when not; `now` is
         `time.monotonic()`."""
+
+    def pulse(self) -> Pulse:
+        """How it is doing, for metrics and health checks. Cheap, and from any thread."""

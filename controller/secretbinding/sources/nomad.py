@@ -16,7 +16,7 @@ from secretbinding.models.loading import identify, parse_manifests
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.ports import Nomad, Variable, VariableMeta
-from secretbinding.sources.base import Sink, SourceItem
+from secretbinding.sources.base import Pulse, Sink, SourceItem
 from secretbinding.status.transitions import Transition
 from secretbinding.strictyaml import load
 
@@ -28,6 +28,8 @@ REQUESTS = "nomad-vault/requests/"
 STATUS = "nomad-vault/status/"
 MANIFEST_ITEM = "manifest"
 REQUEST_ITEM = "rotateRequestedAt"
+GENERATE_ITEM = "generateRequestedAt"
+_NO_REQUEST = (0, "", "")
 _RETRY_MAX_SECONDS = 30.0
 
 
@@ -53,10 +55,11 @@ class NomadSource:
         self._namespaces = tuple(namespaces)
         self._wait_seconds = wait_seconds
         self._known: dict[BindingKey, _Known] = {}
-        self._requests: dict[BindingKey, tuple[int, str]] = {}
+        self._requests: dict[BindingKey, tuple[int, str, str]] = {}
         self._lock = threading.Lock()
         self._heard: dict[str, float] = {}
         self._listed: set[str] = set()
+        self._held: dict[str, int] = {}
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -91,11 +94,18 @@ class NomadSource:
         ]
         return f"Nomad's variables have not been listed for {len(silent)} watch(es)" if silent else ""
 
+    def pulse(self) -> Pulse:
+        with self._lock:
+            heard = min(self._heard.values(), default=time.monotonic())
+            return Pulse(heard, sum(self._held.values()), tuple(self._threads))
+
     def _watch(self, namespace: str, prefix: str, take: Callable[[Sequence[VariableMeta]], None]) -> None:
         thread = threading.Thread(
             target=self._loop, args=(namespace, prefix, take), name=f"variables-{namespace}", daemon=True
         )
-        self._threads.append(thread)
+        with self._lock:
+            self._threads.append(thread)
+            self._heard[f"{namespace}/{prefix}"] = time.monotonic()
         thread.start()
 
     def _loop(self, namespace: str, prefix: str, take: Callable[[Sequence[VariableMeta]], None]) -> None:
@@ -127,8 +137,10 @@ class NomadSource:
             known = self._known.get(key)
             if known is None or known.index != row.modify_index:
                 self._look(key, sink)
-        for key in [key for key in self._known if namespace in ("*", key.tenant) and key not in seen]:
-            self._missing(key, sink)
+        missing = [key for key in self._known if namespace in ("*", key.tenant) and key not in seen]
+        held = [key for key in missing if not self._missing(key, sink)]
+        with self._lock:
+            self._held[namespace] = len(held)
         if namespace not in self._listed:
             self._listed.add(namespace)
             if self._listed == set(self._namespaces):
@@ -148,37 +160,39 @@ class NomadSource:
         status = self._known[key].item.status if key in self._known else self._stored_status(key)
         item = replace(read_binding(key, variable), status=status)
         with self._lock:
-            request = self._requests.get(key, (0, ""))[1]
-            item = replace(item, rotate_requested_at=request)
+            _, rotate, generate = self._requests.get(key, _NO_REQUEST)
+            item = replace(item, rotate_requested_at=rotate, generate_requested_at=generate)
             self._known[key] = _Known(variable.modify_index, item)
         sink.upsert(item)
 
-    def _missing(self, key: BindingKey, sink: Sink) -> None:
+    def _missing(self, key: BindingKey, sink: Sink) -> bool:
+        """Whether what became of a binding that is not listed any more could be found out."""
         try:
             there = self._nomad.read_variable(key.tenant, BINDINGS + key.name) is not None
         except Denied as error:
             _log.error("binding is out of sight, nothing is deleted", binding=str(key), error=str(error))
-            return
+            return False
         if not there:
             with self._lock:
                 self._known.pop(key, None)
             sink.vanished(key)
+        return True
 
     def _take_requests(self, sink: Sink, rows: Sequence[VariableMeta]) -> None:
         for row in rows:
             key = _key(row, REQUESTS)
-            if self._requests.get(key, (0, ""))[0] == row.modify_index:
+            if self._requests.get(key, _NO_REQUEST)[0] == row.modify_index:
                 continue
             variable = self._nomad.read_variable(row.namespace, row.path)
             if variable is None:
                 continue
-            request = str(variable.items.get(REQUEST_ITEM, ""))
+            rotate, generate = (str(variable.items.get(name, "")) for name in (REQUEST_ITEM, GENERATE_ITEM))
             with self._lock:
-                self._requests[key] = (row.modify_index, request)
+                self._requests[key] = (row.modify_index, rotate, generate)
                 known = self._known.get(key)
                 if known is None:
                     continue
-                item = replace(known.item, rotate_requested_at=request)
+                item = replace(known.item, rotate_requested_at=rotate, generate_requested_at=generate)
                 self._known[key] = _Known(known.index, item)
             sink.upsert(item)
 

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from secretbinding.desired.values import BindingInput, Observed
+from secretbinding.generation import Generation
 from secretbinding.kinds.base import Pin, SecretState
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import (
@@ -35,17 +37,29 @@ from secretbinding.status.view import (
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[^ ]*Z\Z")
 
 
-def compute_status(
-    item: BindingInput, found: Pass, previous: SecretBindingStatus, now: datetime, *, request: str = ""
-) -> SecretBindingStatus:
-    """The status of `item`. `previous` is used for transition times and for what a failed pass could not look at.
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What somebody asks of a binding, as texts: for a roll, which a pass answers unless it fails, and for new values,
+    which are answered when they have been made."""
 
-    `request` is the text of a request to rotate, which the pass has answered unless it failed.
-    """
+    rotate: str = ""
+    generate: str = ""
+
+
+def compute_status(
+    item: BindingInput,
+    found: Pass,
+    previous: SecretBindingStatus,
+    now: datetime,
+    *,
+    requests: Requests = Requests(),
+) -> SecretBindingStatus:
+    """The status of `item`. `previous` is used for transition times and for what a failed pass could not look at."""
     view = view_of(item, found)
     drafts = conditions(view, previous)
     failed = _failed(view, previous)
-    handled = request if request and found.error is None else previous.last_handled_rotate_at
+    handled = requests.rotate if requests.rotate and found.error is None else previous.last_handled_rotate_at
+    generated = requests.generate if _generated(view, requests) else previous.last_handled_generate_at
     status = SecretBindingStatus(
         observed_generation=item.generation or None,
         conditions=_dated(drafts, previous, now, item.generation),
@@ -53,14 +67,32 @@ def compute_status(
         policies=(policy_name(Owner(found.instance, item.key)),) if _has_policy(view) else previous.policies,
         roles=view.result.roles if view.result is not None else previous.roles,
         job=_job(found.observed) or previous.job,
-        deployment=_deployment(view) or (previous.deployment if found.error is not None else None),
+        deployment=_deployment(view) or _known_deployment(view, previous),
         last_rotation_time=previous.last_rotation_time,
         last_handled_rotate_at=handled or None,
+        last_handled_generate_at=generated or None,
         failed=failed if found.error is None else previous.failed,
     )
     if _rotated(previous, status):
         status = status.model_copy(update={"last_rotation_time": _stamp(now)})
     return status
+
+
+def _generations(view: View) -> list[Generation]:
+    """What was decided about new values of the binding."""
+    desired = view.found.desired
+    return [found for (key, _), found in desired.generations.items() if key == view.item.key] if desired else []
+
+
+def _generated(view: View, requests: Requests) -> bool:
+    """True when a request for new values has been answered: every secret that it is for has changed since."""
+    request = view.item.generate_request
+    if not requests.generate or request is None or view.found.error is not None or view.found.made:
+        return False
+    wanted = view.item.binding.spec.rotation.generate if view.item.binding is not None else ()
+    decided = {found.entry.secret: found for found in _generations(view)}
+    asked = [entry.secret for entry in wanted if request.covers(entry.secret)]
+    return bool(asked) and all(name in decided and not decided[name].open for name in asked)
 
 
 def _failed(view: View, previous: SecretBindingStatus) -> FailedState | None:
@@ -92,6 +124,9 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
             serving = stable.get(decision.name)
         wanted = failed.get(decision.name) or _wanted(decision)
         finding = decision.hold or decision.fault
+        coming = next((found for found in _generations(view) if found.entry.secret == decision.name), None)
+        dates = [date for date in (decision.until, coming.until if coming is not None else None) if date is not None]
+        told = finding.message if finding is not None else coming.message if coming is not None else ""
         state = view.found.observed.secrets.get((view.item.key, decision.name))
         statuses.append(
             SecretStatus(
@@ -99,8 +134,8 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
                 serving_version=(serving.label or None) if serving is not None else None,
                 wanted_version=(wanted.label or None) if wanted is not None else None,
                 changed_at=_changed_at(wanted, state),
-                next_rotation_at=_stamp(decision.until) if decision.until is not None else None,
-                message=finding.message if finding is not None else None,
+                next_rotation_at=_stamp(min(dates)) if dates else None,
+                message=told or None,
             )
         )
     return tuple(statuses)
@@ -143,6 +178,15 @@ def _deployment(view: View) -> DeploymentStatus | None:
     if view.deployment is None or not view.present:
         return None
     return DeploymentStatus(id=str(view.deployment.get("ID")), status=str(view.deployment.get("Status")))
+
+
+def _known_deployment(view: View, previous: SecretBindingStatus) -> DeploymentStatus | None:
+    """What was known of the deployment, when this pass could not look; or when Nomad has forgotten it, as it does after
+    an hour, while the job is the one that it brought: forgetting is no change."""
+    if view.found.error is not None:
+        return previous.deployment
+    same = previous.job is not None and _job(view.found.observed) == previous.job and not view.found.registered
+    return previous.deployment if same and view.present and not view.found.observed.deployments else None
 
 
 def _rotated(before: SecretBindingStatus, after: SecretBindingStatus) -> bool:

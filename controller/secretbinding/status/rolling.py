@@ -51,7 +51,7 @@ def rotation_healthy(view: View, previous: SecretBindingStatus) -> Draft:
             return _held(view, decision)
     if result is not None and result.fault is not None:
         return Draft(_UNKNOWN, result.fault.reason, result.fault.message)
-    return _untouchable(view) or _deferred(view) or _moving(view) or _arrived(view)
+    return _untouchable(view) or _deferred(view) or _moving(view) or _not_generated(view) or _arrived(view)
 
 
 def failed_message(view: View, failure: FailedState, previous: SecretBindingStatus) -> str:
@@ -112,7 +112,7 @@ def _is_back(view: View, failure: FailedState, previous: SecretBindingStatus) ->
 def _held(view: View, decision: SecretDecision) -> Draft:
     finding = decision.hold or decision.fault
     assert finding is not None
-    moving = under_way(view)
+    moving = under_way(view) if view.present else ""
     serving = stable_pins(view).get(decision.name) if moving else decision.serving
     serves = f"; {serving.title} serves" if serving is not None else ""
     if decision.at_risk and finding.reason in _OUTRANKED_BY_RISK:
@@ -166,6 +166,15 @@ def _moving(view: View) -> Draft | None:
         system = (view.job or {}).get("Type") == "system"
         hint = "; the controller has it go on whenever those of the newest one are healthy" if system else ""
         return Draft(_TRUE, Reason.DEPLOYMENT_RUNNING, f"allocations of older job versions run still; {why}{hint}")
+    return None
+
+
+def _not_generated(view: View) -> Draft | None:
+    """What hinders a new value that is due."""
+    desired = view.found.desired
+    for (key, _), found in desired.generations.items() if desired is not None else ():
+        if key == view.item.key and found.fault is not None:
+            return Draft(_FALSE, found.fault.reason, found.fault.message)
     return None
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
+from secretbinding.generation import Made
 from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins, share_states
 from secretbinding.kinds.base import Fault, Pin
 from secretbinding.models.reasons import ConditionType, Reason
@@ -21,6 +22,8 @@ class Pass:
         desired, plan: None when the pass ended before they were made.
         error: what ended the pass early; `error_system` is `vault` or `nomad` then.
         registered: the pass registered the job.
+        made: new values that the pass has had made.
+        cut_short: with an error: what was decided and planned before it, of which a part may have been done.
     """
 
     instance: str
@@ -30,6 +33,8 @@ class Pass:
     error: Fault | None = None
     error_system: str = ""
     registered: bool = False
+    made: tuple[Made, ...] = ()
+    cut_short: tuple[Desired, Plan] | None = None
 
 
 @dataclass(slots=True)

@@ -65,6 +65,11 @@ class AuditListener:
         host, port = self._bind
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """The threads that live from `start` to `stop`."""
+        return (self._thread,)
+
     def start(self) -> None:
         """Start listening. Raises `errors.UsageError` when that is not possible."""
         try:
@@ -212,6 +217,11 @@ class AuditFile:
         self._complaint = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="audit-file", daemon=True)
+
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """The threads that live from `start` to `stop`."""
+        return (self._thread,)
 
     def start(self) -> None:
         """Start reading at the present end of the file."""

@@ -41,6 +41,8 @@ class NomadEventWatcher:
         self._on_reconnect = on_reconnect
         self._namespaces_seconds = namespaces_seconds
         self._streams: dict[str, threading.Thread] = {}
+        self._named: set[str] = set()
+        self._begun: dict[str, float] = {}
         self._heard: dict[str, float] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nomad-events", daemon=True)
@@ -59,14 +61,28 @@ class NomadEventWatcher:
         """For each namespace, when its stream last brought something, heartbeats included (`time.monotonic()`)."""
         return dict(self._heard)
 
+    def silent_seconds(self) -> float:
+        """How long the quietest stream of a namespace that bindings name has brought nothing, not even a heartbeat; 0
+        without any."""
+        known = {**self._begun, **self._heard}
+        heard = [moment for namespace, moment in known.items() if namespace in self._named]
+        return time.monotonic() - min(heard) if heard else 0.0
+
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """The threads that live from `start` to `stop`, and those of the streams."""
+        return (self._thread, *list(self._streams.values()))
+
     def _run(self) -> None:
         while not self._stopping.wait(self._namespaces_seconds):
-            for namespace in {workload.namespace for workload in self._workloads(None) if workload.job}:
+            self._named = {workload.namespace for workload in self._workloads(None) if workload.job}
+            for namespace in self._named:
                 if namespace not in self._streams:
                     thread = threading.Thread(
                         target=self._listen, args=(namespace,), name=f"nomad-events-{namespace}", daemon=True
                     )
                     self._streams[namespace] = thread
+                    self._begun[namespace] = time.monotonic()
                     thread.start()
 
     def _listen(self, namespace: str) -> None:

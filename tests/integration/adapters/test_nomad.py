@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from secretbinding.adapters.nomad import NomadAdapter
 from secretbinding.devstack.nomad_agent import NomadAgent
 from secretbinding.errors import Conflict, Denied, NotFound, Rejected, Unavailable
 from secretbinding.ports import Event, Json
+from tests.support.servers import Stack
 
 pytestmark = pytest.mark.real_nomad
 
@@ -359,3 +361,29 @@ def test_sixteen_threads_work_through_one_adapter(nomad: NomadAdapter) -> None:
 
     with ThreadPoolExecutor(16) as workers:
         assert all(workers.map(round_trip, range(100)))
+
+
+def test_the_leader_is_told_without_a_token(agent: NomadAgent) -> None:
+    stranger = NomadAdapter(NomadConnection(address=agent.address))
+    assert ":" in stranger.leader()
+
+
+def test_the_own_token_tells_when_it_ends(agent: NomadAgent, nomad: NomadAdapter) -> None:
+    assert nomad.token_expiry() is None, "a management token lives for ever"
+    body = {"Name": "short", "Type": "management", "ExpirationTTL": 3600 * 1_000_000_000}
+    made = agent.api.put("/v1/acl/token", body).expect(200).json()
+    expiry = NomadAdapter(NomadConnection(address=agent.address, token=made["SecretID"])).token_expiry()
+    assert expiry is not None
+    assert timedelta(minutes=59) < expiry - datetime.now(UTC) <= timedelta(hours=1)
+
+
+def test_a_token_that_nomad_does_not_know_is_denied_without_being_repeated(agent: NomadAgent) -> None:
+    unknown = "11111111-2222-3333-4444-555555555555"
+    with pytest.raises(Denied) as denied:
+        NomadAdapter(NomadConnection(address=agent.address, token=unknown)).token_expiry()
+    assert unknown not in str(denied.value)
+
+
+def test_without_access_control_no_token_ends(real_nomad: Stack) -> None:
+    for token in ("", "11111111-2222-3333-4444-555555555555"):
+        assert NomadAdapter(NomadConnection(address=real_nomad.address, token=token)).token_expiry() is None

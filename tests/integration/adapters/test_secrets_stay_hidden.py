@@ -54,6 +54,7 @@ CALLS: tuple[Callable[[VaultAdapter, NomadAdapter], Any], ...] = (
     lambda vault, nomad: vault.write_policy("app", "text"),
     lambda vault, nomad: vault.list_policies(),
     lambda vault, nomad: vault.kv_metadata("secret", "app"),
+    lambda vault, nomad: vault.static_role("database", "app"),
     lambda vault, nomad: nomad.job("default", "app"),
     lambda vault, nomad: nomad.write_variable("default", "a", {"k": VALUE}, cas=0),
     lambda vault, nomad: nomad.register({"ID": "app"}, modify_index=0),

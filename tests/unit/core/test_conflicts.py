@@ -354,10 +354,6 @@ def test_what_this_release_does_not_know_is_left_as_it_is() -> None:
         unknown = make.given(binding(make.kv("app", path="other"), change))
         assert reason_of(world, [unknown], unknown) in (Reason.UNSUPPORTED_DELIVERY, Reason.UNSUPPORTED_AUTH)
         world.settle([unknown])
-    odd = make.kv("app", path="other", files=[{"destination": "secrets/x", "format": "Yaml"}])
-    unknown = make.given(binding(odd))
-    assert reason_of(world, [unknown], unknown) is Reason.UNSUPPORTED_KIND
-    world.settle([unknown])
     assert (templates_of(world.job or {}), world.policies, world.roles) == before
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from secretbinding.desired.gating import gated, is_rotation
-from secretbinding.gate import Gate
+from secretbinding.gate import Gate, Obstacle
 from secretbinding.kinds.base import Fault, Pin
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey
@@ -126,6 +126,22 @@ CLOSED: dict[str, Any] = {
     "minInterval": "24h",
     "windows": [{"kind": "Deny", "schedule": "* * * * *", "duration": "1h"}],
 }
+
+
+@pytest.mark.parametrize(
+    ("rotation", "gate", "obstacle"),
+    [
+        ({"settle": "1h"}, Gate(now=NOW), Obstacle.SETTLE),
+        ({"minInterval": "24h"}, Gate(now=NOW), Obstacle.MIN_INTERVAL),
+        ({"windows": CLOSED["windows"]}, Gate(now=NOW), Obstacle.WINDOW),
+        ({}, Gate(now=NOW, slot_free=False), Obstacle.SLOT),
+    ],
+)
+def test_what_waits_says_in_one_word_for_what(rotation: dict[str, Any], gate: Gate, obstacle: Obstacle) -> None:
+    (item,) = decide(rotation_to(made(60)), rotation=rotation, gate=gate, last_roll=NOW)
+    assert item.obstacle is obstacle
+    (item,) = decide(rotation_to(made(60)), rotation=rotation, gate=gate, last_roll=NOW, requested=True)
+    assert item.obstacle is None
 
 
 def test_a_request_opens_every_gate() -> None:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from secretbinding.engine.queue import Priority, WorkQueue
+from secretbinding.engine.queue import Backlog, Priority, WorkQueue
 from secretbinding.models.key import WorkloadKey
 
 
@@ -132,3 +132,54 @@ def test_many_workers_share_ten_thousand_workloads_without_losing_or_doubling_on
     for thread in threads:
         thread.join(timeout=60)
     assert sorted(taken, key=int) == [str(number) for number in range(10_000)]
+
+
+def test_the_backlog_is_told_by_priority_with_the_age_of_its_oldest(clock: Clock, queue: WorkQueue) -> None:
+    queue.add(workload("changed"), Priority.CHANGE)
+    clock.now += 3
+    queue.add(workload("later"), Priority.CHANGE)
+    queue.add(workload("stale"), Priority.RESYNC)
+    queue.add(workload("not yet"), Priority.RESYNC, after=60)
+    clock.now += 2
+    assert queue.backlog() == {
+        Priority.CHANGE: Backlog(2, 5.0),
+        Priority.PROGRESS: Backlog(),
+        Priority.RESYNC: Backlog(1, 2.0),
+    }
+
+
+def test_whoever_asks_is_told_how_long_a_workload_waited_for_a_worker(clock: Clock) -> None:
+    taken: list[tuple[Priority, float]] = []
+    queue = WorkQueue(clock, on_taken=lambda priority, seconds: taken.append((priority, seconds)))
+    queue.add(workload("a"), Priority.RESYNC, after=10)
+    clock.now += 14
+    assert queue.get() == workload("a")
+    assert taken == [(Priority.RESYNC, 4.0)]
+
+
+def test_a_worker_that_does_not_come_to_an_end_shows(clock: Clock, queue: WorkQueue) -> None:
+    assert queue.busy() == (0, 0.0)
+    queue.add(workload("a"))
+    queue.add(workload("b"))
+    queue.get()
+    clock.now += 100
+    queue.get()
+    clock.now += 7
+    assert queue.busy() == (2, 107.0)
+    queue.done(workload("a"))
+    assert queue.busy() == (1, 7.0)
+
+
+def test_a_queue_is_stalled_for_as_long_as_something_is_due_and_nothing_is_handed_out(
+    clock: Clock, queue: WorkQueue
+) -> None:
+    clock.now += 500
+    assert queue.stalled_seconds() == 0.0, "nothing is due"
+    queue.add(workload("a"))
+    queue.add(workload("b"))
+    clock.now += 30
+    assert queue.stalled_seconds() == 30.0
+    queue.get()
+    assert queue.stalled_seconds() == 0.0
+    clock.now += 5
+    assert queue.stalled_seconds() == 5.0

@@ -3,10 +3,12 @@
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from nomad import api
+from nomad.api.status import Leader
 
 from secretbinding.adapters.connection import NomadConnection
 from secretbinding.adapters.nomad.events import EventStream
@@ -18,6 +20,7 @@ from secretbinding.adapters.nomad.shapes import (
     list_of,
     mapping,
     meta_of,
+    moment,
     rows_of,
     variable_of,
 )
@@ -50,6 +53,7 @@ class NomadAdapter:
         self._transport = Transport(
             connection, system="nomad", token_header="X-Nomad-Token", headers={}, judge=judge, on_call=on_call
         )
+        self.clock = self._transport.clock
         self._region = connection.region
         self._region_lock = threading.Lock()
 
@@ -75,6 +79,23 @@ class NomadAdapter:
                     )
                 self._region = str(regions[0])
             return self._region
+
+    def leader(self) -> str:
+        """The address of the region's leader (`/v1/status/leader`, which needs no right), `""` when it has none."""
+        call = Call("leader_read", "tell its leader")
+        return str(self._api(Leader, call).get_leader())
+
+    def token_expiry(self) -> datetime | None:
+        """When the own token ends (`ExpirationTime` of `/v1/acl/token/self`); None for one that never does, and without
+        a token or access control. The answer holds the token itself, of which nothing is kept."""
+        if self._connection.token == "":
+            return None
+        call = Call("token_lookup", "look up its own token", denied="Nomad does not know the token")
+        try:
+            expiry = mapping(self._api(api.Acl, call).get_self_token(), call).get("ExpirationTime")
+        except Rejected:
+            return None
+        return moment(expiry, call)
 
     def job(self, namespace: str, job_id: str) -> Json | None:
         call = self._job_call("job_read", f"read job {job_id}", namespace, "read-job", absent="job not found")

@@ -1,6 +1,7 @@
 """The JSON of Nomad's answers as values; anything of another shape is a `ServiceError`."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from secretbinding.adapters.transport import Answer, Call, unexpected
@@ -75,3 +76,14 @@ def variable_of(body: Json, call: Call) -> Variable:
         modify_index=integer(body.get("ModifyIndex"), call),
         items=items,
     )
+
+
+def moment(value: Any, call: Call) -> datetime | None:
+    """A time; None for null and for what is missing."""
+    if value is None:
+        return None
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        pass
+    raise strange(call)

@@ -41,9 +41,11 @@ class Client:
         vault: VaultClient,
         identities: Identities,
         poll_seconds: float,
+        acl_enabled: bool = False,
     ) -> None:
         self.state, self.timers, self.scheduler, self.deployments = state, timers, scheduler, deployments
         self.directory, self.vault, self.identities, self.poll_seconds = directory, vault, identities, poll_seconds
+        self._acl_enabled = acl_enabled
         self._runners: dict[str, AllocRunner] = {}
 
     def start(self, row: Json) -> None:
@@ -72,6 +74,18 @@ class Client:
     def root(self, row: Row) -> Path:
         """The allocation's directory."""
         return self.directory / "alloc" / str(row["ID"])
+
+    def variable(self, row: Row, task: Row, namespace: str, path: str) -> Mapping[str, str] | None:
+        """The items of a variable that a task may read by its own identity; None for one that is not there, and, with
+        ACLs, for one that it may not read."""
+        job = row["Job"]["ParentID"] or row["JobID"]
+        names = ("nomad/jobs", job, row["TaskGroup"], task["Name"])
+        readable = {"/".join(names[:length]) for length in range(1, len(names) + 1)}
+        if self._acl_enabled and (namespace != row["Namespace"] or path not in readable):
+            return None
+        with self.state.lock:
+            found = self.state.variables.get((namespace, path))
+            return dict(found["Items"]) if found is not None else None
 
     def close(self) -> None:
         """Kill everything at once and remove all directories."""
@@ -102,6 +116,7 @@ class AllocRunner:
                 identities=client.identities,
                 timers=client.timers,
                 poll_seconds=client.poll_seconds,
+                variable=client.variable,
                 changed=self._changed,
             )
             for task in self._group["Tasks"]

@@ -133,7 +133,7 @@ class RuntimeRoutes:
                 return Response(_entry(path))
             if _is_secret(root, path):
                 raise OSError(f"Reading secret file prohibited: {asked}")
-            return _plain(path.read_text(errors="replace"))
+            return _plain(path.read_bytes().decode(errors="replace"))
         except OSError as error:
             # Nomad sends the error as content, with status 200.
             why = f"stat {path}: no such file or directory" if isinstance(error, FileNotFoundError) else str(error)
@@ -151,7 +151,7 @@ class RuntimeRoutes:
         if task not in (row["TaskStates"] or {}):
             raise HttpError(400, f'unknown task name "{task}"')
         path = self._parts.client.root(row) / "alloc" / "logs" / f"{task}.{kind}.0"
-        text = path.read_text(errors="replace") if path.exists() else ""
+        text = path.read_bytes().decode(errors="replace") if path.exists() else ""
         if request.query.get("plain") == "true":
             return Response(text=text, content_type="text/plain")
         raise HttpError(400, "the simulator serves logs with plain=true only")

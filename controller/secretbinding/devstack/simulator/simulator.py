@@ -75,6 +75,7 @@ class Simulator:
             vault=VaultClient(vault_address, jwt_mount),
             identities=identities,
             poll_seconds=template_poll_seconds,
+            acl_enabled=acl,
         )
         access = Acl(enabled=acl)
         parts = Parts(

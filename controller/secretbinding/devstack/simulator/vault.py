@@ -1,11 +1,11 @@
-"""What a Nomad client asks of Vault for a task: log in with a JWT, read secrets, renew the token."""
+"""What a Nomad client asks of Vault for a task: log in with a JWT, read secrets, renew their leases and the token."""
 
 import json
 from dataclasses import dataclass
 
 import urllib3
 
-from secretbinding.devstack.simulator.template import Secret, load_json, secret_of
+from secretbinding.devstack.simulator.template import Dependency, Secret, load_json, secret_of
 
 
 class VaultError(Exception):
@@ -45,21 +45,31 @@ class VaultClient:
             raise VaultError(f"failed to login with JWT: {error}", error.status) from None
         return Login(str(auth["client_token"]), int(auth["lease_duration"]), bool(auth["renewable"]))
 
-    def read(self, path: str, token: str) -> Secret:
-        """Read a secret as consul-template does; KV v2 paths come with `data/` in them, a version as a query.
+    def fetch(self, asked: Dependency, token: str) -> Secret:
+        """What a template asks for, as consul-template does; KV v2 paths have `data/` in them, a version as a query.
 
         Raises `VaultError`, also where there is nothing, or only a deleted version.
         """
-        try:
-            body = load_json(self._call("GET", f"/v1/{path}", None, token))
-        except VaultError as error:
-            if error.status == 404:
-                raise VaultError(f"no secret exists at {path}", 404) from None
-            raise
+        body = load_json(self._ask(asked, token) or "{}")
         data = body.get("data")
         if data is None or (isinstance(data, dict) and "metadata" in data and data.get("data", "") is None):
-            raise VaultError(f"no secret exists at {path}", 404)
+            raise VaultError(f"no secret exists at {asked.path}", 404)
         return secret_of(body)
+
+    def _ask(self, asked: Dependency, token: str) -> str:
+        if asked.writes or asked.certificate:
+            return self._call("PUT", f"/v1/{asked.path}", dict(asked.arguments), token)
+        try:
+            return self._call("GET", f"/v1/{asked.path}", None, token)
+        except VaultError as error:
+            if error.status == 404:
+                raise VaultError(f"no secret exists at {asked.path}", 404) from None
+            raise
+
+    def renew_lease(self, lease: str, token: str) -> int:
+        """Renew a secret's lease; how long it lives from now on, in seconds. Raises `VaultError`."""
+        answer = json.loads(self._call("PUT", "/v1/sys/leases/renew", {"lease_id": lease}, token))
+        return int(answer["lease_duration"])
 
     def renew(self, token: str) -> int:
         """Renew the token itself; the new lease in seconds. Raises `VaultError`."""

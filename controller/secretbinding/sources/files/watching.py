@@ -13,7 +13,7 @@ from secretbinding.errors import ManifestError
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import identify
 from secretbinding.models.status import SecretBindingStatus
-from secretbinding.sources.base import Sink
+from secretbinding.sources.base import Pulse, Sink
 from secretbinding.sources.files.deciding import (
     CONFIRMATION,
     Decision,
@@ -78,6 +78,7 @@ class FilesSource:
         self._announced = False
         self._told: dict[str, str] = {}
         self._strangers: set[BindingKey] = set()
+        self._held = 0
         self._heard = time.monotonic()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -126,6 +127,9 @@ class FilesSource:
         limit = 5 * self._interval_seconds + 30
         return f"the files could not be listed for {silent:.0f} s" if silent > limit else ""
 
+    def pulse(self) -> Pulse:
+        return Pulse(self._heard, self._held, (self._thread,))
+
     def scan(self, sink: Sink) -> None:
         """Look at all files once and tell `sink` what changed."""
         found = self._settled()
@@ -138,6 +142,7 @@ class FilesSource:
             confirmed = self._confirmation()
             decision = decide(self._known, found, confirmed, self._nomad_namespace)
             self._known, self._confirmed, self._complete = decision.known, confirmed, decision.complete
+            self._held = len(decision.held)
             self._removed = (self._removed | set(decision.vanished)) - set(decision.known)
             announce = decision.complete and not self._announced
             self._announced = self._announced or announce

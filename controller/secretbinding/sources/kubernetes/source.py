@@ -15,7 +15,7 @@ import structlog
 from secretbinding.errors import NotFound, SecretBindingError, ServiceError
 from secretbinding.models.key import BindingKey
 from secretbinding.models.status import SecretBindingStatus
-from secretbinding.sources.base import Sink
+from secretbinding.sources.base import Pulse, Sink
 from secretbinding.sources.kubernetes.api import BindingsApi
 from secretbinding.sources.kubernetes.items import FINALIZER, NAME, Sight, is_newer, item_of, key_of, sight_of
 from secretbinding.sources.kubernetes.watch import Watch
@@ -75,6 +75,7 @@ class KubernetesSource:
         self._suspects: dict[BindingKey, str] = {}
         self._announced = False
         self._listed_at = 0.0
+        self._started_at = time.monotonic()
         self._error = ""
         self._stopping = threading.Event()
         self._wake = threading.Event()
@@ -82,7 +83,7 @@ class KubernetesSource:
         self._thread = threading.Thread(target=self._supervise, name="kubernetes-source", daemon=True)
 
     def start(self, sink: Sink) -> None:
-        self._sink = sink
+        self._sink, self._started_at = sink, time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
@@ -148,6 +149,9 @@ class KubernetesSource:
         """When the API server was last heard (`time.monotonic`), 0 for never: the age of the last event."""
         watch = self._watch
         return max(self._listed_at, watch.heard if watch is not None and watch.open else 0.0)
+
+    def pulse(self) -> Pulse:
+        return Pulse(max(self._started_at, self.heard()), 0, (self._thread,))
 
     def _supervise(self) -> None:
         failures = 0

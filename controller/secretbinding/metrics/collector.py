@@ -1,0 +1,103 @@
+"""The gauges: read off the running parts when somebody asks."""
+
+import platform
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from secretbinding import __version__
+from secretbinding.engine.queue import Priority
+from secretbinding.metrics import catalogue
+from secretbinding.metrics.catalogue import Metric
+from secretbinding.metrics.instruments import label
+from secretbinding.metrics.parts import Parts
+from secretbinding.metrics.probe import SYSTEMS, ServerProbe
+from secretbinding.metrics.recorder import Recorder
+from secretbinding.metrics.summary import Summary, Troubled, summary_of
+from secretbinding.models.reasons import ConditionType
+from secretbinding.models.status import ConditionStatus
+
+Series = tuple[Sequence[str], float]
+"""Values of the labels, and the value."""
+
+
+class Gauges(Collector):
+    """One look at each part for each scrape."""
+
+    def __init__(self, parts: Parts, recorder: Recorder, probe: ServerProbe) -> None:
+        self._parts = parts
+        self._recorder = recorder
+        self._probe = probe
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Nothing: registering looks at no part."""
+        return ()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        summary = summary_of(self._parts.engine.store.snapshot())
+        yield from self._work()
+        yield from self._bindings(summary)
+        yield from self._servers()
+        yield from self._sources()
+        yield _family(catalogue.LAST_ROTATION, (([source], moment) for source, moment in summary.last.items()))
+        yield _family(catalogue.NEXT_ROTATION, (([source], moment) for source, moment in summary.next.items()))
+        yield _family(catalogue.BUILD, [([__version__, platform.python_version()], 1)])
+
+    def _work(self) -> Iterator[GaugeMetricFamily]:
+        engine = self._parts.engine
+        backlog = engine.queue.backlog()
+        yield _family(catalogue.QUEUE_DEPTH, (([label(each)], backlog[each].depth) for each in Priority))
+        yield _family(catalogue.QUEUE_OLDEST, (([label(each)], backlog[each].oldest_seconds) for each in Priority))
+        yield _family(catalogue.WORKERS, [([], self._parts.workers)])
+        yield _family(catalogue.WORKERS_BUSY, [([], engine.queue.busy()[0])])
+        yield _family(catalogue.ROLLING, [([], self._parts.gates.rolling())])
+        yield _family(catalogue.AT_RISK, [([], self._recorder.at_risk)])
+
+    def _bindings(self, summary: Summary) -> Iterator[GaugeMetricFamily]:
+        yield _family(
+            catalogue.BINDINGS,
+            (
+                ([source, kind.value, word.value], summary.counts[source, kind.value, word])
+                for source in self._parts.engine.sources
+                for kind in ConditionType
+                for word in ConditionStatus
+            ),
+        )
+        yield _family(catalogue.NOT_READY, map(_named, summary.not_ready))
+        yield _family(catalogue.ROTATION_UNHEALTHY, map(_named, summary.rotation_unhealthy))
+        yield _family(catalogue.SERIES_OMITTED, [([], summary.omitted)])
+
+    def _servers(self) -> Iterator[GaugeMetricFamily]:
+        yield _family(catalogue.ANSWERING, (([system], self._probe.answering(system)) for system in SYSTEMS))
+        expiries = ((system, self._probe.expiry(system)) for system in SYSTEMS)
+        yield _family(
+            catalogue.TOKEN_EXPIRY,
+            (([system], expiry.timestamp()) for system, expiry in expiries if expiry is not None),
+        )
+        watches = (("secrets", self._parts.secrets), ("nomad_events", self._parts.events))
+        yield _family(catalogue.WATCH_STALE, (([name], watch.silent_seconds()) for name, watch in watches))
+
+    def _sources(self) -> Iterator[GaugeMetricFamily]:
+        engine, now = self._parts.engine, time.monotonic()
+        pulses = {name: source.pulse() for name, source in engine.sources.items()}
+        held = engine.held
+        yield _family(catalogue.SOURCE_STALE, (([name], max(0.0, now - it.heard)) for name, it in pulses.items()))
+        yield _family(catalogue.SOURCE_LISTED, (([name], engine.store.is_listed(name)) for name in pulses))
+        yield _family(
+            catalogue.SOURCE_HEALTHY, (([name], not source.healthy(now)) for name, source in engine.sources.items())
+        )
+        yield _family(catalogue.SOURCE_HELD, (([name], it.held + held.get(name, 0)) for name, it in pulses.items()))
+
+
+def _family(metric: Metric, series: Iterable[Series]) -> GaugeMetricFamily:
+    made = GaugeMetricFamily(metric.name, metric.meaning, labels=metric.labels)
+    for values, value in series:
+        made.add_metric(values, value)
+    return made
+
+
+def _named(troubled: Troubled) -> Series:
+    key, reason = troubled
+    return (key.source, key.tenant, key.name, reason), 1

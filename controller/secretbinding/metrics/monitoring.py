@@ -1,0 +1,87 @@
+"""Metrics and health checks of one controller, put together."""
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry
+
+from secretbinding.engine.hooks import Hooks
+from secretbinding.metrics.collector import Gauges
+from secretbinding.metrics.health import Check, live, ready
+from secretbinding.metrics.instruments import Instruments
+from secretbinding.metrics.parts import Parts
+from secretbinding.metrics.passes import references_of
+from secretbinding.metrics.probe import INTERVAL_SECONDS, ProbedNomad, ProbedVault, ServerProbe
+from secretbinding.metrics.recorder import Recorder
+from secretbinding.metrics.sight import References
+from secretbinding.metrics.web import MetricsServer, application
+from secretbinding.models.key import WorkloadKey
+
+
+class Monitoring:
+    """Made before the connections, which tell it of their requests (`called`); attached to the parts of the controller;
+    started before they are and stopped after them.
+
+    Args:
+        bind: where to serve, host and port; port 0 for any free one.
+        stuck_seconds: how long a worker may be at one workload.
+        probe_seconds: how long without a word from a server until it is asked.
+    """
+
+    def __init__(
+        self, bind: tuple[str, int], *, stuck_seconds: float = 600.0, probe_seconds: float = INTERVAL_SECONDS
+    ) -> None:
+        self.registry = CollectorRegistry()
+        self._stuck_seconds = stuck_seconds
+        self._probe_seconds = probe_seconds
+        self._recorder = Recorder(Instruments(self.registry), self._references)
+        self._parts: Parts | None = None
+        self._probe: ServerProbe | None = None
+        self._server = MetricsServer(bind, application(self.registry, self._live, self._ready))
+
+    @property
+    def hooks(self) -> Hooks:
+        """What the engine is to tell."""
+        return self._recorder
+
+    @property
+    def address(self) -> str:
+        """Where it serves: `host:port`."""
+        return self._server.address
+
+    def called(self, system: str, operation: str, seconds: float, outcome: str) -> None:
+        """A request was answered, or not (`adapters.transport.OnCall`)."""
+        self._recorder.called(system, operation, seconds, outcome)
+        if self._probe is not None:
+            self._probe.called(system, operation, outcome)
+
+    def attach(self, parts: Parts, vault: ProbedVault, nomad: ProbedNomad) -> None:
+        """Take the parts to look at; once, before `start`."""
+        self._parts = parts
+        self._probe = ServerProbe(vault, nomad, interval_seconds=self._probe_seconds)
+        self.registry.register(Gauges(parts, self._recorder, self._probe))
+
+    def start(self) -> None:
+        """Start serving; returns at once. Raises `errors.UsageError` when it cannot listen where it is told to."""
+        self._server.start()
+        if self._probe is not None:
+            self._probe.start()
+
+    def stop(self) -> None:
+        """Stop serving."""
+        if self._probe is not None:
+            self._probe.stop()
+        self._server.stop()
+
+    def _references(self, workload: WorkloadKey) -> References:
+        if self._parts is None:
+            return {}
+        items = (entry.item for entry in self._parts.engine.store.of_workload(workload))
+        return references_of((item.key, item.binding) for item in items if item.binding is not None)
+
+    def _live(self) -> Sequence[Check]:
+        return live(self._parts, self._stuck_seconds) if self._parts is not None else ()
+
+    def _ready(self) -> Sequence[Check]:
+        if self._parts is None or self._probe is None:
+            return (Check("start", "is under way"),)
+        return ready(self._parts, self._probe)

@@ -1,0 +1,148 @@
+"""The HTTP server of metrics and health checks: a thread for each request, few at a time, and nothing but reading."""
+
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+import structlog
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from secretbinding.errors import UsageError
+from secretbinding.metrics.health import Check, report
+
+_log = structlog.get_logger(__name__)
+
+REQUESTS = 16
+"""How many requests are answered at once; further ones are closed without an answer."""
+_REQUEST_SECONDS = 10.0
+_STOP_SECONDS = 2.0
+
+Application = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def application(
+    registry: CollectorRegistry, live: Callable[[], Sequence[Check]], ready: Callable[[], Sequence[Check]]
+) -> Application:
+    """`/metrics` (Prometheus' text, or OpenMetrics where `Accept` asks for it), `/healthz`, `/readyz`: 503 when a check
+    fails, with a line for each check."""
+    metrics: Any = make_wsgi_app(registry)
+    checks = {"/healthz": live, "/readyz": ready}
+
+    def answer(environment: Mapping[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            return route(environment, start)
+        except Exception as error:  # noqa: BLE001 - the library would print a traceback among the log's lines
+            _log.error("metrics cannot be read", error=type(error).__name__)
+            return _text(start, "500 Internal Server Error", "see the log\n")
+
+    def route(environment: Mapping[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        path, method = environment.get("PATH_INFO", ""), environment.get("REQUEST_METHOD", "")
+        if path == "/metrics":
+            served: Iterable[bytes] = metrics(environment, start)
+            return served
+        if path not in checks:
+            return _text(start, "404 Not Found", "/metrics\n/healthz\n/readyz\n")
+        if method not in ("GET", "HEAD"):
+            return _text(start, "405 Method Not Allowed", "use GET\n", ("Allow", "GET, HEAD"))
+        well, text = report(checks[path]())
+        return _text(start, "200 OK" if well else "503 Service Unavailable", text if method == "GET" else "")
+
+    return answer
+
+
+class MetricsServer:
+    """Listens at `(host, port)`; port 0 for any free one."""
+
+    def __init__(self, bind: tuple[str, int], answer: Application) -> None:
+        self._bind = bind
+        self._answer = answer
+        self._server: _Server | None = None
+        self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+
+    @property
+    def address(self) -> str:
+        """Where it listens: `host:port`; what was asked for before it was started."""
+        host, port = self._bind
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """The thread that lives from `start` to `stop`."""
+        return (self._thread,)
+
+    def start(self) -> None:
+        """Start listening. Raises `errors.UsageError` when that is not possible."""
+        try:
+            self._server = _Server(self._bind)
+        except OSError as problem:
+            raise UsageError(
+                f"SECRETBINDING_METRICS_ADDRESS: cannot listen at {self.address} ({problem.strerror})",
+                remedy="choose an address that is free and that this user may use, or set it empty to serve no metrics",
+            ) from None
+        self._server.set_app(self._answer)
+        self._bind = self._bind[0], self._server.server_address[1]
+        self._thread.start()
+        _log.info("serving metrics", address=self.address)
+
+    def stop(self) -> None:
+        """Stop listening."""
+        if self._server is None:
+            return
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(_STOP_SECONDS)
+
+    def _run(self) -> None:
+        if self._server is not None:
+            self._server.serve_forever()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = REQUESTS
+
+    def __init__(self, bind: tuple[str, int]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in bind[0] else socket.AF_INET
+        self._free = threading.BoundedSemaphore(REQUESTS)
+        super().__init__(bind, _Handler)
+
+    def server_bind(self) -> None:
+        # The library's own asks the name service for the host's full name, which may take its time.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exc_info()[0]
+        _log.debug("request for metrics not answered", error=error.__name__ if error is not None else "")
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = _REQUEST_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: a scrape every few seconds is no news."""
+
+
+def _text(start: Callable[..., Any], status: str, text: str, *headers: tuple[str, str]) -> Iterable[bytes]:
+    body = text.encode()
+    fixed = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    start(status, [*fixed, ("Cache-Control", "no-store"), *headers])
+    return [body]
