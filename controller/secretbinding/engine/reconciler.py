@@ -113,13 +113,8 @@ class Reconciler:
 
     def _evaluated_once(self, workload: WorkloadKey, preview: Preview) -> Preview:
         """The preview, without an evaluation that has been asked for already and has brought nothing."""
-        wanted = next((action for action in preview.plan.actions if isinstance(action, EvaluateJob)), None)
-        if wanted is None:
-            return preview
-        if self._evaluated.get(workload) != wanted:
-            self._evaluated[workload] = wanted
-            return preview
-        rest = tuple(action for action in preview.plan.actions if action is not wanted)
+        done = self._evaluated.get(workload)
+        rest = tuple(action for action in preview.plan.actions if action != done)
         return replace(preview, plan=replace(preview.plan, actions=rest))
 
     def _deferred(self, workload: WorkloadKey, preview: Preview) -> Preview:
@@ -162,6 +157,9 @@ class Reconciler:
                 preview = self._entered(workload, bindings, preview)
                 done = applier.apply(preview.plan, workload.namespace, workload.job)
             assert preview is not None
+            for action in preview.plan.actions:
+                if isinstance(action, EvaluateJob):
+                    self._evaluated[workload] = action
         except SecretBindingError as error:
             observed = preview.observed if preview is not None else Observed(workload)
             system = error.system if isinstance(error, ServiceError) else "vault"
