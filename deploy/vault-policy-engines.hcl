@@ -75,8 +75,8 @@ path "sys/mounts/azure/tune" {
 }
 
 # --- Roles that bindings have made (`create`) ---
-# Whoever may write a binding decides then what such a role does, within the connections and issuers that
-# the engine has. Give these only where you trust the people who write bindings.
+# Whoever may write a binding decides then what such a role does, within the connections and issuers
+# that the engine has. Give these only where you trust the people who write bindings.
 
 # Roles that bindings have made for them (`create`): who may bind so can run SQL as Vault's own user.
 path "database/roles/nsb.default.*" {

@@ -47,8 +47,8 @@ def _engines() -> str:
             "# --- Further engines, each for the mount that bindings may use ---\n",
             *map(block, engine_rights(_FURTHER)),
             "# --- Roles that bindings have made (`create`) ---\n"
-            "# Whoever may write a binding decides then what such a role does, within the connections and issuers that\n"
-            "# the engine has. Give these only where you trust the people who write bindings.\n",
+            "# Whoever may write a binding decides then what such a role does, within the connections and issuers\n"
+            "# that the engine has. Give these only where you trust the people who write bindings.\n",
             *map(block, made),
         ]
     )
