@@ -312,3 +312,24 @@ def test_a_registration_that_is_put_off_for_a_moment_says_so() -> None:
     world.settle([item])
     world.secrets["kv", "app"] = kv_state(2)
     assert at(deferring(world, item), ConditionType.ROTATION_HEALTHY) == (TRUE, Reason.NEW_VERSION_HELD)
+
+
+def test_a_version_that_failed_on_request_does_not_merely_wait_for_the_next_request() -> None:
+    world, item = scene()
+    world.settle([item])
+    manual = replace(item, binding=binding(make.kv("app", path="app"), make.spec(rotation={"strategy": "Manual"})))
+    world.secrets["kv", "app"] = kv_state(2)
+    assert at(look(world, manual), ConditionType.ROTATION_HEALTHY) == (TRUE, Reason.MANUAL_ROTATION_PENDING)
+    asked = replace(manual, rotate_requested_at=NOW)
+    assert world.run([asked]).registers
+    world.finish_deployment(success=False)
+    # The request is answered by now.
+    failed = look(world, manual)
+    assert at(failed, ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_REVERTED)
+    assert failed.failed is not None
+    world.forget_deployments()
+    assert at(look(world, manual, failed), ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_REVERTED)
+    world.secrets["kv", "app"] = kv_state(3)
+    later = look(world, manual, failed)
+    assert at(later, ConditionType.ROTATION_HEALTHY) == (TRUE, Reason.MANUAL_ROTATION_PENDING)
+    assert later.failed is None
