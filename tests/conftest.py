@@ -3,9 +3,13 @@
 import pytest
 
 from tests.support.kubernetes import kubernetes_api, real_kubernetes, small_kubernetes, tenant
+from tests.support.postgres import postgres
 from tests.support.servers import (
     acl_simulator,
     acl_stack,
+    cluster,
+    cluster_nomad,
+    cluster_simulator,
     openbao,
     real_acl_nomad,
     real_nomad,
@@ -17,8 +21,12 @@ from tests.support.servers import (
 __all__ = [
     "acl_simulator",
     "acl_stack",
+    "cluster",
+    "cluster_nomad",
+    "cluster_simulator",
     "kubernetes_api",
     "openbao",
+    "postgres",
     "real_acl_nomad",
     "real_kubernetes",
     "real_nomad",
@@ -31,7 +39,11 @@ __all__ = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a real Kubernetes API server share one: with several workers they all go to the same."""
+    """Tests of a real Kubernetes API server share one, and those of a cluster of several nodes: with several workers
+    they all go to the same."""
     for item in items:
         if item.get_closest_marker("real_kubernetes") is not None:
             item.add_marker(pytest.mark.xdist_group("kubernetes"))
+        for name in ("cluster_simulator", "cluster_nomad"):
+            if name in item.nodeid:
+                item.add_marker(pytest.mark.xdist_group(name))

@@ -10,11 +10,13 @@ from secretbinding.adapters.connection import NomadConnection, TokenFile, TokenS
 from secretbinding.adapters.nomad import NomadAdapter
 from secretbinding.adapters.transport import OnCall
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
+from secretbinding.engine.admission import Admission
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.hooks import Hooks, Several
 from secretbinding.engine.loop import Engine, EngineSettings
 from secretbinding.engine.queue import Priority
 from secretbinding.engine.reconciler import Pace, Reconciler
+from secretbinding.engine.store import Store
 from secretbinding.metrics import Monitoring, Parts
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
@@ -25,6 +27,8 @@ from secretbinding.status import Pass
 from secretbinding.watch.audit import AuditFile, AuditListener
 from secretbinding.watch.nomad_events import NomadEventWatcher
 from secretbinding.watch.secrets import SecretWatcher
+from secretbinding.watch.variables import VariableWatcher
+from secretbinding.webhooks.nacp import Listen, NacpWebhook, OnRefusal
 
 _log = structlog.get_logger(__name__)
 
@@ -62,7 +66,9 @@ class Controller:
         limits = Limits(
             own.max_rolls, own.max_rolls_per_namespace, own.settle_seconds, own.ungated_rolls, own.lease_share
         )
-        self.gates = Gatekeeper(limits)
+        self.gates = Gatekeeper(
+            limits, vault_ahead=lambda: clients.vault.clock.ahead, nomad_ahead=lambda: clients.nomad.clock.ahead
+        )
         self.engine = Engine(
             make_reconciler(settings, clients, _told(hooks), gates=self.gates),
             clients.vault,
@@ -84,6 +90,7 @@ class Controller:
             self.engine.store,
             self.engine.wake,
             interval_seconds=own.poll_seconds,
+            now=clients.vault.clock.now,
             namespace=settings.vault.namespace,
         )
         self.audits: list[AuditListener | AuditFile] = []
@@ -91,6 +98,7 @@ class Controller:
             self.audits.append(AuditListener(own.audit_bind, self.secrets.pushed))
         if own.audit_file is not None:
             self.audits.append(AuditFile(own.audit_file, self.secrets.pushed))
+        self.nacp = _nacp(settings, clients, self.engine.store, self.gates, [source.name for source in sources])
         self.events = NomadEventWatcher(
             clients.nomad,
             self.engine.store.workloads,
@@ -98,8 +106,16 @@ class Controller:
             lambda workloads: self.engine.wake(workloads, Priority.RESYNC),
         )
 
+        self.variables = VariableWatcher(
+            clients.nomad,
+            self.engine.store,
+            lambda workloads: self.engine.wake(workloads, Priority.PROGRESS),
+            interval_seconds=own.poll_seconds,
+        )
+
         if monitoring is not None:
-            parts = Parts(self.engine, own.workers, self.gates, self.secrets, self.events, self.audits)
+            others = (self.variables, *self.audits)
+            parts = Parts(self.engine, own.workers, self.gates, self.secrets, self.events, others)
             monitoring.attach(parts, clients.vault, clients.nomad)
 
     def start(self) -> None:
@@ -108,16 +124,22 @@ class Controller:
             self._monitoring.start()
         for audit in self.audits:
             audit.start()
+        if self.nacp is not None:
+            self.nacp.start()
         self.engine.start()
         self.secrets.start()
         self.events.start()
+        self.variables.start()
 
     def stop(self) -> None:
         """Stop everything; passes that are under way are finished."""
         for audit in self.audits:
             audit.stop()
+        if self.nacp is not None:
+            self.nacp.stop()
         self.secrets.stop()
         self.events.stop()
+        self.variables.stop()
         self.engine.stop()
         if self._monitoring is not None:
             self._monitoring.stop()
@@ -149,6 +171,25 @@ def _told(hooks: Hooks) -> Callable[[WorkloadKey, Action], None]:
 
 def _log_action(workload: WorkloadKey, action: Action) -> None:
     _log.info(describe(action), workload=str(workload))
+
+
+def _nacp(
+    settings: Settings, clients: Clients, store: Store, gates: Gatekeeper, sources: Sequence[str]
+) -> NacpWebhook | None:
+    own = settings.controller
+    if own.nacp_bind is None:
+        return None
+    admission = Admission(
+        clients.vault,
+        clients.nomad,
+        store,
+        instance=own.instance,
+        jwt_mount=own.jwt_mount,
+        sources=sources,
+        gates=gates,
+    )
+    listen = Listen(*own.nacp_bind, own.nacp_cert, own.nacp_key, own.nacp_client_ca)
+    return NacpWebhook(listen, admission.admit, OnRefusal(own.nacp_refusal))
 
 
 def make_reconciler(

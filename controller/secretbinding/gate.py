@@ -27,6 +27,8 @@ class Gate:
         lease_share: the part of a lease's longest life after which a job is rolled at the latest, if nothing hinders.
         leased_jobs: how many jobs have leases that are replaced ahead of their end.
         last_lease_roll: when one of them was last rolled for that.
+        last_registration: when this process last registered the job, None when it has not.
+        vault_ahead, nomad_ahead: how much later it is by the server's clock, which its times are to be read by.
     """
 
     now: datetime | None = None
@@ -37,10 +39,13 @@ class Gate:
     lease_share: float = 0.8
     leased_jobs: int = 0
     last_lease_roll: datetime | None = None
+    last_registration: datetime | None = None
+    vault_ahead: timedelta = timedelta(0)
+    nomad_ahead: timedelta = timedelta(0)
 
 
 class Obstacle(StrEnum):
-    """What a roll waits for, in one word for metrics."""
+    """What a roll, or a new value, waits for, in one word for metrics."""
 
     SETTLE = "Settle"
     MIN_INTERVAL = "MinInterval"
@@ -48,6 +53,8 @@ class Obstacle(StrEnum):
     LEASE_TURN = "LeaseTurn"
     SLOT = "Slot"
     UNGATED = "UngatedUpdate"
+    DEPLOYMENT = "Deployment"
+    RETRY = "Retry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +69,13 @@ class Wait:
 
 def first_seen(gate: Gate, change: Change) -> datetime | None:
     """When a change was first known of: when this process saw it, or when Vault says it was made, if that is earlier.
-    A version that was written while the controller was down does not settle again."""
+    A version that was written while the controller was down does not settle again. A change that is known is not known
+    from the future, whatever its time says."""
     seen = gate.seen.get(change)
     created = _moment(change[2].created)
-    known = [moment for moment in (seen, created) if moment is not None]
-    return min(known, default=None)
+    known = [seen, created - gate.vault_ahead if created is not None else None]
+    moments = [moment for moment in known if moment is not None]
+    return min([*moments, gate.now], default=None) if moments and gate.now is not None else min(moments, default=None)
 
 
 def waits(

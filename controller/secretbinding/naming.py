@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,14 @@ def role_name(instance: str, workload: WorkloadKey, group: str | None, task: str
     digest = stable_digest(["role", instance, *owner, group, task])
     readable = _slug(workload.job if task is None else f"{workload.job}-{task}")
     return f"{name_prefix(instance)}{readable}.{digest}"
+
+
+def engine_role_name(owner: Owner, secret: str, made_of: Sequence[Any]) -> str:
+    """The role of a secrets engine that is made for one entry of a binding; `made_of` is what such a role cannot
+    change. Engines' role names take `[A-Za-z0-9_.-]`, and hold no mark: the prefix is what makes one ours."""
+    key = owner.key
+    digest = stable_digest(["engine", owner.instance, key.source, key.tenant, key.name, secret, *made_of])
+    return f"{name_prefix(owner.instance)}{_slug(f'{key.name}-{secret}')}.{digest}"
 
 
 def stable_digest(value: Any) -> str:

@@ -1,10 +1,13 @@
 """From what is to what should be: an ordered list of actions, each with a reader's words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from secretbinding.desired.generating import values_to_make
 from secretbinding.desired.values import BindingInput, Desired, Observed
+from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole, missing_roles, unused_roles
+from secretbinding.generation import GenerateValue
 from secretbinding.job.inject import same_job
 from secretbinding.job.marks import part_state, placed_marks
 from secretbinding.models.key import BindingKey
@@ -12,9 +15,8 @@ from secretbinding.naming import Owner, name_prefix, policy_name
 from secretbinding.ports import Json
 from secretbinding.render.policy import PolicyDocument, join_rights, policy_text
 from secretbinding.render.role import role_policies, same_role
+from secretbinding.rollout import deployment_of, is_live, is_parent, older_allocations, older_children, starting, stuck
 from secretbinding.rotation import failed_description, failed_states, failed_tag, is_failed_tag
-
-_LIVE = ("pending", "running", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,28 @@ class UntagVersion:
     name: str
 
 
-Action = WritePolicy | DeletePolicy | WriteRole | DeleteRole | RegisterJob | TagVersion | UntagVersion
+@dataclass(frozen=True, slots=True)
+class EvaluateJob:
+    """Have Nomad go on with a version of a job that it has stopped rolling, `left` allocations before the end."""
+
+    job_id: str
+    version: int
+    left: int
+
+
+Rights = WritePolicy | WriteRole | WriteEngineRole
+"""The actions that a job needs to be done before it is registered."""
+Action = (
+    Rights
+    | GenerateValue
+    | DeletePolicy
+    | DeleteRole
+    | DeleteEngineRole
+    | RegisterJob
+    | EvaluateJob
+    | TagVersion
+    | UntagVersion
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +107,34 @@ class Plan:
     """What to do, in this order.
 
     `waiting` says why surplus rights are still kept, `""` when none are; `gone` are the bindings of which nothing is
-    left once the actions are done.
+    left once the actions are done. `deferred` says why a registration that is due waits for a moment, `""` when none
+    does.
     """
 
     actions: tuple[Action, ...] = ()
     waiting: str = ""
     gone: frozenset[BindingKey] = frozenset()
+    deferred: str = ""
+
+    @property
+    def registration(self) -> RegisterJob | None:
+        """The registration of the job, None when none is due."""
+        return next((action for action in self.actions if isinstance(action, RegisterJob)), None)
 
     @property
     def registers(self) -> bool:
         """True when the job is to be registered."""
-        return any(isinstance(action, RegisterJob) for action in self.actions)
+        return self.registration is not None
+
+    @property
+    def generates(self) -> bool:
+        """True when a secret is to get a new value."""
+        return any(isinstance(action, GenerateValue) for action in self.actions)
 
 
 def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingInput], instance: str) -> Plan:
-    """Widen rights, then register the job, and only when nothing can need them any more narrow or delete.
+    """Widen rights, then register the job, and only when nothing can need them any more narrow or delete. New values
+    come after rights and beside no registration: the next plan sees them as any other new version.
 
     Nothing can need the surplus when no registration is due, no deployment is running or failed, and every allocation
     that may still run has the current version of the job.
@@ -118,26 +154,46 @@ def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingIn
         surplus = surplus or kept
         if action is not None:
             (narrowing if narrow and action.before is not None else widening).append(action)
+    # After the policy, whose mark remembers them.
+    widening.extend(missing_roles(observed, desired))
     for name, body in desired.roles.items():
         role_action, kept = _role(observed.roles.get(name), name, body, known, narrow=narrow)
         surplus = surplus or kept
         if role_action is not None:
             (narrowing if narrow and role_action.before is not None else widening).append(role_action)
     removals = _removals(observed, desired, bindings, instance, known)
-    surplus = surplus or bool(removals)
+    unused = unused_roles(observed, desired, _documents_to_tidy(observed, desired, bindings, instance), instance)
+    surplus = surplus or bool(removals) or bool(unused)
     if narrow:
-        narrowing.extend(removals)
+        # The mark of a policy remembers the roles of engines: it changes after them.
+        narrowing = [*unused, *narrowing, *removals]
     middle: list[Action] = [*_tags(observed, desired, instance)]
     if register is not None:
         middle.append(register)
         middle.extend(_forget(observed, desired, instance))
+    elif late := stuck(observed, instance):
+        middle.append(EvaluateJob(observed.workload.job, _version(observed), len(late)))
     # What we may not register is not waited for: rights go when the job has ended.
     untouchable = observed.job is not None and desired.job is None
     gone = frozenset(deleting) if narrow or untouchable else _nowhere(observed, deleting, instance)
     still = _still_elsewhere(observed, bindings, instance)
     if still and not waiting:
         waiting, surplus = "the job that the binding named before is being given back", True
-    return Plan((*widening, *middle, *narrowing), waiting=waiting if surplus else "", gone=gone - still)
+    written = {action.name for action in (*widening, *narrowing) if isinstance(action, WritePolicy)}
+    generating = values_to_make(observed, desired.generations, written, instance) if register is None else []
+    return Plan((*widening, *middle, *generating, *narrowing), waiting=waiting if surplus else "", gone=gone - still)
+
+
+def deferred(plan: Plan, observed: Observed) -> Plan:
+    """The plan without its registration, as long as that would lose sight of allocations that are just starting
+    (`rollout.starting`); the same plan where it would not."""
+    register = plan.registration
+    early = starting(observed, register.job) if register is not None else ()
+    if not early:
+        return plan
+    kept = tuple(action for action in plan.actions if not isinstance(action, RegisterJob | UntagVersion))
+    groups = ", ".join(sorted({str(item.get("TaskGroup")) for item in early}))
+    return replace(plan, actions=kept, deferred=f"allocations of group {groups}, which stay as they are, are starting")
 
 
 def _still_elsewhere(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> frozenset[BindingKey]:
@@ -160,29 +216,15 @@ def _nowhere(observed: Observed, keys: set[BindingKey], instance: str) -> frozen
     return frozenset(keys - placed - made)
 
 
-def is_live(allocation: Json) -> bool:
-    """True when tasks of an allocation may be running; a client that is away (`unknown`) counts as running."""
-    return allocation.get("ClientStatus") in _LIVE
-
-
-def deployment_of(observed: Observed) -> Json | None:
-    """The deployment of the job's current version, None when it has none."""
-    if observed.job is None:
-        return None
-    version = observed.job.get("Version")
-    return next((item for item in observed.deployments if item.get("JobVersion") == version), None)
-
-
-def is_active(deployment: Json | None) -> bool:
-    """True while a deployment has not come to its end."""
-    return deployment is not None and deployment.get("Status") not in ("successful", "failed", "cancelled")
-
-
 def _register(observed: Observed, desired: Desired) -> RegisterJob | None:
     job = observed.job
     if job is None or desired.job is None or same_job(job, desired.job):
         return None
-    return RegisterJob(desired.job, job, int(job.get("JobModifyIndex") or 0))
+    return RegisterJob(desired.job, observed.bare or job, int(job.get("JobModifyIndex") or 0))
+
+
+def _version(observed: Observed) -> int:
+    return int((observed.job or {}).get("Version") or 0)
 
 
 def _is_sound(desired: Desired, key: BindingKey) -> bool:
@@ -203,19 +245,14 @@ def _unsettled(observed: Observed, desired: Desired) -> str:
     live = [item for item in observed.allocations if is_live(item)]
     if desired.job is None and live:
         return f"{len(live)} allocation(s) of a job that is not registered by us may still be running"
+    if is_parent(job):
+        children = observed.children if desired.job is None else older_children(observed)
+        return f"{len(children)} child job(s) of older versions may still be running" if children else ""
     deployment = deployment_of(observed)
     if deployment is not None and deployment.get("Status") != "successful":
         return f"deployment {str(deployment.get('ID'))[:8]} is {deployment.get('Status')}"
-    older = [item for item in live if _is_older(item, job)]
+    older = older_allocations(observed)
     return f"{len(older)} allocation(s) of older versions may still be running" if older else ""
-
-
-def _is_older(allocation: Json, job: Json) -> bool:
-    """True for an allocation that was made for an older version of the job. Children of a periodic or parameterized job
-    count their own versions; what they are made from is what the parent said then."""
-    if job.get("Periodic") or job.get("ParameterizedJob"):
-        return int(allocation.get("CreateTime") or 0) <= int(job.get("SubmitTime") or 0)
-    return bool(allocation.get("JobVersion") != job.get("Version"))
 
 
 def _policy(
@@ -229,21 +266,38 @@ def _policy(
         return None, False
     elsewhere = {role for role in current.document.roles if _belongs_elsewhere(observed, role)}
     exact = narrow and not elsewhere and _is_sound(desired, document.owner.key)
-    target = document
+    target = replace(document, answered=current.document.answered)
     if not exact:
         rights = join_rights(document.rights, current.document.rights)
-        target = replace(document, rights=rights, roles=tuple(sorted({*document.roles, *current.document.roles})))
+        # A revert brings back what was there by hand.
+        adopted = document.adopted or current.document.adopted
+        target = replace(
+            target,
+            rights=rights,
+            roles=tuple(sorted({*document.roles, *current.document.roles})),
+            engine_roles=tuple(sorted({*document.engine_roles, *current.document.engine_roles})),
+            adopted=adopted,
+        )
     if elsewhere:
         # The mark goes on naming the job that the binding named before, until nothing of it is left there.
         target = replace(target, workload=current.document.workload)
     surplus = target.rights != join_rights(document.rights) or set(target.roles) != set(document.roles)
+    surplus = surplus or set(target.engine_roles) != set(document.engine_roles)
     if current.intact and _meaning(current.document) == _meaning(target):
         return None, surplus
     return WritePolicy(name, policy_text(target), current.text), surplus
 
 
 def _meaning(document: PolicyDocument) -> tuple[Any, ...]:
-    return (document.owner, document.workload, join_rights(document.rights), sorted(document.roles), document.retain)
+    return (
+        document.owner,
+        document.workload,
+        join_rights(document.rights),
+        sorted(document.roles),
+        sorted(document.engine_roles),
+        document.retain,
+        document.adopted,
+    )
 
 
 def _role(
@@ -263,6 +317,21 @@ def _role(
     if current is not None and same_role(current, target):
         return None, surplus
     return WriteRole(name, target, current), surplus
+
+
+def _documents_to_tidy(
+    observed: Observed, desired: Desired, bindings: Sequence[BindingInput], instance: str
+) -> Iterator[PolicyDocument]:
+    """The policies, as they are, of bindings that are going, and of those whose wish is known."""
+    for item in bindings:
+        name = policy_name(Owner(instance, item.key))
+        policy = observed.policies.get(name)
+        document = policy.document if policy is not None else None
+        if document is None or document.owner != Owner(instance, item.key):
+            continue
+        going = item.deleting and not item.moved and not _lives_elsewhere(observed, document)
+        if going or (not item.deleting and _is_sound(desired, item.key) and name in desired.policies):
+            yield document
 
 
 def _removals(

@@ -1,13 +1,17 @@
 """A plan in words: one line for each action, and the diffs below it."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
+from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
+from secretbinding.generation import ABSENT, KV, GenerateValue
 from secretbinding.job.diff import changed_groups, job_diff, policy_diff, role_diff
 from secretbinding.job.marks import read_mark
 from secretbinding.plan import (
     Action,
     DeletePolicy,
     DeleteRole,
+    EvaluateJob,
     Plan,
     RegisterJob,
     TagVersion,
@@ -29,14 +33,41 @@ def describe(action: Action) -> str:
             return f"{'+' if body is None else '~'} role {name}"
         case DeleteRole(name=name):
             return f"- role {name}"
+        case WriteEngineRole(role=role, before=there):
+            return f"{'+' if there is None else '~'} engine role {role.path}"
+        case DeleteEngineRole(path=path):
+            return f"- engine role {path}"
         case RegisterJob(job=job, before=there):
             groups = {group for instance in _instances(there, job) for group in changed_groups(there, job, instance)}
             counted = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
             return f"~ job {job.get('ID')} (namespace {job.get('Namespace') or 'default'}): {counted}"
+        case EvaluateJob(job_id=job_id, left=left):
+            return f"~ job {job_id}: evaluated again, {left} allocation(s) before the end of its roll"
         case TagVersion(version=version, name=name):
             return f"+ tag {name} on job version {version}"
         case UntagVersion(name=name):
             return f"- tag {name}"
+        case GenerateValue():
+            return _generation(action)
+
+
+def why(action: GenerateValue) -> str:
+    """What a new value is made for, in words."""
+    if action.requested:
+        return f"asked for at {_text(action.due)}"
+    return "it is not there" if action.seen == ABSENT else f"due at {_text(action.due)}"
+
+
+def _generation(action: GenerateValue) -> str:
+    if action.target.kind != KV:
+        return f"~ password of {action.target}: {why(action)}"
+    made = ", ".join(action.entry.fields)
+    sign, version = ("+", 1) if action.seen == ABSENT else ("~", int(action.seen) + 1)
+    return f"{sign} version {version} of secret {action.target} with new {made}: {why(action)}"
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def details(action: Action) -> str:
@@ -48,6 +79,8 @@ def details(action: Action) -> str:
             return policy_diff(before, None)
         case WriteRole(body=body, before=there):
             return role_diff(there, body)
+        case WriteEngineRole(role=role, before=there):
+            return role_diff(there, role.body)
         case RegisterJob(job=job, before=there):
             return "".join(job_diff(there, job, instance) for instance in _instances(there, job))
         case _:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pydantic import SecretStr
+
 Json = dict[str, Any]
 
 
@@ -128,6 +130,32 @@ class Vault(Protocol):
         """A digest of an issuer's certificate and chain (`<mount>/issuer/<issuer>/json`, readable without a token);
         None when there is none."""
 
+    def read_engine_config(self, path: str) -> Json | None:
+        """A part of a secrets engine's configuration, such as `aws/roles/deploy` or `transit/keys/app`; never a path
+        that gives a secret out. None when there is none."""
+
+    def write_engine_role(self, path: str, body: Json) -> None:
+        """Create a role of a secrets engine (`<mount>/roles/<name>`), or set what the body has of one that is there."""
+
+    def delete_engine_role(self, path: str) -> None:
+        """Delete it; one that is not there is success."""
+
+    def generate_password(self, policy: str) -> SecretStr:
+        """A value that a password policy makes (`sys/policies/password/<policy>/generate`)."""
+
+    def new_secret_id(self, mount: str, role: str) -> SecretStr:
+        """A new secret-id of an AppRole (`auth/<mount>/role/<role>/secret-id`)."""
+
+    def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
+        """Write fields of a KV v2 secret over version `seen` without reading it, the others stay; the first version
+        when `seen` is 0. Gives the new version's number. Raises `Conflict` when the secret is at another version."""
+
+    def rotate_static_role(self, mount: str, name: str) -> None:
+        """Have a database engine make the password of a static role anew."""
+
+    def rotate_root(self, mount: str, connection: str) -> None:
+        """Have a database engine make the root password of a connection anew; nobody but it knows that then."""
+
     def mount_limits(self, mount: str) -> LeaseLimits | None:
         """The lifetimes that a mount sets (`sys/internal/ui/mounts/<mount>`); None when the server does not tell."""
 
@@ -205,6 +233,9 @@ class Nomad(Protocol):
 
     def untag_version(self, namespace: str, job_id: str, name: str) -> None:
         """Take the tag away; one that is not there is success."""
+
+    def evaluate(self, namespace: str, job_id: str) -> None:
+        """Have Nomad look at the job again (`POST /v1/job/<id>/evaluate`); nothing of the job changes."""
 
     def deployments(self, namespace: str, job_id: str) -> Sequence[Json]:
         """All deployments of the job that Nomad still knows, newest first by CreateIndex."""

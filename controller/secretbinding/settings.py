@@ -83,6 +83,11 @@ class ControllerSettings(BaseSettings):
             up to a quarter of that earlier, each at its own moment.
         confirm_removals: sources (`nomad`, `kubernetes`, `files`, or `*`), separated by commas, of which many bindings
             at once may be found gone after a start.
+        nacp_listen: where the admission proxy NACP asks before a job is registered: `host:port`.
+        nacp_listen_anywhere: allow `nacp_listen` to be no loopback address without asking for client certificates.
+        nacp_cert, nacp_key: PEM files to speak TLS there.
+        nacp_client_ca: who asks there needs a certificate of this authority.
+        nacp_refusal: `refuse` ends the registration of a job that a binding cannot be put into, `warn` lets it pass.
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
         metrics_address: where metrics and health checks are served: `host:port`; empty for nowhere.
         stuck_seconds: how long a worker may be at one job before the process counts as stuck.
@@ -110,6 +115,12 @@ class ControllerSettings(BaseSettings):
     ungated_rolls: bool = False
     lease_share: Annotated[float, Field(ge=0.1, le=0.9)] = 0.8
     confirm_removals: str = ""
+    nacp_listen_anywhere: bool = False
+    nacp_cert: Path | None = None
+    nacp_key: Path | None = None
+    nacp_client_ca: Path | None = None
+    nacp_listen: str = ""
+    nacp_refusal: Annotated[str, Field(pattern="^(refuse|warn)$")] = "refuse"
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
     metrics_address: str = Field(default_factory=_metrics_address)
     stuck_seconds: Annotated[float, Field(gt=0)] = 600.0
@@ -133,6 +144,29 @@ class ControllerSettings(BaseSettings):
                 "firewall and set SECRETBINDING_AUDIT_LISTEN_ANYWHERE=true, or use 127.0.0.1:PORT or unix:/path"
             )
         return value
+
+    @field_validator("nacp_listen")
+    @classmethod
+    def _nacp_listen_is_guarded(cls, value: str, info: ValidationInfo) -> str:
+        bind = listen_address(value) if value else None
+        if isinstance(bind, Path):
+            raise ValueError("write HOST:PORT")
+        if (info.data.get("nacp_cert") is None) != (info.data.get("nacp_key") is None):
+            raise ValueError("SECRETBINDING_NACP_CERT and SECRETBINDING_NACP_KEY belong together")
+        guarded = info.data.get("nacp_cert") is not None and info.data.get("nacp_client_ca") is not None
+        if bind is not None and not _is_loopback(bind[0]) and not guarded and not info.data.get("nacp_listen_anywhere"):
+            raise ValueError(
+                "not a loopback address; whoever reaches it can have policies and roles made for jobs that bindings "
+                "name: ask for client certificates (SECRETBINDING_NACP_CERT, _KEY, _CLIENT_CA), or guard it by a "
+                "firewall and set SECRETBINDING_NACP_LISTEN_ANYWHERE=true"
+            )
+        return value
+
+    @property
+    def nacp_bind(self) -> tuple[str, int] | None:
+        """Where to listen for NACP: host and port."""
+        bind = listen_address(self.nacp_listen) if self.nacp_listen else None
+        return bind if isinstance(bind, tuple) else None
 
     @field_validator("metrics_address")
     @classmethod

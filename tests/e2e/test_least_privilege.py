@@ -63,7 +63,7 @@ def test_the_whole_life_of_a_binding_needs_no_more_than_the_shipped_policies(wor
         world.secret(unique, username="app", password="two")
         wait_until("it rolls", lambda: world.seen(unique) == ["app two"])
         world.secret(unique, username="app", password="broken")
-        world.await_reason(unique, Reason.DEPLOYMENT_FAILED, ConditionType.ROTATION_HEALTHY)
+        world.await_reason(unique, Reason.DEPLOYMENT_REVERTED, ConditionType.ROTATION_HEALTHY)
         world.deployed(unique)
         wait_until("the failure is tagged", lambda: any(job.get("VersionTag") for job in world.versions(unique)))
         world.unbind(unique)
@@ -154,7 +154,7 @@ def test_a_right_that_is_missing_in_vault_is_named_and_the_job_is_left_alone(
 
 
 def test_a_right_that_is_missing_in_nomad_is_named(guarded: Stack, unique: str) -> None:
-    rules = (DEPLOY / "nomad-policy.hcl").read_text().replace('"submit-job", ', "")
+    rules = (DEPLOY / "nomad-policy.hcl").read_text().replace('"submit-job",', "")
     world = World(
         guarded,
         vault_token=vault_token(guarded, f"poor-{unique}", (DEPLOY / "vault-policy.hcl").read_text()),

@@ -81,7 +81,7 @@ def test_a_version_that_breaks_the_task_is_reverted_and_held_while_the_old_one_s
         world.await_reason(unique, Reason.READY)
         with sampled(lambda: world.seen(unique).count("app one")) as serving:
             world.secret(unique, username="app", password="broken")
-            world.await_reason(unique, Reason.DEPLOYMENT_FAILED, ConditionType.ROTATION_HEALTHY)
+            world.await_reason(unique, Reason.DEPLOYMENT_REVERTED, ConditionType.ROTATION_HEALTHY)
             wait_until("both serve version 1", lambda: world.seen(unique) == ["app one"] * 2)
             world.deployed(unique)
         assert min(serving) >= 1
@@ -95,7 +95,7 @@ def test_a_version_that_breaks_the_task_is_reverted_and_held_while_the_old_one_s
 
     # The failure outlives the controller: a new one does not try again.
     with world.running():
-        world.await_reason(unique, Reason.DEPLOYMENT_FAILED, ConditionType.ROTATION_HEALTHY)
+        world.await_reason(unique, Reason.DEPLOYMENT_REVERTED, ConditionType.ROTATION_HEALTHY)
         assert world.job(unique)["Version"] == held
         # A new version of the secret is a new state, and is tried.
         world.secret(unique, username="app", password="three")
@@ -114,7 +114,7 @@ def test_a_held_state_survives_a_dozen_registrations_by_the_user(world: World, u
         world.bind(a_manifest(unique, unique, unique))
         world.await_reason(unique, Reason.READY)
         world.secret(unique, username="app", password="broken")
-        world.await_reason(unique, Reason.DEPLOYMENT_FAILED, ConditionType.ROTATION_HEALTHY)
+        world.await_reason(unique, Reason.DEPLOYMENT_REVERTED, ConditionType.ROTATION_HEALTHY)
         world.deployed(unique)
         for count in (2, 1, 2, 1, 2, 1, 2, 1):
             # An autoscaler's hand: the count is no change of the user's part.
@@ -122,7 +122,7 @@ def test_a_held_state_survives_a_dozen_registrations_by_the_user(world: World, u
             job["TaskGroups"][0]["Count"] = count
             world.register(job)
             world.deployed(unique)
-        world.await_reason(unique, Reason.DEPLOYMENT_FAILED, ConditionType.ROTATION_HEALTHY)
+        world.await_reason(unique, Reason.DEPLOYMENT_REVERTED, ConditionType.ROTATION_HEALTHY)
         wait_until("version 1 serves", lambda: world.seen(unique) == ["app one"])
         failures = [item for item in world.deployments(unique) if item["Status"] == "failed"]
         assert len(failures) == 1
@@ -135,7 +135,7 @@ def test_somebody_who_asks_gets_one_more_try_of_a_held_state(world: World, uniqu
         world.bind(a_manifest(unique, unique, unique))
         world.await_reason(unique, Reason.READY)
         world.secret(unique, username="app", password="broken")
-        world.await_reason(unique, Reason.DEPLOYMENT_FAILED, ConditionType.ROTATION_HEALTHY)
+        world.await_reason(unique, Reason.DEPLOYMENT_REVERTED, ConditionType.ROTATION_HEALTHY)
         world.deployed(unique)
         asked = datetime.now(UTC).isoformat()
         world.request_rotation(unique, asked)
@@ -144,7 +144,7 @@ def test_somebody_who_asks_gets_one_more_try_of_a_held_state(world: World, uniqu
             return sum(1 for item in world.deployments(unique) if item["Status"] == "failed")
 
         wait_until("it was tried again", lambda: failures() == 2)
-        world.await_reason(unique, Reason.DEPLOYMENT_FAILED, ConditionType.ROTATION_HEALTHY)
+        world.await_reason(unique, Reason.DEPLOYMENT_REVERTED, ConditionType.ROTATION_HEALTHY)
         world.deployed(unique)
         wait_until(
             "the request is answered",
@@ -163,10 +163,10 @@ def test_without_auto_revert_the_controller_takes_back_its_own_part(world: World
         world.bind(a_manifest(unique, unique, unique))
         world.await_reason(unique, Reason.READY)
         world.secret(unique, username="app", password="broken")
-        world.await_reason(unique, Reason.DEPLOYMENT_FAILED, ConditionType.ROTATION_HEALTHY, timeout=60)
+        world.await_reason(unique, Reason.DEPLOYMENT_REVERTED, ConditionType.ROTATION_HEALTHY, timeout=60)
         wait_until("version 1 serves again", lambda: world.seen(unique) == ["app one"], timeout=60)
         world.deployed(unique)
-        assert world.reason(unique, ConditionType.ROTATION_HEALTHY) == Reason.DEPLOYMENT_FAILED
+        assert world.reason(unique, ConditionType.ROTATION_HEALTHY) == Reason.DEPLOYMENT_REVERTED
 
 
 def test_a_binding_may_come_before_its_job_and_the_event_stream_tells_of_the_job(world: World, unique: str) -> None:
@@ -492,14 +492,14 @@ def test_a_bad_version_of_one_binding_does_not_hold_another_of_the_same_job(worl
         world.await_reason(second, Reason.READY)
         world.deployed(unique)
         world.secret(unique, username="app", password="broken")
-        world.await_reason(first, Reason.DEPLOYMENT_FAILED, ConditionType.ROTATION_HEALTHY)
+        world.await_reason(first, Reason.DEPLOYMENT_REVERTED, ConditionType.ROTATION_HEALTHY)
         world.deployed(unique)
         world.await_reason(second, Reason.UP_TO_DATE, ConditionType.ROTATION_HEALTHY)
         world.secret(f"{unique}-b", key="k2")
         wait_until("the second has rolled", lambda: f"data/{unique}-b?version=2" in str(world.job(unique)))
         world.deployed(unique)
         world.await_reason(second, Reason.UP_TO_DATE, ConditionType.ROTATION_HEALTHY)
-        assert world.reason(first, ConditionType.ROTATION_HEALTHY) == Reason.DEPLOYMENT_FAILED
+        assert world.reason(first, ConditionType.ROTATION_HEALTHY) == Reason.DEPLOYMENT_REVERTED
         assert world.seen(unique) == ["app one"]
         assert sum(1 for item in world.deployments(unique) if item["Status"] == "failed") == 1
 

@@ -133,8 +133,8 @@ def test_a_rotation_that_fails_is_counted_as_failed_reverted_and_held(stack: Sta
         running.world.secret(unique, username="app", password="broken")
         expected = {"detected Version": 1.0, "started": 1, "failed": 1, "reverted": 1, "held DeploymentFailed": 1}
         running.await_decisions(expected)
-        running.await_reason(unique, Reason.DEPLOYMENT_FAILED, ConditionType.ROTATION_HEALTHY)
-        labels = {"source": "files", "binding_namespace": "default", "binding": unique, "reason": "DeploymentFailed"}
+        running.await_reason(unique, Reason.DEPLOYMENT_REVERTED, ConditionType.ROTATION_HEALTHY)
+        labels = {"source": "files", "binding_namespace": "default", "binding": unique, "reason": "DeploymentReverted"}
         assert scrape(running.address).value("secretbinding_binding_rotation_unhealthy", **labels) == 1
         assert not scrape(running.address).has("secretbinding_binding_not_ready", **labels)
         running.world.secret(unique, username="app", password="good")

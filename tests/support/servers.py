@@ -88,6 +88,46 @@ def real_acl_nomad(openbao: OpenBao, simulator: Stack, tmp_path_factory: pytest.
         yield Stack(server.kind, server.address, server.api, server.token, openbao, server.region)
 
 
+FURTHER_NODES = ("second", "third")
+TEMPLATE_POLL_SECONDS = 2.0
+
+
+@pytest.fixture(scope="session")
+def cluster_simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """As `cluster`, simulated."""
+    with (
+        OpenBao(tmp_path_factory.mktemp("openbao-of-cluster")) as vault,
+        Simulator(
+            tmp_path_factory.mktemp("cluster"),
+            vault_address=vault.address,
+            template_poll_seconds=TEMPLATE_POLL_SECONDS,
+        ) as server,
+    ):
+        server.add_nodes(FURTHER_NODES)
+        yield _stack(server, vault)
+
+
+@pytest.fixture(scope="session")
+def cluster_nomad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """As `cluster`, real; skips visibly where there is no Nomad."""
+    if find_nomad() is None:
+        pytest.skip(_NO_NOMAD)
+    with (
+        OpenBao(tmp_path_factory.mktemp("openbao-of-nomad-cluster")) as vault,
+        NomadAgent(
+            tmp_path_factory.mktemp("nomad-cluster"),
+            vault_address=vault.address,
+            template_poll_seconds=TEMPLATE_POLL_SECONDS,
+        ) as server,
+    ):
+        server.add_nodes(FURTHER_NODES)
+        yield _stack(server, vault)
+
+
+_BOTH_CLUSTERS = (
+    pytest.param("cluster_simulator"),
+    pytest.param("cluster_nomad", marks=pytest.mark.real_nomad),
+)
 _BOTH = (pytest.param("simulator"), pytest.param("real_nomad", marks=pytest.mark.real_nomad))
 _BOTH_ACL = (pytest.param("acl_simulator"), pytest.param("real_acl_nomad", marks=pytest.mark.real_nomad))
 
@@ -95,6 +135,14 @@ _BOTH_ACL = (pytest.param("acl_simulator"), pytest.param("real_acl_nomad", marks
 @pytest.fixture(scope="session", params=_BOTH)
 def stack(request: pytest.FixtureRequest) -> Stack:
     """Every test that uses it runs twice: on the simulator and on a real Nomad."""
+    found: Stack = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="session", params=_BOTH_CLUSTERS)
+def cluster(request: pytest.FixtureRequest) -> Stack:
+    """Three nodes, and templates that poll every two seconds. Tests that use it belong into one xdist group, so that
+    few workers start it; whoever drains a node gives it back."""
     found: Stack = request.getfixturevalue(request.param)
     return found
 

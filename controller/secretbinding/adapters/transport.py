@@ -12,6 +12,7 @@ import stamina
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
+from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import Connection, check, current_token
 from secretbinding.adapters.deadline import answer_within, use_deadlines
 from secretbinding.adapters.reasons import describe, hopeless
@@ -41,7 +42,9 @@ class Call:
         repeatable: whether doing it twice is the same as doing it once.
         anonymous: send no token.
         absent: what Nomad's own 404 says, so that a proxy's 404 never looks like an absence; empty: it gives none.
+        content_type: of the body, if there is one.
         hidden: secret values of the request; an error text of the server that repeats one is withheld.
+        headers: headers of this call alone.
     """
 
     label: str
@@ -51,7 +54,9 @@ class Call:
     repeatable: bool = True
     anonymous: bool = False
     absent: str = ""
+    content_type: str = "application/json"
     hidden: tuple[str, ...] = field(default=(), repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +124,10 @@ class Transport:
         headers: Mapping[str, str],
         judge: Judge,
         on_call: OnCall | None = None,
+        clock: ServerClock | None = None,
     ) -> None:
         check(connection, system)
+        self.clock = clock or ServerClock()
         self._connection = connection
         self._system = system
         self._token_header = token_header
@@ -240,8 +247,10 @@ class Transport:
     def _attempt(
         self, call: Call, method: str, target: str, payload: bytes | None, limits: tuple[float, float], *, long: bool
     ) -> Answer | _Failure:
-        started = time.perf_counter()
+        started, sent = time.perf_counter(), self.clock.ours()
         opened = self._open(call, method, target, payload, limits, self._long if long else self._short)
+        if not isinstance(opened, _Failure):
+            self.clock.heard(opened.headers.get("Date"), sent)
         outcome = opened if isinstance(opened, _Failure) else self._finish(call, opened)
         self._count(call, started, outcome)
         return outcome
@@ -256,9 +265,9 @@ class Transport:
         pool: urllib3.HTTPConnectionPool,
     ) -> urllib3.BaseHTTPResponse | _Failure:
         """Send and read the answer's head. `limits`: seconds of silence, and seconds for the answer as a whole."""
-        headers = dict(self._fixed_headers)
+        headers = {**self._fixed_headers, **dict(call.headers)}
         if payload is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = call.content_type
         if not call.anonymous:
             try:
                 token = current_token(self._connection.token)

@@ -8,7 +8,18 @@ from collections.abc import Callable, Sequence
 import typer
 
 from secretbinding import logs
-from secretbinding.cli import about, changes, injecting, manifests, rotating, running, statuses
+from secretbinding.cli import (
+    about,
+    adopting,
+    bootstrapping,
+    changes,
+    diagnosing,
+    injecting,
+    manifests,
+    rotating,
+    running,
+    statuses,
+)
 from secretbinding.cli.console import error, report, report_unexpected, say
 from secretbinding.errors import SecretBindingError
 
@@ -43,10 +54,13 @@ for name, command, panel in (
     ("apply", changes.apply, "Manifests"),
     ("delete", changes.delete, "Manifests"),
     ("inject", injecting.inject, "Manifests"),
+    ("adopt", adopting.adopt, "Manifests"),
     ("run", running.run, "Controller"),
     ("status", statuses.status, "Controller"),
     ("rotate", rotating.rotate, "Controller"),
     ("crd", manifests.crd, "Controller"),
+    ("bootstrap", bootstrapping.bootstrap, "Servers"),
+    ("doctor", diagnosing.doctor, "Servers"),
     ("demo", about.demo, "More"),
     ("completion", about.completion, "More"),
     ("version", about.version, "More"),

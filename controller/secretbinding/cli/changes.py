@@ -15,7 +15,7 @@ from secretbinding.errors import Problem
 from secretbinding.models.binding import DeletionPolicy
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.status import SecretBindingStatus
-from secretbinding.plan import WritePolicy, WriteRole
+from secretbinding.plan import Rights
 from secretbinding.sources.base import SourceItem
 from secretbinding.sources.files import Loaded, load
 
@@ -153,7 +153,7 @@ def _plan(loaded: Sequence[Loaded], items: Sequence[SourceItem], *, detailed_exi
         to_be_made = {
             item.key
             for workload, preview in previews.items()
-            if any(isinstance(action, WritePolicy | WriteRole) for action in preview.plan.actions)
+            if any(isinstance(action, Rights) for action in preview.plan.actions)
             for item in shot.inputs(workload)
         }
     for text in shown:

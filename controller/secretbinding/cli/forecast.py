@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from secretbinding.desired.values import BindingInput, Policy
 from secretbinding.engine.reconciler import Preview
-from secretbinding.plan import Action, DeletePolicy, DeleteRole, RegisterJob, WritePolicy, WriteRole, make_plan
+from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
+from secretbinding.plan import Action, DeletePolicy, DeleteRole, RegisterJob, Rights, WritePolicy, WriteRole, make_plan
 from secretbinding.render.policy import read_policy
 
 
@@ -15,6 +16,7 @@ def later(preview: Preview, bindings: Sequence[BindingInput], instance: str) -> 
         return ()
     observed = preview.observed
     policies, roles, job = dict(observed.policies), dict(observed.roles), observed.job
+    engine_roles = dict(observed.engine_roles)
     for action in preview.plan.actions:
         match action:
             case WritePolicy(name=name, text=text):
@@ -26,12 +28,22 @@ def later(preview: Preview, bindings: Sequence[BindingInput], instance: str) -> 
                 roles[name] = body
             case DeleteRole(name=name):
                 roles[name] = None
+            case WriteEngineRole(role=role):
+                engine_roles[role.path] = role.body
+            case DeleteEngineRole(path=path):
+                engine_roles[path] = None
             case RegisterJob():
                 job = action.job
     settled = replace(
-        observed, policies=policies, roles=roles, job=job, deployments=(), allocations=(), purged_at_risk=False
+        observed,
+        policies=policies,
+        roles=roles,
+        engine_roles=engine_roles,
+        job=job,
+        deployments=(),
+        allocations=(),
+        purged_at_risk=False,
     )
     rest = make_plan(settled, preview.desired, bindings, instance)
-    return tuple(
-        action for action in rest.actions if isinstance(action, WritePolicy | DeletePolicy | WriteRole | DeleteRole)
-    )
+    shown = Rights | DeletePolicy | DeleteRole | DeleteEngineRole
+    return tuple(action for action in rest.actions if isinstance(action, shown))

@@ -20,7 +20,7 @@ from secretbinding.errors import ManifestError, Problem, UsageError
 from secretbinding.job.inject import strip
 from secretbinding.job.marks import placed_marks
 from secretbinding.models.key import WorkloadKey
-from secretbinding.plan import Action, Plan, WritePolicy, WriteRole, make_plan
+from secretbinding.plan import Action, Plan, Rights, make_plan
 from secretbinding.ports import Json
 from secretbinding.sources.files import Loaded, load
 from secretbinding.status import Pass, compute_status
@@ -75,12 +75,15 @@ def inject(
         text = _read(job_file)
         variables = variables_text(var or ())
         job, around = parse_job(text, file=job_file, nomad=connected.nomad, variables=variables, namespace=namespace)
-        entries, workload = _meant(loaded, job, job_file)
+        entries, workload = _meant(loaded, job, job_file, settings.controller.instance)
         injection = make_injection(job, entries, workload, settings, connected)
         result = json.dumps({**around, "Job": injection.job}, indent=2, ensure_ascii=False) + "\n"
         target.prepare(result)
-        if rights:
-            _write_rights(injection, workload, settings, connected)
+        while rights and not _write_rights(injection, workload, settings, connected):
+            # What was made tells more, such as when the password of a new static role was rotated.
+            injection = make_injection(job, entries, workload, settings, connected)
+            result = json.dumps({**around, "Job": injection.job}, indent=2, ensure_ascii=False) + "\n"
+            target.prepare(result)
         target.finish(result)
     return 0
 
@@ -127,18 +130,21 @@ def make_injection(
     if problems or desired.job is None:
         raise ManifestError(problems or [Problem("nothing can be injected")])
     made = {**job, "TaskGroups": desired.job["TaskGroups"]}
-    return Injection(made, tuple(action for action in plan.actions if isinstance(action, WritePolicy | WriteRole)))
+    return Injection(made, tuple(action for action in plan.actions if isinstance(action, Rights)))
 
 
-def _meant(loaded: Sequence[Loaded], job: Json, file: str) -> tuple[list[tuple[Loaded, "Entry"]], WorkloadKey]:
+def _meant(
+    loaded: Sequence[Loaded], job: Json, file: str, instance: str
+) -> tuple[list[tuple[Loaded, "Entry"]], WorkloadKey]:
     """The bindings that name the job of the file."""
-    from secretbinding.engine.store import Entry, workload_of
+    from secretbinding.engine.store import Entry, with_names, workload_of
 
     named: dict[WorkloadKey, list[tuple[Loaded, Entry]]] = {}
     for one in loaded:
         workload = workload_of(one.item)
         if workload is not None and (workload.namespace, workload.job) == (job["Namespace"], job["ID"]):
-            named.setdefault(workload, []).append((one, Entry(one.item, workload, one.item.status)))
+            entry = Entry(with_names(one.item, instance), workload, one.item.status)
+            named.setdefault(workload, []).append((one, entry))
     if len(named) == 1:
         ((workload, entries),) = named.items()
         return entries, workload
@@ -158,7 +164,9 @@ def _meant(loaded: Sequence[Loaded], job: Json, file: str) -> tuple[list[tuple[L
     raise ManifestError(problems or [Problem(f"no binding is given for {label}", file=file)])
 
 
-def _write_rights(injection: Injection, workload: WorkloadKey, settings: "Settings", connected: "Clients") -> None:
+def _write_rights(injection: Injection, workload: WorkloadKey, settings: "Settings", connected: "Clients") -> bool:
+    """False when what was made tells more, so that the job has to be rendered anew. Raises `ManifestError` when a role
+    of an engine is refused."""
     from secretbinding.engine.apply import Applier
     from secretbinding.plan_text import describe
 
@@ -168,7 +176,10 @@ def _write_rights(injection: Injection, workload: WorkloadKey, settings: "Settin
         jwt_mount=settings.controller.jwt_mount,
         on_action=lambda action: say(describe(action)),
     )
-    applier.apply(Plan(injection.rights), workload.namespace, workload.job)
+    done = applier.apply(Plan(injection.rights), workload.namespace, workload.job)
+    if applier.refused:
+        raise ManifestError([Problem(fault.message) for fault in applier.refused.values()])
+    return done
 
 
 def _read(job_file: str) -> str:

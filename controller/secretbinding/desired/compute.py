@@ -4,22 +4,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from secretbinding.desired.generating import generations
 from secretbinding.desired.once import Mixture
 from secretbinding.desired.past import Past, good_job, rolling
 from secretbinding.desired.shares import Judged, Share, judge
+from secretbinding.desired.tokens import renewed_roles
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
+from secretbinding.job.carry import kept_part, parts_of
 from secretbinding.job.inject import Stripped, TaskPart, inject, keep_rendered, strip
 from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins
 from secretbinding.job.targets import TaskRef, find_task, job_fault
-from secretbinding.kinds import KINDS
-from secretbinding.kinds.base import Fault, Right
+from secretbinding.kinds import KINDS, engine_role
+from secretbinding.kinds.base import EngineRole, Fault, Right
 from secretbinding.models.binding import DeletionPolicy
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name, role_name
 from secretbinding.ports import Json
 from secretbinding.render.policy import PolicyDocument, join_rights
-from secretbinding.render.role import RoleBinding, join_limits, role_body, role_limits
+from secretbinding.render.role import (
+    DEFAULT_PERIOD_SECONDS,
+    UNRENEWED_PERIOD_SECONDS,
+    RoleBinding,
+    join_limits,
+    role_body,
+    role_limits,
+)
 from secretbinding.rotation import (
     FailedState,
     held_failure,
@@ -27,7 +37,14 @@ from secretbinding.rotation import (
 
 
 def desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> Desired:
-    """What the workload should be.
+    """What the workload should be: policies, roles and job, and the secrets that are to get new values. See `_desire`
+    for what `bindings` are."""
+    found = _desire(observed, bindings, instance)
+    return replace(found, generations=generations(observed, bindings, found.results, instance))
+
+
+def _desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> Desired:
+    """What policies, roles and job should be.
 
     `bindings` are all that name this workload, and, as `deleting`, owners whose marks are in the job though their
     binding is proven gone or has moved to another job. An owner in the job that is not among them is somebody whom
@@ -67,21 +84,22 @@ def _assemble(
     shares = [item.share for key, item in judged.items() if item.share is not None and key not in failed]
     leaving = {item.key for item in bindings if item.deleting}
     kept = [item for item in placed if item.key not in leaving and item.key not in {share.key for share in shares}]
-    scopes = _Scopes(observed.workload, instance, shares, job)
-    parts = _parts(shares, kept, scopes, stripped.job if stripped else None, job, instance)
+    scopes = Scopes(observed.workload, instance, shares, job)
+    parts = parts_for(shares, kept, scopes, stripped.job if stripped else None, job, instance)
     roles, role_owners = _roles(observed, parts, shares, scopes, instance)
     policies = _policies(observed, judged, bindings, role_owners, instance)
+    engine_roles = _engine_roles(observed, judged, bindings)
     results = {
         key: _with_failure(_with_roles(item.result, role_owners), failed.get(key), placed)
         for key, item in judged.items()
     }
     if job is None or stripped is None or job_fault(job) is not None or _rests(job, placed, leaving):
-        return Desired(None, policies, roles, results)
+        return Desired(None, policies, roles, results, engine_roles=engine_roles)
     unreadable = _unreadable_groups(placed, judged)
     candidate = keep_rendered(inject(stripped, parts, instance), job, instance)
     candidate = _with_groups_of(job, candidate, unreadable)
     results = _waiting(results, shares, unreadable, {item.key for item in placed})
-    return Desired(candidate, policies, roles, results, clean=not unreadable)
+    return Desired(candidate, policies, roles, results, clean=not unreadable, engine_roles=engine_roles)
 
 
 def _with_failure(result: BindingResult, failure: FailedState | None, placed: Sequence[Placed]) -> BindingResult:
@@ -176,26 +194,11 @@ def _go_back(
     good = good_job(observed, failures, current, instance)
     if good is None:
         return job
-    parts: dict[tuple[str, str], TaskPart] = {}
-    for item in placed_marks(good, instance):
-        task = find_task(good, TaskRef(item.group, item.task)) or {}
-        part = parts.get((item.group, item.task)) or _kept_part(task)
-        parts[item.group, item.task] = replace(part, templates=(*part.templates, (item.mark.owner, item.template)))
+    parts = parts_of(good, instance)
     return keep_rendered(inject(stripped, parts, instance), job, instance)
 
 
-def _kept_part(task: Json) -> TaskPart:
-    vault: Mapping[str, Any] = task.get("Vault") or {}
-    return TaskPart(
-        role=str(vault.get("Role") or ""),
-        templates=(),
-        polls=not vault.get("AllowTokenExpiration", False),
-        leased=vault.get("ChangeMode") == "restart",
-        vault_namespace=str(vault.get("Namespace") or ""),
-    )
-
-
-class _Scopes:
+class Scopes:
     """Which role a task logs in with.
 
     Bindings that name no groups share one role of the job, whose name is known before the job is, so that a job file
@@ -224,10 +227,10 @@ class _Scopes:
         return self.job_role if whole and current == self.job_role else self.own_role(ref)
 
 
-def _parts(
+def parts_for(
     shares: Sequence[Share],
     kept: Sequence[Placed],
-    scopes: _Scopes,
+    scopes: Scopes,
     user_job: Json | None,
     job: Json | None,
     instance: str,
@@ -246,7 +249,7 @@ def _parts(
             task.get("Templates") or [],
             active.get(ref, []),
             staying.get(ref, []),
-            _kept_part((find_task(job, ref) if job is not None else None) or {}),
+            kept_part((find_task(job, ref) if job is not None else None) or {}),
             instance,
         )
         owners = {share.key for share in active.get(ref, [])}
@@ -269,6 +272,9 @@ def _task_part(
         polls=any(block.of and not block.once for _, block in blocks) or (bool(kept) and current.polls),
         leased=any(share.leased for share in shares) or (bool(kept) and current.leased),
         vault_namespace=current.vault_namespace if kept else "",
+        token_env=any(share.token_env for share in shares) or (bool(kept) and current.token_env),
+        token_file=any(share.token_file for share in shares) or (bool(kept) and current.token_file),
+        vault=any(share.vault for share in shares) or (bool(kept) and current.vault),
     )
 
 
@@ -276,7 +282,7 @@ def _roles(
     observed: Observed,
     parts: Mapping[tuple[str, str], TaskPart],
     shares: Sequence[Share],
-    scopes: _Scopes,
+    scopes: Scopes,
     instance: str,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, set[BindingKey]]]:
     """Role bodies by name, and the bindings that each role serves."""
@@ -284,17 +290,22 @@ def _roles(
     scope: dict[str, RoleBinding] = {}
     whole = RoleBinding(observed.workload)
     for (group, task), part in parts.items():
+        if not part.vault:
+            continue
         owners.setdefault(part.role, set()).update(owner.key for owner, _ in part.templates)
         single = RoleBinding(observed.workload, group, task, observed.region)
         scope[part.role] = whole if part.role == scopes.job_role else single
     if observed.job is None:
         _expected_roles(observed, shares, scopes, owners, scope)
     active = {share.key: share.binding for share in shares}
+    renewed = renewed_roles(observed.job, parts, shares, owners)
     bodies: dict[str, dict[str, Any]] = {}
     for name, keys in sorted(owners.items()):
         # A binding that stays as it is has a part in the limits that are there.
         current = role_limits(observed.roles.get(name)) if keys - set(active) else None
-        limits = join_limits([active[key].spec.auth for key in sorted(keys) if key in active], current)
+        default = DEFAULT_PERIOD_SECONDS if name in renewed else UNRENEWED_PERIOD_SECONDS
+        auths = [active[key].spec.auth for key in sorted(keys) if key in active]
+        limits = join_limits(auths, current, default_period=default)
         bodies[name] = role_body(scope[name], [policy_name(Owner(instance, key)) for key in keys], limits)
     return bodies, owners
 
@@ -302,23 +313,38 @@ def _roles(
 def _expected_roles(
     observed: Observed,
     shares: Sequence[Share],
-    scopes: _Scopes,
+    scopes: Scopes,
     owners: dict[str, set[BindingKey]],
     scope: dict[str, RoleBinding],
 ) -> None:
     """Roles for a job that is not there yet: ready before its first allocation asks."""
     named: dict[TaskRef, set[BindingKey]] = {}
     for share in shares:
-        if share.key not in scopes.whole_job:
+        if share.key not in scopes.whole_job and share.vault:
             for ref in share.tasks:
                 named.setdefault(ref, set()).add(share.key)
-    if scopes.whole_job:
-        owners.setdefault(scopes.job_role, set()).update(scopes.whole_job)
+    whole_job = {share.key for share in shares if share.vault} & scopes.whole_job
+    if whole_job:
+        owners.setdefault(scopes.job_role, set()).update(whole_job)
         scope[scopes.job_role] = RoleBinding(observed.workload)
     for ref, keys in named.items():
         name = scopes.own_role(ref)
-        owners.setdefault(name, set()).update(keys | scopes.whole_job)
+        owners.setdefault(name, set()).update(keys | whole_job)
         scope[name] = RoleBinding(observed.workload, ref.group, ref.task, observed.region)
+
+
+def _engine_roles(
+    observed: Observed, judged: Mapping[BindingKey, Judged], bindings: Sequence[BindingInput]
+) -> dict[str, EngineRole]:
+    """The roles of secrets engines that the bindings have made, by path; those of bindings that have a policy."""
+    roles: dict[str, EngineRole] = {}
+    for item in bindings:
+        found = judged.get(item.key)
+        if found is None or item.binding is None or not found.result.secrets:
+            continue
+        made = (engine_role(entry) for entry in item.binding.spec.secrets)
+        roles.update({role.path: role for role in made if role is not None and role.path in observed.engine_roles})
+    return roles
 
 
 def _policies(
@@ -340,12 +366,15 @@ def _policies(
             if state is not None:
                 rights.append(KINDS[entry.kind_name].rights(entry, state))
         owner = Owner(instance, item.key)
+        made = (engine_role(entry) for entry in item.binding.spec.secrets)
         documents[policy_name(owner)] = PolicyDocument(
             owner=owner,
             workload=observed.workload,
             rights=join_rights(*rights),
             roles=tuple(sorted(name for name, keys in role_owners.items() if item.key in keys and name)),
+            engine_roles=tuple(sorted(role.path for role in made if role is not None)),
             retain=item.binding.spec.deletion_policy is DeletionPolicy.RETAIN,
+            adopted=observed.adoptions[item.key].to_json() if item.key in observed.adoptions else None,
         )
     return documents
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from secretbinding.desired.gating import gated
 from secretbinding.desired.past import rolling
 from secretbinding.desired.values import BindingInput, Observed
+from secretbinding.generation import moment
 from secretbinding.job.marks import Placed, serving_pins
 from secretbinding.job.targets import select_tasks
-from secretbinding.kinds import KINDS
 from secretbinding.kinds.base import Fault, SecretState
-from secretbinding.models.binding import AuthMethod, Delivery, FileFormat, SecretBinding, SecretEntry
+from secretbinding.models.binding import AuthMethod, Delivery, SecretBinding, SecretEntry
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Json
@@ -26,7 +27,6 @@ from secretbinding.rotation import (
     nanoseconds_to_time,
 )
 
-_FORMATS = (None, FileFormat.JSON, FileFormat.DOTENV)
 # How far apart the clocks of Vault and of who asks for a roll may be.
 _CLOCK_SKEW = timedelta(minutes=1)
 
@@ -41,19 +41,6 @@ def unsupported(binding: SecretBinding) -> Fault | None:
         return Fault(
             Reason.UNSUPPORTED_AUTH, f"auth.method {spec.auth.method} is not supported by this release; use JWT"
         )
-    for entry in spec.secrets:
-        if entry.kind_name not in KINDS:
-            message = (
-                f"secret {entry.name}: kind {entry.kind_name} is not supported by this release; it is left as it is"
-            )
-            return Fault(Reason.UNSUPPORTED_KIND, message)
-        for target in entry.files:
-            if target.format not in _FORMATS:
-                message = (
-                    f"secret {entry.name}: format {target.format} is not supported by this release; "
-                    "use Json, Dotenv or a template"
-                )
-                return Fault(Reason.UNSUPPORTED_KIND, message)
     return None
 
 
@@ -74,16 +61,30 @@ def decide_all(
             decisions[item.key] = _decide(item, binding, observed, placed, turns)
             if any(turn.requested_at is not None for turn in turns.values()):
                 requested.add(item.key)
-    ungated = _ungated(observed.job, placed)
-    last = last_roll(observed.versions, instance)
-    return gated(decisions, active, frozenset(requested), ungated, observed.gate, last)
+    ungated = ungated_groups(observed.job, placed)
+    return gated(decisions, active, frozenset(requested), ungated, observed.gate, _last_roll(observed, instance))
+
+
+def _last_roll(observed: Observed, instance: str) -> datetime | None:
+    """When the job was last registered for a change of ours, by our clock. What Nomad dated by a clock that was set
+    since can lie in the future and says nothing then; this process knows what it did itself."""
+    gate = observed.gate
+    dated = last_roll(observed.versions, instance)
+    told = dated - gate.nomad_ahead if dated is not None else None
+    if told is not None and gate.now is not None and told > gate.now + _CLOCK_SKEW:
+        told = None
+    return max((moment for moment in (told, gate.last_registration) if moment is not None), default=None)
 
 
 def _turn(item: BindingInput, binding: SecretBinding, entry: SecretEntry, observed: Observed) -> Turn:
     """What the clock and people say about one secret."""
     state = state_of(observed, item.key, entry)
-    asked = item.rotate_requested_at if _requested(item.rotate_requested_at, state, observed.job) else None
-    return Turn(observed.gate.now, asked, _lease(binding, state, observed))
+    gate = observed.gate
+    asked = item.rotate_requested_at if _requested(item.rotate_requested_at, state, observed) else None
+    if asked is None and made_on_request(item, entry, state, observed.job):
+        asked = item.generate_request.at if item.generate_request is not None else None
+    now = gate.now + gate.nomad_ahead if gate.now is not None else None
+    return Turn(now, asked, _lease(binding, state, observed), gate.vault_ahead, gate.nomad_ahead)
 
 
 def _lease(binding: SecretBinding, state: SecretState, observed: Observed) -> Lease | None:
@@ -98,7 +99,7 @@ def _lease(binding: SecretBinding, state: SecretState, observed: Observed) -> Le
     return lease_of(observed.allocations, groups, state.lease_seconds, observed.workload, observed.gate.lease_share)
 
 
-def _ungated(job: Json | None, placed: Sequence[Placed]) -> dict[BindingKey, str]:
+def ungated_groups(job: Json | None, placed: Sequence[Placed]) -> dict[BindingKey, str]:
     """For each binding in the job, a group of its that Nomad replaces without a deployment: `max_parallel` 0 (Nomad's
     `Update.MaxParallel`) means all allocations at once, and no health check. A group without one is stored with 1."""
     groups = {
@@ -130,7 +131,7 @@ def _decide(
     return tuple(decisions)
 
 
-def _requested(at: datetime | None, state: SecretState, job: Json | None) -> bool:
+def _requested(at: datetime | None, state: SecretState, observed: Observed) -> bool:
     """True when somebody asked for a roll since the newest version is there: a request is for what there was to roll
     when it was made, not for whatever comes later. What has no versions is asked for when the job was not registered
     since."""
@@ -142,10 +143,37 @@ def _requested(at: datetime | None, state: SecretState, job: Json | None) -> boo
             created = datetime.fromisoformat(newest.created[:19]).replace(tzinfo=UTC)
         except ValueError:
             return True
-        return created <= at + _CLOCK_SKEW
+        return created - observed.gate.vault_ahead <= at + _CLOCK_SKEW
     if state.pinnable or not (state.lease_seconds or state.revision):
         return False
-    return job is not None and at + _CLOCK_SKEW > nanoseconds_to_time(int(job.get("SubmitTime") or 0))
+    if observed.job is None:
+        return False
+    registered = nanoseconds_to_time(int(observed.job.get("SubmitTime") or 0))
+    return at + _CLOCK_SKEW > registered - observed.gate.nomad_ahead
+
+
+def made_on_request(item: BindingInput, entry: SecretEntry, state: SecretState, job: Json | None) -> bool:
+    """True when what is newest was made because somebody asked for a new value: who does so wants the job to have it.
+
+    That is the first version from the request on; of what has no versions the present state, when the job was not
+    registered since the request.
+    """
+    request = item.generate_request
+    wanted = item.binding.spec.rotation.generate if item.binding is not None else ()
+    if request is None or not request.covers(entry.name) or all(one.secret != entry.name for one in wanted):
+        return False
+    newest = state.versions.get(state.current)
+    if newest is None:
+        told = moment(state.revision.told) if state.revision is not None and not state.pinnable else None
+        made = told is not None and told >= request.at
+        return (
+            made and job is not None and request.at + _CLOCK_SKEW > nanoseconds_to_time(int(job.get("SubmitTime") or 0))
+        )
+    before = state.versions.get(state.current - 1)
+    older = moment(before.created) if before is not None else None
+    made_at = moment(newest.created)
+    first = state.current == 1 or (older is not None and older < request.at)
+    return made_at is not None and made_at >= request.at and first
 
 
 def state_of(observed: Observed, key: BindingKey, entry: SecretEntry) -> SecretState:
@@ -154,3 +182,17 @@ def state_of(observed: Observed, key: BindingKey, entry: SecretEntry) -> SecretS
         message = f"secret {entry.name} was not looked at"
         return SecretState(engine="", pinnable=True, fault=Fault(Reason.SECRET_UNREADABLE, message))
     return state
+
+
+def fields_read(
+    key: BindingKey, binding: SecretBinding, decisions: Sequence[SecretDecision], observed: Observed
+) -> dict[str, Mapping[str, Any] | None]:
+    """The fields of what is read of each secret, as far as they are known: names, with a mapping for an object."""
+    found: dict[str, Mapping[str, Any] | None] = {entry.name: None for entry in binding.spec.secrets}
+    for entry, decision in zip(binding.spec.secrets, decisions, strict=False):
+        state = state_of(observed, key, entry)
+        if not state.pinnable:
+            found[entry.name] = state.fields.get(0)
+        elif decision.pin is not None:
+            found[entry.name] = state.fields.get(decision.pin.version)
+    return found

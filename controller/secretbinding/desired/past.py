@@ -16,7 +16,10 @@ class Past:
     def __init__(self, observed: Observed, bindings: Sequence[BindingInput], instance: str) -> None:
         job = observed.job
         self._instance = instance
-        self._requests = {item.key: item.rotate_requested_at for item in bindings}
+        # Failures are dated by Nomad's clock.
+        ahead = observed.gate.nomad_ahead
+        asked = {item.key: item.rotate_requested_at for item in bindings}
+        self._requests = {key: at + ahead if at is not None else None for key, at in asked.items()}
         self.requested = max((moment for moment in self._requests.values() if moment is not None), default=None)
         self.failures = failed_states(observed.versions, observed.deployments, instance) if job is not None else ()
         self.user = user_state(job, instance) if job is not None and self.failures else ""

@@ -1,9 +1,10 @@
 """What each binding wants of the job: tasks, versions, and who keeps a place that two of them want."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from secretbinding.desired.decisions import decide_all, state_of, unsupported
+from secretbinding.desired.decisions import decide_all, fields_read, state_of, unsupported
 from secretbinding.desired.once import Mixture
 from secretbinding.desired.values import BindingInput, BindingResult, Observed
 from secretbinding.job.marks import Placed
@@ -12,6 +13,7 @@ from secretbinding.job.targets import (
     destinations_of,
     find_task,
     named_tasks,
+    needs_vault,
     normal_path,
     select_tasks,
     task_fault,
@@ -19,15 +21,17 @@ from secretbinding.job.targets import (
     variables_of,
 )
 from secretbinding.kinds import KINDS
-from secretbinding.kinds.base import Fault, Reading
+from secretbinding.kinds.base import Fault, Reading, Use
 from secretbinding.models.binding import SecretBinding, SecretEntry
 from secretbinding.models.key import BindingKey
+from secretbinding.models.kinds import TokenDelivery
 from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name
 from secretbinding.ports import Json
 from secretbinding.render.template import (
     Change,
     TemplateBlock,
+    right_block,
     secret_blocks,
     unsound,
     workload_env_block,
@@ -39,14 +43,22 @@ _RESTART = Change(mode="restart")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one binding wants in the job: `tasks` and, the same for each of them, `blocks`."""
+    """What one binding wants in the job: `tasks` and, the same for each of them, `blocks`.
+
+    Attributes:
+        leased: losing the Vault token takes credentials away.
+        vault: the tasks log in to Vault.
+        token_env, token_file: how the tasks see their token.
+    """
 
     key: BindingKey
     binding: SecretBinding
     tasks: tuple[TaskRef, ...]
     blocks: tuple[TemplateBlock, ...]
-    polls: bool
     leased: bool
+    vault: bool
+    token_env: bool = False
+    token_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +85,16 @@ def judge(
         if not item.deleting and item.frozen is None and item.binding is not None
     }
     decisions = decide_all(bindings, active, observed, placed, instance)
+    variables = {
+        key: variables_of(binding, fields_read(key, binding, decisions.get(key, ()), observed))
+        for key, binding in active.items()
+    }
     leaving = {item.key for item in bindings if item.deleting}
     staying = [item for item in placed if item.key not in leaving]
     present = {item.key for item in staying}
     stuck: set[BindingKey] = set()
     while True:
-        claims = _Claims(user_job)
+        claims = _Claims(user_job, variables)
         for item in staying:
             if item.key not in active or item.key in stuck:
                 claims.take_placed(item)
@@ -127,13 +143,16 @@ def _judge_one(
         if missing is not None:
             return refuse(missing)
         for ref in tasks:
-            conflict = _conflict(user_job, ref, binding, instance) or claims.refuses(ref, item.key, binding)
+            conflict = claims.conflicts(ref, item.key, binding, instance) or claims.refuses(ref, item.key, binding)
             if conflict is not None:
                 return refuse(conflict)
     broken = next((decision.fault for decision in decisions if decision.fault is not None), None)
     if broken is not None:
         return refuse(broken)
-    share = _share(item, binding, tasks, observed, decisions)
+    twice = claims.twice(item.key)
+    if twice:
+        return refuse(Fault(Reason.DUPLICATE_TARGET, f"variable {twice} is set by two secrets of this binding"))
+    share = share_of(item, binding, tasks, observed, decisions)
     wrong = next((message for block in share.blocks if (message := unsound(block))), "")
     if wrong:
         return refuse(Fault(Reason.INVALID_MANIFEST, wrong))
@@ -158,7 +177,7 @@ def _elsewhere(binding: SecretBinding, observed: Observed) -> Fault | None:
     return Fault(Reason.REGION_MISMATCH, message)
 
 
-def _share(
+def share_of(
     item: BindingInput,
     binding: SecretBinding,
     tasks: tuple[TaskRef, ...],
@@ -166,18 +185,32 @@ def _share(
     decisions: Sequence[SecretDecision],
 ) -> Share:
     blocks: list[TemplateBlock] = []
-    polls = leased = False
+    tokens: set[TokenDelivery] = set()
+    leased = False
+    fields = fields_read(item.key, binding, decisions, observed)
     if binding.spec.workload.env:
         blocks.append(workload_env_block(item.key, binding.spec.workload.env))
     for entry, decision in zip(binding.spec.secrets, decisions, strict=True):
         kind = KINDS[entry.kind_name]
         reading = kind.reading(entry, state_of(observed, item.key, entry), decision.pin)
-        polls = polls or reading.polls
+        if isinstance(reading, Use):
+            tokens.add(reading.token)
+            blocks.append(right_block(item.key, entry, reading))
+            continue
         leased = leased or reading.leased
         change = _change(entry, reading, native=binding.spec.rotation.strategy.value == "Native")
         pin = decision.pin if decision.pin != FIRST else None
-        blocks.extend(secret_blocks(item.key, entry, reading, pin, change))
-    return Share(item.key, binding, tasks, tuple(blocks), polls, leased)
+        blocks.extend(secret_blocks(item.key, entry, reading, pin, change, fields[entry.name]))
+    return Share(
+        item.key,
+        binding,
+        tasks,
+        tuple(blocks),
+        leased=leased,
+        vault=needs_vault(binding),
+        token_env=TokenDelivery.ENV in tokens,
+        token_file=TokenDelivery.FILE in tokens,
+    )
 
 
 def _change(entry: SecretEntry, reading: Reading, *, native: bool) -> Change:
@@ -205,15 +238,12 @@ def _change(entry: SecretEntry, reading: Reading, *, native: bool) -> Change:
     )
 
 
-def _conflict(user_job: Json, ref: TaskRef, binding: SecretBinding, instance: str) -> Fault | None:
-    task = find_task(user_job, ref)
-    return task_fault(task, ref, binding, instance) if task is not None else None
-
-
 class _Claims:
     """Which binding has which file and which variable of which task, and what templates stand there anyway."""
 
-    def __init__(self, user_job: Json | None) -> None:
+    def __init__(self, user_job: Json | None, wanted: Mapping[BindingKey, tuple[str, ...]]) -> None:
+        """`wanted` are the variables that each binding sets."""
+        self._wanted = wanted
         self._files: dict[tuple[TaskRef, str], BindingKey] = {}
         self._variables: dict[tuple[TaskRef, str], BindingKey] = {}
         self._user_job = user_job
@@ -235,15 +265,24 @@ class _Claims:
         destination = normal_path(str(item.template.get("DestPath")))
         if destination in destinations_of(binding):
             self._files.setdefault((ref, destination), item.key)
-        for variable in set(variables_in(item.template)).intersection(variables_of(binding)):
+        for variable in set(variables_in(item.template)).intersection(self._wanted[item.key]):
             self._variables.setdefault((ref, variable), item.key)
+
+    def twice(self, key: BindingKey) -> str:
+        """A variable that a binding sets twice (of `envFrom`, only the fields of the secrets show it); "" for none."""
+        return next((name for name, count in Counter(self._wanted[key]).items() if count > 1), "")
 
     def take(self, ref: TaskRef, key: BindingKey, binding: SecretBinding, blocks: Iterable[TemplateBlock]) -> None:
         for destination in destinations_of(binding):
             self._files[ref, destination] = key
-        for variable in variables_of(binding):
+        for variable in self._wanted[key]:
             self._variables[ref, variable] = key
         self._mixture(ref).add_ours(blocks)
+
+    def conflicts(self, ref: TaskRef, key: BindingKey, binding: SecretBinding, instance: str) -> Fault | None:
+        """What the user's own task has in the way."""
+        task = find_task(self._user_job, ref) if self._user_job is not None else None
+        return task_fault(task, ref, binding, self._wanted[key], instance) if task is not None else None
 
     def refuses(self, ref: TaskRef, key: BindingKey, binding: SecretBinding) -> Fault | None:
         for destination in destinations_of(binding):
@@ -251,7 +290,7 @@ class _Claims:
             if holder not in (None, key):
                 message = f"task {ref.group}/{ref.task}: {destination} is rendered by {holder} already"
                 return Fault(Reason.DUPLICATE_TARGET, message)
-        for variable in variables_of(binding):
+        for variable in self._wanted[key]:
             holder = self._variables.get((ref, variable))
             if holder not in (None, key):
                 message = f"task {ref.group}/{ref.task}: variable {variable} is set by {holder} already"

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from secretbinding.desired.adopted import Adoption
 from secretbinding.gate import Gate
-from secretbinding.kinds.base import Fault, SecretState
+from secretbinding.generation import Attempts, GenerateRequest, Generation
+from secretbinding.kinds.base import EngineRole, Fault, SecretState
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.ports import Json
@@ -24,6 +26,7 @@ class BindingInput:
         deleting: the share is to be taken out, and its policy and roles deleted.
         moved: with `deleting`: the binding lives on and names another job now, so that its policy stays.
         rotate_requested_at: when somebody last asked for a roll.
+        generate_request: what somebody last asked new values of.
         generation: the source's number of the specification, for the status.
     """
 
@@ -33,6 +36,7 @@ class BindingInput:
     deleting: bool = False
     moved: bool = False
     rotate_requested_at: datetime | None = None
+    generate_request: GenerateRequest | None = None
     generation: int = 0
 
 
@@ -52,13 +56,18 @@ class Observed:
     Attributes:
         region: the region's real name, "" when unknown.
         job: as `GET /v1/job/<id>` gave it, None when there is none.
-        versions, deployments, allocations: as Nomad gave them; versions are empty when they were not read. For a
-            periodic or parameterized job the allocations are those of its children.
+        versions, deployments, allocations: as Nomad gave them; versions are empty when they were not read.
+        children: of a periodic or parameterized job, which has no allocations itself: the stubs of its child jobs that
+            have not ended, by ID.
         policies: by name; None for one that is not there.
         roles: by name; None for one that is not there.
+        engine_roles: roles of secrets engines that bindings have made, or had, by path; None for one that is not there.
         secrets: by binding and secret name.
         gate: what the limits on rolls are measured against.
+        attempts: what this process knows of its attempts at new values.
         purged_at_risk: the job is gone, but tasks of it may still be running.
+        adoptions: what bindings have taken over that is in the job by hand; `job` shows it as if it were ours then,
+            and `bare` is the job as it really is.
     """
 
     workload: WorkloadKey
@@ -67,11 +76,16 @@ class Observed:
     versions: Sequence[Json] = ()
     deployments: Sequence[Json] = ()
     allocations: Sequence[Json] = ()
+    children: Mapping[str, Json] = field(default_factory=dict)
     policies: Mapping[str, Policy | None] = field(default_factory=dict)
     roles: Mapping[str, Json | None] = field(default_factory=dict)
+    engine_roles: Mapping[str, Json | None] = field(default_factory=dict)
     secrets: Mapping[tuple[BindingKey, str], SecretState] = field(default_factory=dict)
     purged_at_risk: bool = False
     gate: Gate = field(default_factory=Gate)
+    attempts: Attempts = field(default_factory=Attempts)
+    adoptions: Mapping[BindingKey, Adoption] = field(default_factory=dict)
+    bare: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +112,12 @@ class Desired:
         job: the job to have; None when the job is not to be touched.
         policies: documents by name.
         roles: bodies by name.
+        engine_roles: roles of secrets engines, by path.
         results: by binding.
         held: the failed state that is wanted but not tried again; None when there is none.
         clean: False when something in the job is left as it is though its bindings ask for another thing, so that
             surplus rights stay.
+        generations: what is decided about new values, by binding and secret.
     """
 
     job: Json | None
@@ -110,6 +126,8 @@ class Desired:
     results: Mapping[BindingKey, BindingResult]
     held: FailedState | None = None
     clean: bool = True
+    generations: Mapping[tuple[BindingKey, str], Generation] = field(default_factory=dict)
+    engine_roles: Mapping[str, EngineRole] = field(default_factory=dict)
 
     def holding(self) -> frozenset[int]:
         """The job versions whose failures hold something now: single bindings, or the whole wanted state."""

@@ -1,4 +1,4 @@
-"""A real Nomad agent, server and client in one, on loopback, for the demo and the tests."""
+"""A real Nomad agent, server and client in one, with further clients beside it, on loopback, for demo and tests."""
 
 import contextlib
 import json
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,7 +44,20 @@ class NomadAgent:
     kind = "nomad"
     region = "global"
 
-    def __init__(self, directory: Path, *, vault_address: str, acl: bool = False, program: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        vault_address: str,
+        acl: bool = False,
+        program: str | None = None,
+        template_poll_seconds: float | None = None,
+        vault_attempts: int | None = None,
+    ) -> None:
+        """`template_poll_seconds` is how often an allocation reads the secrets of templates that are not `Once` where
+        they have no lease (the client's `template.vault_default_lease_duration`); Nomad's own 300 s with None.
+        `vault_attempts` is how often it tries to read one before it gives up (`template.vault_retry.attempts`, 0 for
+        without end); Nomad's own 12 with None."""
         found = program or find_nomad()
         if found is None:
             raise ProcessError("no `nomad` on PATH: use the simulator, or install Nomad")
@@ -51,6 +65,10 @@ class NomadAgent:
         self._directory = directory
         self._vault_address = vault_address
         self._acl = acl
+        self._template_poll_seconds = template_poll_seconds
+        self._vault_attempts = vault_attempts
+        self._rpc = 0
+        self._nodes: list[ManagedProcess] = []
         self.token = ""
         self.address = ""
         self.api = Api("")
@@ -72,7 +90,7 @@ class NomadAgent:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self._temporary = self._make_temporary()
         self._guard = subprocess.Popen(
-            [sys.executable, "-m", nomad_guard.__name__, str(self.data_dir)],
+            [sys.executable, "-m", nomad_guard.__name__, str(self._directory)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.PIPE,
             start_new_session=True,
@@ -95,6 +113,29 @@ class NomadAgent:
                 break
         return self
 
+    def add_nodes(self, names: Sequence[str], *, timeout_seconds: float = 60.0) -> None:
+        """Start further clients of that name, and wait until they are ready. Raises `ProcessError`."""
+        for name in names:
+            directory = self._directory / name
+            (directory / "data").mkdir(parents=True)
+            (http,) = free_ports(1)
+            config = {
+                "name": name,
+                "data_dir": str(directory / "data"),
+                "ports": {"http": http},
+                "server": {"enabled": False},
+                "client": {**self._client_config(), "servers": [f"127.0.0.1:{self._rpc}"]},
+                "acl": {"enabled": self._acl},
+                **self._common_config(),
+            }
+            path = directory / "nomad.json"
+            path.write_text(json.dumps(config, indent=2))
+            argv = [self._program, "agent", f"-config={path}"]
+            log = directory / "nomad.log"
+            self._nodes.append(ManagedProcess(name, argv, log_path=log, env=self._env(), cwd=directory))
+        for node in self._nodes:
+            node.wait_ready(lambda: self._ready_nodes() > len(self._nodes), timeout_seconds=timeout_seconds)
+
     def restart(self, *, timeout_seconds: float = 60.0) -> None:
         """Kill the agent without warning and start it again with the same data; tasks go on meanwhile."""
         if self._process is None:
@@ -108,6 +149,9 @@ class NomadAgent:
             if self._process.running:
                 with contextlib.suppress(ApiError, TimeoutError, urllib3.exceptions.HTTPError):
                     self._purge_jobs()
+            for node in self._nodes:
+                node.stop(grace_seconds=15.0)
+            self._nodes = []
             self._process.stop(grace_seconds=15.0)
             self._process = None
         if self._temporary is not None:
@@ -127,25 +171,51 @@ class NomadAgent:
 
     def _write_config(self, http: int, rpc: int, serf: int, *, client: bool) -> None:
         self._client = client
+        self._rpc = rpc
         config: dict[str, Any] = {
             "data_dir": str(self.data_dir),
-            "bind_addr": "127.0.0.1",
             "ports": {"http": http, "rpc": rpc, "serf": serf},
-            "advertise": {"http": "127.0.0.1", "rpc": "127.0.0.1", "serf": "127.0.0.1"},
             "server": {"enabled": True, "bootstrap_expect": 1, "raft_multiplier": 1},
-            "client": {
-                "enabled": client,
-                "options": {"fingerprint.denylist": _NO_FINGERPRINT, "driver.allowlist": "raw_exec,exec,mock_driver"},
-                "gc_interval": "1h",
-            },
+            "client": {**self._client_config(), "enabled": client},
+            "acl": {"enabled": self._acl},
+            **self._common_config(),
+        }
+        (self._directory / "nomad.json").write_text(json.dumps(config, indent=2))
+
+    def _client_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {
+            "enabled": True,
+            "options": {"fingerprint.denylist": _NO_FINGERPRINT, "driver.allowlist": "raw_exec,exec,mock_driver"},
+            "gc_interval": "1h",
+            # Ports of tasks are on loopback as well.
+            "network_interface": "lo",
+        }
+        template: dict[str, Any] = {}
+        if self._vault_attempts is not None:
+            template["vault_retry"] = {"attempts": self._vault_attempts}
+        if self._template_poll_seconds is not None:
+            # Each answer counts as a change, whatever is in it, and a template is rendered when there was none for the
+            # least wait: it has to be shorter than the time between two reads.
+            template["vault_default_lease_duration"] = f"{int(self._template_poll_seconds * 1000)}ms"
+            template["wait"] = {"min": "100ms", "max": "500ms"}
+        if template:
+            config["template"] = template
+        return config
+
+    def _common_config(self) -> dict[str, Any]:
+        """What servers and clients have alike."""
+        return {
+            "bind_addr": "127.0.0.1",
+            "advertise": {"http": "127.0.0.1", "rpc": "127.0.0.1", "serf": "127.0.0.1"},
             "plugin": [{"raw_exec": [{"config": [{"enabled": True}]}]}],
             "vault": {"enabled": True, "address": self._vault_address, "jwt_auth_backend_path": JWT_MOUNT},
             "ui": {"enabled": False},
-            "acl": {"enabled": self._acl},
             "disable_update_check": True,
             "limits": {"http_max_conns_per_client": 0, "rpc_max_conns_per_client": 0},
         }
-        (self._directory / "nomad.json").write_text(json.dumps(config, indent=2))
+
+    def _env(self) -> dict[str, str]:
+        return {"PATH": os.environ.get("PATH", ""), "HOME": str(self._directory), "TMPDIR": str(self._temporary)}
 
     def _make_temporary(self) -> Path:
         """Where the agent's plugins make their sockets, which they leave behind when they are killed. In the agent's
@@ -157,14 +227,13 @@ class NomadAgent:
         return inside
 
     def _run(self, timeout_seconds: float) -> None:
-        env = {"PATH": os.environ.get("PATH", ""), "HOME": str(self._directory), "TMPDIR": str(self._temporary)}
         argv = [self._program, "agent", f"-config={self._directory / 'nomad.json'}"]
-        process = ManagedProcess("nomad", argv, log_path=self.log_path, env=env, cwd=self._directory)
+        process = ManagedProcess("nomad", argv, log_path=self.log_path, env=self._env(), cwd=self._directory)
         try:
             process.wait_ready(self._keys_served, timeout_seconds=timeout_seconds)
             self._bootstrap(timeout_seconds)
             if self._client:
-                process.wait_ready(self._node_ready, timeout_seconds=timeout_seconds)
+                process.wait_ready(lambda: self._ready_nodes() > 0, timeout_seconds=timeout_seconds)
         except BaseException:
             process.stop()
             raise
@@ -192,14 +261,15 @@ class NomadAgent:
             return False
         return answer.status == 200 and bool(answer.json()["keys"])
 
-    def _node_ready(self) -> bool:
+    def _ready_nodes(self) -> int:
+        """How many nodes take allocations."""
         try:
             answer = self.api.get("/v1/nodes")
         except urllib3.exceptions.HTTPError:
-            return False
-        return answer.status == 200 and any(
-            node["Status"] == "ready" and node["SchedulingEligibility"] == "eligible" for node in answer.json()
-        )
+            return 0
+        if answer.status != 200:
+            return 0
+        return sum(node["Status"] == "ready" and node["SchedulingEligibility"] == "eligible" for node in answer.json())
 
     def _purge_jobs(self) -> None:
         for job in self.api.get("/v1/jobs", namespace="*").expect(200).json():

@@ -1,7 +1,7 @@
 """Kills what a Nomad agent left behind, once the process that started the agent is gone.
 
 Nomad's tasks outlive its agent on purpose, so no parent-death signal reaches them. This module runs as a process of its
-own: `python -m secretbinding.devstack.nomad_guard <data_dir>`. It waits until its standard input ends, which happens
+own: `python -m secretbinding.devstack.nomad_guard <directory>`. It waits until its standard input ends, which happens
 when the starter closes it or dies, and then cleans up.
 """
 
@@ -20,9 +20,9 @@ def main() -> None:
     clean_up(Path(sys.argv[1]))
 
 
-def clean_up(data_dir: Path) -> None:
-    """Kill all executors and tasks of this data directory, and detach what Nomad mounted in it."""
-    marker = os.fsencode(str(data_dir.resolve()))
+def clean_up(directory: Path) -> None:
+    """Kill all executors and tasks of agents whose data is in this directory, and detach what Nomad mounted in it."""
+    marker = os.fsencode(str(directory.resolve())) + b"/"
     for _ in range(5):
         found = False
         for entry in Path("/proc").iterdir():
@@ -40,7 +40,7 @@ def clean_up(data_dir: Path) -> None:
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/mounts").read_text().splitlines():
             target = line.split(" ")[1].replace("\\040", " ")
-            if os.fsencode(target).startswith(marker + b"/"):
+            if os.fsencode(target).startswith(marker):
                 subprocess.run(["umount", "-l", target], check=False, capture_output=True)
 
 

@@ -39,10 +39,12 @@ def spawn(
     stdout: int = subprocess.DEVNULL,
     stderr: int = subprocess.STDOUT,
     death_signal: signal.Signals = signal.SIGKILL,
+    user: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a child in a session (and process group) of its own; it gets `death_signal` when this process dies.
 
-    `stdout` and `stderr` are file descriptors. Raises OSError when the program cannot be started.
+    `stdout` and `stderr` are file descriptors. `user` is the uid and gid to run as, for programs that refuse root.
+    Raises OSError when the program cannot be started.
     """
 
     def in_child() -> None:
@@ -58,6 +60,9 @@ def spawn(
             stdout=stdout,
             stderr=stderr,
             start_new_session=True,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
             # In the child only a C function that is already loaded is called.
             preexec_fn=in_child if _LIBC is not None else None,
         )
@@ -105,12 +110,15 @@ class ManagedProcess:
         cwd: Path | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
         keep_stdout: bool = True,
+        user: int | None = None,
     ) -> None:
         self.name = name
         self.log_path = log_path
         with log_path.open("ab") as log:
             stdout = log.fileno() if keep_stdout else subprocess.DEVNULL
-            self._popen = spawn(argv, env=env, cwd=cwd, stdout=stdout, stderr=log.fileno(), death_signal=death_signal)
+            self._popen = spawn(
+                argv, env=env, cwd=cwd, stdout=stdout, stderr=log.fileno(), death_signal=death_signal, user=user
+            )
 
     @property
     def pid(self) -> int:

@@ -1,16 +1,17 @@
 """What the limits on rolls need to remember while the process runs: changes seen, and rolls in flight."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
 from secretbinding.desired.values import Desired
 from secretbinding.gate import Change, Gate
 from secretbinding.models.key import WorkloadKey
 from secretbinding.models.reasons import Reason
-from secretbinding.plan import deployment_of, is_active
+from secretbinding.rollout import deployment_of, is_active, waits_for_promotion
 from secretbinding.status import Pass
 
 
@@ -33,19 +34,43 @@ class Limits:
     lease_share: float = 0.8
 
 
+Ahead = Callable[[], timedelta]
+
+
+def _level() -> timedelta:
+    return timedelta(0)
+
+
 class Gatekeeper:
     """Thread-safe. Forgetting everything does no harm: changes settle anew at most, and rolls in flight are found again
-    by the passes over their jobs."""
+    by the passes over their jobs.
 
-    def __init__(self, limits: Limits, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    `now` is the wall clock, for windows and for what servers date; `clock` gives seconds that never go back, by which
+    everything is timed that begins here, so that setting the wall clock changes nothing of it. `vault_ahead` and
+    `nomad_ahead` tell how much later it is by the servers' clocks.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        vault_ahead: Ahead = _level,
+        nomad_ahead: Ahead = _level,
+    ) -> None:
         self._limits = limits
         self._now = now
+        self._clock = clock
+        self._vault_ahead = vault_ahead
+        self._nomad_ahead = nomad_ahead
         self._lock = threading.Lock()
-        self._seen: dict[WorkloadKey, dict[Change, datetime]] = {}
+        self._seen: dict[WorkloadKey, dict[Change, float]] = {}
         self._rolling: set[WorkloadKey] = set()
         self._queued: set[WorkloadKey] = set()
         self._leased: set[WorkloadKey] = set()
-        self._last_lease_roll: datetime | None = None
+        self._last_lease_roll: float | None = None
+        self._registered: dict[WorkloadKey, float] = {}
 
     def gate(self, workload: WorkloadKey) -> Gate:
         """The gate for a pass over a job."""
@@ -53,15 +78,23 @@ class Gatekeeper:
             return self._gate(workload)
 
     def _gate(self, workload: WorkloadKey) -> Gate:
+        now, passed = self._now(), self._clock()
+
+        def told(at: float | None) -> datetime | None:
+            return now - timedelta(seconds=passed - at) if at is not None else None
+
         return Gate(
-            now=self._now(),
-            seen=dict(self._seen.get(workload, {})),
+            now=now,
+            seen={change: moment for change, at in self._seen.get(workload, {}).items() if (moment := told(at))},
             slot_free=self._free(workload),
             settle_seconds=self._limits.settle_seconds,
             ungated_allowed=self._limits.ungated_allowed,
             lease_share=self._limits.lease_share,
             leased_jobs=len(self._leased),
-            last_lease_roll=self._last_lease_roll,
+            last_lease_roll=told(self._last_lease_roll),
+            last_registration=told(self._registered.get(workload)),
+            vault_ahead=self._vault_ahead(),
+            nomad_ahead=self._nomad_ahead(),
         )
 
     def enter(self, workload: WorkloadKey, desired: Desired) -> bool:
@@ -78,7 +111,7 @@ class Gatekeeper:
                 return False
             self._rolling.add(workload)
             if leases:
-                self._last_lease_roll = gate.now
+                self._last_lease_roll = self._clock()
             return True
 
     def note(self, workload: WorkloadKey, found: Pass) -> set[WorkloadKey]:
@@ -86,10 +119,14 @@ class Gatekeeper:
         if found.error is not None or found.desired is None:
             return set()
         changes = _pending(found)
-        rolls = found.registered or is_active(deployment_of(found.observed))
+        deployment = deployment_of(found.observed)
+        # What waits for a person may wait for days: it must not keep others from rolling.
+        rolls = found.registered or (is_active(deployment) and not waits_for_promotion(deployment))
         with self._lock:
             known = self._seen.get(workload, {})
-            moment = self._now()
+            moment = self._clock()
+            if found.registered:
+                self._registered[workload] = moment
             fresh = {change: known.get(change, moment) for change in changes}
             if fresh:
                 self._seen[workload] = fresh
@@ -116,6 +153,7 @@ class Gatekeeper:
             self._rolling.discard(workload)
             self._queued.discard(workload)
             self._leased.discard(workload)
+            self._registered.pop(workload, None)
 
     def rolling(self) -> int:
         """How many jobs roll for a new version now."""

@@ -6,11 +6,12 @@ from dataclasses import replace
 from secretbinding.desired.values import BindingInput, Observed, Policy
 from secretbinding.job.marks import placed_marks
 from secretbinding.job.targets import TaskRef, find_task, named_tasks, select_tasks
-from secretbinding.kinds import KINDS, SecretState
+from secretbinding.kinds import SecretState, engine_role, look
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, name_prefix, policy_name, role_name
 from secretbinding.ports import Json, Nomad, Vault
 from secretbinding.render.policy import read_policy
+from secretbinding.rollout import is_parent
 
 
 class Observer:
@@ -32,36 +33,35 @@ class Observer:
         observed = self.with_job(workload, bindings, job)
         if job is None:
             return observed
+        if is_parent(job):
+            return replace(observed, children=self._children(workload))
         return replace(
             observed,
             deployments=self._nomad.deployments(workload.namespace, workload.job),
-            allocations=self._allocations(workload, job),
+            allocations=self._nomad.allocations(workload.namespace, workload.job),
         )
 
-    def _allocations(self, workload: WorkloadKey, job: Json) -> Sequence[Json]:
-        """The job's allocations; of a periodic or parameterized parent, which has none, those of its children that have
-        not ended: they log in with the parent's role."""
-        if not (job.get("Periodic") or job.get("ParameterizedJob")):
-            return self._nomad.allocations(workload.namespace, workload.job)
-        children = self._nomad.list_jobs(workload.namespace, f"{workload.job}/")
-        return [
-            allocation
-            for child in children
+    def _children(self, workload: WorkloadKey) -> dict[str, Json]:
+        """The child jobs of a periodic or parameterized job that have not ended: they log in with the parent's role."""
+        return {
+            str(child["ID"]): child
+            for child in self._nomad.list_jobs(workload.namespace, f"{workload.job}/")
             if child.get("ParentID") == workload.job and child.get("Status") != "dead"
-            for allocation in self._nomad.allocations(workload.namespace, str(child["ID"]))
-        ]
+        }
 
     def with_job(self, workload: WorkloadKey, bindings: Sequence[BindingInput], job: Json | None) -> Observed:
         """What Vault has for a job, wherever the job came from; its deployments and allocations are not looked at."""
         region = str((job or {}).get("Region") or "") or self._nomad.region()
         policies = self._policies(bindings)
+        secrets = self._secrets(workload, bindings, job)
         return Observed(
             workload=workload,
             region=region,
             job=job,
             policies=policies,
             roles=self._roles(workload, bindings, job, policies),
-            secrets=self._secrets(bindings, job),
+            engine_roles=self._engine_roles(bindings, policies, secrets),
+            secrets=secrets,
         )
 
     def with_history(self, observed: Observed) -> Observed:
@@ -113,7 +113,35 @@ class Observer:
         ours = sorted(name for name in names if name.startswith(name_prefix(self._instance)))
         return {name: self._vault.read_jwt_role(self._jwt_mount, name) for name in ours}
 
-    def _secrets(self, bindings: Iterable[BindingInput], job: Json | None) -> dict[tuple[BindingKey, str], SecretState]:
+    def _engine_roles(
+        self,
+        bindings: Iterable[BindingInput],
+        policies: Mapping[str, Policy | None],
+        secrets: Mapping[tuple[BindingKey, str], SecretState],
+    ) -> dict[str, Json | None]:
+        """The roles that the bindings have made, as they were looked at with their secrets (of one that could not be
+        looked at, the secret says so), and those that they had before, as the marks of their policies tell."""
+        roles: dict[str, Json | None] = {}
+        unseen: set[str] = set()
+        for item in bindings:
+            for entry in item.binding.spec.secrets if item.binding is not None else ():
+                state = secrets.get((item.key, entry.name))
+                role = engine_role(entry)
+                if role is None or state is None:
+                    continue
+                if state.fault is None or state.made is not None:
+                    roles[role.path] = state.made
+                else:
+                    unseen.add(role.path)
+        for policy in policies.values():
+            for path in policy.document.engine_roles if policy is not None and policy.document is not None else ():
+                if path not in roles and path not in unseen:
+                    roles[path] = self._vault.read_engine_config(path)
+        return roles
+
+    def _secrets(
+        self, workload: WorkloadKey, bindings: Iterable[BindingInput], job: Json | None
+    ) -> dict[tuple[BindingKey, str], SecretState]:
         pinned: dict[tuple[BindingKey, str], set[int]] = {}
         for placed in placed_marks(job, self._instance):
             parts = placed.mark.slot.split(":")
@@ -124,10 +152,9 @@ class Observer:
             if item.deleting or item.frozen is not None or item.binding is None:
                 continue
             for entry in item.binding.spec.secrets:
-                kind = KINDS.get(entry.kind_name)
-                if kind is not None:
-                    versions = sorted(pinned.get((item.key, entry.name), ()))
-                    states[item.key, entry.name] = kind.observe(entry, self._vault, versions)
+                versions = sorted(pinned.get((item.key, entry.name), ()))
+                state = look(entry, self._vault, self._nomad, workload.namespace, versions)
+                states[item.key, entry.name] = state
         return states
 
 

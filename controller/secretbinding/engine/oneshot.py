@@ -11,9 +11,9 @@ from secretbinding.engine.store import Entry, Store, inputs_of
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
-from secretbinding.plan import deployment_of, is_active
+from secretbinding.rollout import deployment_of, is_active
 from secretbinding.sources.base import SourceItem
-from secretbinding.status import Pass, compute_status
+from secretbinding.status import Pass, Requests, compute_status
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class OneShot:
 
     def __init__(self, reconciler: Reconciler, items: Iterable[SourceItem]) -> None:
         self._reconciler = reconciler
-        self._store = Store()
+        self._store = Store(reconciler.instance)
         for item in items:
             self._store.upsert(item)
         self._former: dict[WorkloadKey, set[BindingKey]] | None = None
@@ -127,8 +127,8 @@ class OneShot:
         finished: bool,
         on_change: Callable[[BindingKey, SecretBindingStatus], None],
     ) -> None:
-        request = entry.item.rotate_requested_at
-        status = compute_status(entry.input, found, entry.status, datetime.now(UTC), request=request)
+        requests = Requests(entry.item.rotate_requested_at, entry.item.generate_requested_at)
+        status = compute_status(entry.input, found, entry.status, datetime.now(UTC), requests=requests)
         outcome.done = finished
         plan = found.plan if finished else None
         outcome.gone = plan is not None and entry.item.key in plan.gone and not plan.waiting
@@ -140,6 +140,8 @@ class OneShot:
 
 def _finished(found: Pass, bindings: Sequence[BindingInput], *, wait: bool) -> bool:
     """True when another pass would bring nothing new unless somebody does something."""
+    if found.plan is not None and found.plan.generates:
+        return False
     if found.error is not None:
         return found.error.reason not in (
             Reason.VAULT_UNREACHABLE,
@@ -154,6 +156,8 @@ def _finished(found: Pass, bindings: Sequence[BindingInput], *, wait: bool) -> b
         # Of a job that is not registered by us the rights stay until it has ended: that is not the end of it either.
         removed = deleting <= found.plan.gone and not (wait and found.plan.waiting)
         return removed or found.desired.held is not None
+    if found.plan.deferred:
+        return False
     if not wait:
         return True
     if found.registered or is_active(deployment_of(found.observed)):

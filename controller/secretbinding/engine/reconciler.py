@@ -1,22 +1,31 @@
 """One pass over one workload: observe, desire, plan, apply, and the status of each of its bindings."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from secretbinding.desired import Desired, Observed, desire
+from secretbinding.desired.adoption import dressed
 from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
+from secretbinding.engine.generator import Generator
 from secretbinding.engine.observe import Observer
+from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError, ServiceError
+from secretbinding.kinds import Fault
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
-from secretbinding.plan import Action, Plan, deployment_of, is_active, make_plan
+from secretbinding.plan import Action, EvaluateJob, Plan, deferred, make_plan
 from secretbinding.ports import Nomad, Vault
 from secretbinding.render.policy import read_policy
+from secretbinding.rollout import behind, deployment_of, deserted, is_active
 from secretbinding.status import Pass, fault_of
+
+_START_GRACE_SECONDS = 10.0
+# What was made is there to be rolled, and what could not be made is to be told.
+_AGAIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +38,8 @@ class Preview:
 
 
 class Reconciler:
-    """Stateless but for the moment at which a job was first seen missing; everything else is read anew each pass.
+    """Stateless but for the moments at which a job was first seen missing, and at which its registration was first put
+    off; everything else is read anew each pass.
 
     With `gates`, rolls of new versions wait as their bindings and the limits say; without, nothing waits.
     `clock` gives seconds that never go back; `purge_grace_seconds` is how long after a job was found gone its tasks may
@@ -57,6 +67,9 @@ class Reconciler:
         self._on_action = on_action
         self._gates = gates
         self._missing_since: dict[WorkloadKey, float] = {}
+        self._deferred_since: dict[WorkloadKey, float] = {}
+        self._evaluated: dict[WorkloadKey, EvaluateJob] = {}
+        self._generator = Generator(vault)
         self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
 
     @property
@@ -76,22 +89,44 @@ class Reconciler:
         same = (former.namespace, former.job) == (workload.namespace, workload.job)
         return None if same or not former.job else former
 
-    def preview(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Preview:
-        """Everything but the writes. Raises `errors.ServiceError` subclasses."""
-        observed = self._observer.observe(workload, bindings)
-        observed = self._with_grace(observed, bindings)
+    def preview(
+        self, workload: WorkloadKey, bindings: Sequence[BindingInput], refused: Mapping[str, Fault] | None = None
+    ) -> Preview:
+        """Everything but the writes; `refused` are roles of engines, by path, that could not be written. Raises
+        `errors.ServiceError` subclasses."""
+        observed = without_refused(self._observer.observe(workload, bindings), bindings, refused or {})
+        observed = replace(self._with_grace(observed, bindings), attempts=self._generator.attempts())
         if self._gates is not None:
             observed = replace(observed, gate=self._gates.gate(workload))
         if _unsettled(observed):
             observed = self._observer.with_history(observed)
-        desired = desire(observed, bindings, self._instance)
-        plan = make_plan(observed, desired, bindings, self._instance)
-        if plan.registers and not observed.versions:
-            # A registration is due: only the history tells whether this very state has failed before.
-            observed = self._observer.with_history(observed)
-            desired = desire(observed, bindings, self._instance)
-            plan = make_plan(observed, desired, bindings, self._instance)
-        return Preview(observed, desired, plan)
+        preview = self._decided(observed, bindings)
+        if not observed.versions and (preview.plan.registers or _waits(preview.desired)):
+            # A registration is due, or waits: only the history tells whether this very state has failed before.
+            preview = self._decided(self._observer.with_history(observed), bindings)
+        return preview
+
+    def _decided(self, observed: Observed, bindings: Sequence[BindingInput]) -> Preview:
+        seen = dressed(observed, bindings, self._instance)
+        desired = desire(seen, bindings, self._instance)
+        return Preview(seen, desired, make_plan(seen, desired, bindings, self._instance))
+
+    def _evaluated_once(self, workload: WorkloadKey, preview: Preview) -> Preview:
+        """The preview, without an evaluation that has been asked for already and has brought nothing."""
+        done = self._evaluated.get(workload)
+        rest = tuple(action for action in preview.plan.actions if action != done)
+        return replace(preview, plan=replace(preview.plan, actions=rest))
+
+    def _deferred(self, workload: WorkloadKey, preview: Preview) -> Preview:
+        """The preview, its registration put off while allocations that it leaves alone are starting; not for long,
+        since one may wait for something that only the registration brings."""
+        plan = deferred(preview.plan, preview.observed)
+        if not plan.deferred:
+            self._deferred_since.pop(workload, None)
+            return preview
+        since = self._deferred_since.setdefault(workload, self._clock())
+        over = self._clock() - since >= _START_GRACE_SECONDS
+        return preview if over else replace(preview, plan=plan)
 
     def _entered(self, workload: WorkloadKey, bindings: Sequence[BindingInput], preview: Preview) -> Preview:
         """The preview, when its roll may begin; decided anew when another job has taken the last slot meanwhile."""
@@ -108,20 +143,36 @@ class Reconciler:
         """One pass. Errors of the servers do not leave it: they are part of what it found."""
         preview: Preview | None = None
         try:
-            preview = self._entered(workload, bindings, self.preview(workload, bindings))
             applier = Applier(
                 self._vault,
                 self._nomad,
                 jwt_mount=self._jwt_mount,
                 on_action=lambda action: self._on_action(workload, action),
+                generator=self._generator,
             )
-            applier.apply(preview.plan, workload.namespace, workload.job)
+            done = False
+            while not done:
+                preview = self.preview(workload, bindings, applier.refused)
+                preview = self._deferred(workload, self._evaluated_once(workload, preview))
+                preview = self._entered(workload, bindings, preview)
+                done = applier.apply(preview.plan, workload.namespace, workload.job)
+            assert preview is not None
+            for action in preview.plan.actions:
+                if isinstance(action, EvaluateJob):
+                    self._evaluated[workload] = action
         except SecretBindingError as error:
             observed = preview.observed if preview is not None else Observed(workload)
             system = error.system if isinstance(error, ServiceError) else "vault"
             cut_short = (preview.desired, preview.plan) if preview is not None else None
             return Pass(self._instance, observed, error=fault_of(error), error_system=system, cut_short=cut_short)
-        return Pass(self._instance, preview.observed, preview.desired, preview.plan, registered=preview.plan.registers)
+        return Pass(
+            self._instance,
+            preview.observed,
+            preview.desired,
+            preview.plan,
+            registered=preview.plan.registers,
+            made=tuple(applier.made),
+        )
 
     def _with_grace(self, observed: Observed, bindings: Sequence[BindingInput]) -> Observed:
         """For a job that is gone while a binding is going: tasks may run on for their kill timeout."""
@@ -143,11 +194,13 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
 
     `failures` counts the passes that ended in an error without one that did not in between.
     """
+    if found.plan is not None and found.plan.generates:
+        return _AGAIN_SECONDS
     if found.error is not None:
         ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))
         return float(ceiling * random.uniform(0.5, 1.0))
-    busy = found.registered or (found.plan is not None and bool(found.plan.waiting))
-    if busy or is_active(deployment_of(found.observed)):
+    busy = found.registered or (found.plan is not None and bool(found.plan.waiting or found.plan.deferred))
+    if busy or is_active(deployment_of(found.observed)) or behind(found.observed):
         return settings.progress_seconds
     if found.observed.job is None:
         return settings.missing_seconds
@@ -156,15 +209,18 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
 
 
 def _gate_seconds(found: Pass, settings: "Pace") -> float:
-    """How long until the first of the versions that wait may be rolled; a free slot wakes the workload by itself."""
+    """How long until the first date on which something is to be done; a free slot wakes the workload by itself, and
+    what should have come by itself but has not (Vault could not rotate a password) is left to the watch."""
     now = found.observed.gate.now
     if now is None or found.desired is None:
         return settings.resync_seconds
     dates = [
         item.until for result in found.desired.results.values() for item in result.secrets if item.until is not None
     ]
+    dates += [item.until for item in found.desired.generations.values() if item.until is not None]
+    ahead = [moment for moment in dates if moment > now]
     # A moment later, so that the clock has surely passed the date.
-    return max(0.0, (min(dates) - now).total_seconds()) + 0.05 if dates else settings.resync_seconds
+    return (min(ahead) - now).total_seconds() + 0.05 if ahead else settings.resync_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +241,13 @@ class Pace:
     backoff_max_seconds: float = 300.0
 
 
+def _waits(desired: Desired) -> bool:
+    """True when a version is there that could be rolled and is not yet."""
+    return any(item.waiting is not None for result in desired.results.values() for item in result.secrets)
+
+
 def _unsettled(observed: Observed) -> bool:
     deployment = deployment_of(observed)
+    if behind(observed) or deserted(observed):
+        return True
     return deployment is not None and deployment.get("Status") != "successful"

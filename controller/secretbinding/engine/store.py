@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from secretbinding.desired.values import BindingInput
-from secretbinding.kinds.base import Fault
+from secretbinding.generation import read_request
+from secretbinding.kinds import Fault, with_role_names
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import SecretBindingStatus
+from secretbinding.naming import Owner
 from secretbinding.sources.base import SourceItem
 
 DEFAULT_CONNECTION = "default"
@@ -35,6 +37,7 @@ class Entry:
             frozen=_frozen(item),
             deleting=item.deleting,
             rotate_requested_at=None if answered else request,
+            generate_request=read_request(item.generate_requested_at),
             generation=item.generation,
         )
 
@@ -42,14 +45,23 @@ class Entry:
 class Store:
     """Thread-safe. Every change answers with the workloads that it touches."""
 
-    def __init__(self) -> None:
+    def __init__(self, instance: str = "default") -> None:
+        """`instance` stands in the names of what bindings have made for themselves."""
+        self._instance = instance
         self._lock = threading.Lock()
         self._entries: dict[BindingKey, Entry] = {}
         self._workloads: dict[WorkloadKey, set[BindingKey]] = {}
         self._listed: set[str] = set()
+        self._changes = 0
+
+    @property
+    def changes(self) -> int:
+        """Counts up with every binding that comes, changes or goes."""
+        return self._changes
 
     def upsert(self, item: SourceItem) -> set[WorkloadKey]:
         """Take a binding as it is now. Touched are the workload it names and the one it named before."""
+        item = with_names(item, self._instance)
         workload = workload_of(item)
         with self._lock:
             old = self._entries.get(item.key)
@@ -68,6 +80,7 @@ class Store:
             if entry is None or not entry.item.deleting:
                 return set()
             del self._entries[key]
+            self._changes += 1
             keys = self._workloads.get(entry.workload, set())
             keys.discard(key)
             if not keys:
@@ -130,7 +143,16 @@ class Store:
             if not keys:
                 self._workloads.pop(old.workload, None)
         self._entries[key] = entry
+        self._changes += 1
         self._workloads.setdefault(entry.workload, set()).add(key)
+
+
+def with_names(item: SourceItem, instance: str) -> SourceItem:
+    """The item, its binding with the names of the engine roles that are made for it (`kinds.with_role_names`)."""
+    if item.binding is None:
+        return item
+    named = with_role_names(item.binding, Owner(instance, item.key))
+    return item if named is item.binding else replace(item, binding=named)
 
 
 def workload_of(item: SourceItem) -> WorkloadKey:

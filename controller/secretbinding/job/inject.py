@@ -26,7 +26,9 @@ class TaskPart:
     """What one task gets: the role to log in with, and the templates of each binding.
 
     A template is either new (a `TemplateBlock`) or a marked one that stays exactly as it is (of a frozen binding).
-    `leased` is true when losing the Vault token takes credentials away; `polls` when Nomad goes on reading.
+    `leased` is true when losing the Vault token takes credentials away; `polls` when Nomad goes on reading. The task
+    sees its token in the environment with `token_env`, in `secrets/vault_token` with `token_file`. Without `vault` it
+    needs no token: nothing of it comes from Vault.
     """
 
     role: str
@@ -34,6 +36,9 @@ class TaskPart:
     polls: bool = False
     leased: bool = False
     vault_namespace: str = ""
+    token_env: bool = False
+    token_file: bool = False
+    vault: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +147,18 @@ def to_register(job: Json) -> Json:
 
 
 def vault_block(part: TaskPart) -> Json:
-    """The task's Vault block. The token stays out of the environment and off the disk. A task that only has pinned
-    templates needs no token once it runs: nothing happens to it when the token ends."""
+    """The task's Vault block. The token stays out of the environment and off the disk, unless the task has a right that
+    it uses by itself. A task that only has pinned templates needs no token once it runs: nothing happens to it when the
+    token ends."""
     return {
         "Role": part.role,
         "Namespace": part.vault_namespace,
         "Cluster": "default",
-        "Env": False,
-        "DisableFile": True,
-        "ChangeMode": "restart" if part.leased else "noop",
+        "Env": part.token_env,
+        "DisableFile": not part.token_file,
+        "ChangeMode": "restart" if part.leased or part.token_env else "noop",
         "ChangeSignal": "",
-        "AllowTokenExpiration": not part.polls,
+        "AllowTokenExpiration": not (part.polls or part.token_env or part.token_file),
     }
 
 
@@ -183,7 +189,7 @@ def _strip_task(task: Json, instance: str) -> tuple[list[Mark], bool]:
 
 
 def _inject_task(task: Json, part: TaskPart, keeps: Keeps) -> None:
-    has_identity = any(item.get("Name") == IDENTITY for item in task.get("Identities") or [])
+    has_identity = not part.vault or any(item.get("Name") == IDENTITY for item in task.get("Identities") or [])
     adds = () if has_identity else ("identity",)
     ours = [
         (owner, *_slotted(render_block(item, owner, adds, keeps) if isinstance(item, TemplateBlock) else item))
@@ -195,7 +201,7 @@ def _inject_task(task: Json, part: TaskPart, keeps: Keeps) -> None:
     if not has_identity:
         task["Identities"] = [*(task.get("Identities") or []), _identity()]
     # A Vault block that is still there is the user's own, put in beside templates of a binding that is held.
-    if not task.get("Vault"):
+    if part.vault and not task.get("Vault"):
         task["Vault"] = vault_block(part)
 
 

@@ -93,7 +93,7 @@ def render_block(block: TemplateBlock, owner: Owner, adds: tuple[str, ...], keep
         **owner_fields(owner),
         "slot": block.slot,
         "want": stable_digest(block.meaning()),
-        "body": _body_digest(template),
+        "body": template_digest(template),
     }
     if block.of:
         fields["of"] = block.of
@@ -133,7 +133,7 @@ def read_mark(template: Mapping[str, Any]) -> tuple[Mark, bool] | None:
         adds=tuple(str(item) for item in _list(fields.get("adds"))),
         keeps=_keeps(fields.get("keeps")),
     )
-    return mark, mark.body == _body_digest({**template, "EmbeddedTmpl": body})
+    return mark, mark.body == template_digest({**template, "EmbeddedTmpl": body})
 
 
 def placed_marks(job: Json | None, instance: str) -> Iterator[Placed]:
@@ -205,7 +205,7 @@ def _opening(template: Mapping[str, Any], text: str) -> tuple[dict[str, Any], st
     return fields, rest[len(right) :] if same else f"{left}{rest}"
 
 
-def _body_digest(template: Mapping[str, Any]) -> str:
+def template_digest(template: Mapping[str, Any]) -> str:
     """A digest of what we set in a template, with Nomad's own defaults filled in, so that what the server adds makes
     no difference. `Once` is left out: Nomad before 1.10.2 does not keep it."""
     script = template.get("ChangeScript")

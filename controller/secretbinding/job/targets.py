@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from secretbinding.job.inject import is_our_vault
@@ -11,6 +11,7 @@ from secretbinding.models.binding import GroupSelector, SecretBinding
 from secretbinding.models.reasons import Reason
 from secretbinding.models.templates import TemplateSyntaxError, scan
 from secretbinding.ports import Json
+from secretbinding.render.template import variables_of_entry
 
 REGISTERED_TYPES = ("service", "system")
 # A line that sets a variable, as Nomad reads the file of an env template.
@@ -77,13 +78,15 @@ def find_task(job: Json, ref: TaskRef) -> Json | None:
     return None
 
 
-def task_fault(task: Json, ref: TaskRef, binding: SecretBinding, instance: str) -> Fault | None:
+def task_fault(
+    task: Json, ref: TaskRef, binding: SecretBinding, variables: Iterable[str], instance: str
+) -> Fault | None:
     """What the user's own job holds that a binding would have to overwrite; None when nothing does.
 
-    `task` is the user's, our part taken out.
+    `task` is the user's, our part taken out; `variables` are those that the binding sets.
     """
     place = f"task {ref.group}/{ref.task}"
-    vault = task.get("Vault")
+    vault = task.get("Vault") if needs_vault(binding) else None
     if vault and not is_our_vault(vault, instance):
         role = vault.get("Role") or "default"
         message = f"{place} has a vault block of its own (role {role}); take it out of the job"
@@ -91,12 +94,12 @@ def task_fault(task: Json, ref: TaskRef, binding: SecretBinding, instance: str) 
     own_paths = {normal_path(str(template.get("DestPath") or "")) for template in task.get("Templates") or []}
     for entry in binding.spec.secrets:
         for target in entry.files or ():
-            if normal_path(target.destination) in own_paths:
-                message = f"{place} has a template of its own at {target.destination}; choose another destination"
+            if normal_path(target.path) in own_paths:
+                message = f"{place} has a template of its own at {target.path}; choose another destination"
                 return Fault(Reason.TEMPLATE_CONFLICT, message)
     own_variables: Mapping[str, str] = task.get("Env") or {}
     rendered = {name for template in task.get("Templates") or [] for name in variables_in(template)}
-    for variable in variables_of(binding):
+    for variable in variables:
         if variable in own_variables or variable in rendered:
             where = "env block" if variable in own_variables else "env template"
             message = f"{place} sets {variable} in its own {where}; take it out there, or name it otherwise here"
@@ -104,9 +107,15 @@ def task_fault(task: Json, ref: TaskRef, binding: SecretBinding, instance: str) 
     return None
 
 
-def variables_of(binding: SecretBinding) -> tuple[str, ...]:
-    """Every environment variable that a binding sets."""
-    secrets = [name for entry in binding.spec.secrets for name in entry.env or {}]
+def needs_vault(binding: SecretBinding) -> bool:
+    """True when its tasks have to log in to Vault."""
+    return any(entry.source.of_vault for entry in binding.spec.secrets)
+
+
+def variables_of(binding: SecretBinding, fields: Mapping[str, Iterable[str] | None]) -> tuple[str, ...]:
+    """Every environment variable that a binding sets, one as often as it does. `fields` are the names of the fields
+    that are read, by the names of the secrets; None where nobody knows them."""
+    secrets = [name for entry in binding.spec.secrets for name in variables_of_entry(entry, fields.get(entry.name))]
     return (*secrets, *binding.spec.workload.env)
 
 
@@ -130,7 +139,7 @@ def variables_in(template: Json) -> tuple[str, ...]:
 
 def destinations_of(binding: SecretBinding) -> tuple[str, ...]:
     """Every file that a binding renders, in the form in which two spellings of one place are equal."""
-    return tuple(normal_path(target.destination) for entry in binding.spec.secrets for target in entry.files or ())
+    return tuple(normal_path(target.path) for entry in binding.spec.secrets for target in entry.files or ())
 
 
 def _main_tasks(group: Json) -> list[str]:

@@ -1,16 +1,32 @@
 """Credentials of a database engine: a user for each lease, or one whose password Vault rotates."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from secretbinding.errors import Denied
-from secretbinding.kinds.base import RENEW, Fault, Pin, Reading, Right, SecretState, standing_limits
+from secretbinding.kinds.base import (
+    RENEW,
+    Changes,
+    EngineRole,
+    Pin,
+    Reading,
+    Right,
+    SecretState,
+    Subject,
+    denied,
+    not_found,
+    spec_of,
+    standing_limits,
+)
 from secretbinding.models.binding import Database, SecretEntry
-from secretbinding.models.reasons import Reason
-from secretbinding.ports import Vault
+from secretbinding.ports import LeaseLimits, Vault
 
 _FIELDS: Mapping[int, Mapping[str, Any]] = {0: {"username": None, "password": None}}
+# A static role's answer has the time to its rotation besides, another one at each look.
+_OFFERS = ("password", "username")
 _BOTH = '{"password":{{ .Data.password | toJSON }},"username":{{ .Data.username | toJSON }}}\n'
 # Shown for a static role whose password is still the one that it was created with.
 _NEVER_ROTATED = "initial"
@@ -20,31 +36,84 @@ class DatabaseKind:
     """The `database` entry."""
 
     name = "database"
+    changes: Changes | None = Changes(
+        re.compile(r"(?:static-roles|rotate-role|roles)/(?P<name>.+)"), ("/static-roles/", "/rotate-role/", "/roles/")
+    )
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        spec = spec_of(entry, Database)
+        if spec.static_role is not None:
+            return Subject(self.name, spec.mount, spec.static_role, "static")
+        return Subject(self.name, spec.mount, spec.role or "")
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
-        spec = _spec(entry)
+        spec = spec_of(entry, Database)
         try:
+            if spec.create is not None:
+                return _made(entry, spec, vault)
             state = _static(spec, vault) if spec.static_role is not None else _dynamic(spec, vault)
         except Denied as error:
-            return SecretState(engine=self.name, fault=Fault(Reason.PERMISSION_DENIED, str(error)))
+            return denied(self.name, error)
         if state is not None:
             return state
         field, role = ("staticRole", spec.static_role) if spec.static_role is not None else ("role", spec.role)
-        message = f"{spec.mount} has no {field} {role}; make it, or mend spec.secrets[{entry.name}].database.{field}"
-        return SecretState(engine=self.name, fault=Fault(Reason.SECRET_NOT_FOUND, message))
+        return not_found(self.name, entry, f"{spec.mount} has no {field} {role}", field)
 
     def rights(self, entry: SecretEntry, state: SecretState) -> tuple[Right, ...]:
-        spec = _spec(entry)
+        spec = spec_of(entry, Database)
         if spec.static_role is not None:
             return (Right(f"{spec.mount}/static-creds/{spec.static_role}", ("read",)),)
         return (Right(f"{spec.mount}/creds/{spec.role}", ("read",)), RENEW)
 
     def reading(self, entry: SecretEntry, state: SecretState, pin: Pin | None) -> Reading:
-        spec = _spec(entry)
+        spec = spec_of(entry, Database)
+        role = self.engine_role(entry)
+        made = role.digest if role is not None else ""
         if spec.static_role is not None:
             path = f"{spec.mount}/static-creds/{spec.static_role}"
-            return Reading(path, ".Data", polls=True, followed=True, default=_BOTH)
-        return Reading(f"{spec.mount}/creds/{spec.role}", ".Data", polls=True, leased=True, default=_BOTH)
+            return Reading(path, ".Data", polls=True, followed=True, default=_BOTH, offers=_OFFERS, made=made)
+        path = f"{spec.mount}/creds/{spec.role}"
+        return Reading(path, ".Data", polls=True, leased=True, default=_BOTH, offers=_OFFERS, made=made)
+
+    def engine_role(self, entry: SecretEntry) -> EngineRole | None:
+        """Body as `POST <mount>/roles/<name>` and `POST <mount>/static-roles/<name>` take it."""
+        spec = spec_of(entry, Database)
+        made = spec.create
+        if made is None:
+            return None
+        if made.username is not None:
+            body = {
+                "db_name": made.connection,
+                "username": made.username,
+                "rotation_period": int(made.rotation_period.seconds) if made.rotation_period is not None else 0,
+                "rotation_statements": list(made.rotation_statements),
+            }
+            return EngineRole(f"{spec.mount}/static-roles/{spec.static_role}", body, told_later=True)
+        body = {
+            "db_name": made.connection,
+            "creation_statements": list(made.creation_statements),
+            "revocation_statements": list(made.revocation_statements),
+            "rollback_statements": list(made.rollback_statements),
+            "renew_statements": list(made.renew_statements),
+            "default_ttl": int(made.default_ttl.seconds) if made.default_ttl is not None else 0,
+            "max_ttl": int(made.max_ttl.seconds) if made.max_ttl is not None else 0,
+        }
+        return EngineRole(f"{spec.mount}/roles/{spec.role}", body)
+
+
+def _made(entry: SecretEntry, spec: Database, vault: Vault) -> SecretState:
+    """The state of a role that is ours to make: what it lives by is what the binding says."""
+    role = DatabaseKind().engine_role(entry)
+    there = vault.read_engine_config(role.path) if role is not None else None
+    if spec.create is None or spec.create.static:
+        state = (_static(spec, vault) if there is not None else None) or SecretState(
+            engine="database", fields=_FIELDS, revision=Pin(0, ""), invalidates=True
+        )
+    else:
+        greatest = spec.create.max_ttl.seconds if spec.create.max_ttl is not None else 0.0
+        limits = standing_limits(LeaseLimits(max_ttl=greatest), vault, spec.mount)
+        state = SecretState(engine="database", fields=_FIELDS, lease_seconds=limits.max_ttl)
+    return replace(state, made=there)
 
 
 def _static(spec: Database, vault: Vault) -> SecretState | None:
@@ -77,9 +146,3 @@ def _next(rotated: str, period_seconds: float) -> datetime | None:
     except ValueError:
         return None
     return last + timedelta(seconds=period_seconds) if period_seconds > 0 else None
-
-
-def _spec(entry: SecretEntry) -> Database:
-    if entry.database is None:
-        raise ValueError(f"secret {entry.name} has no database part")
-    return entry.database

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from secretbinding.kinds.base import Pin, Reading, Right, SecretState
+from secretbinding.kinds.base import Changes, Pin, Reading, Right, SecretState, Subject, spec_of
 from secretbinding.models.binding import Generic, SecretEntry
 from secretbinding.ports import Vault
 
@@ -11,21 +11,19 @@ class GenericKind:
     """The `generic` entry."""
 
     name = "generic"
+    changes: Changes | None = None
+
+    def subject(self, entry: SecretEntry) -> Subject | None:
+        return None
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
-        spec = _spec(entry)
+        spec = spec_of(entry, Generic)
         return SecretState(engine=self.name, lease_seconds=spec.max_ttl.seconds if spec.max_ttl is not None else 0.0)
 
     def rights(self, entry: SecretEntry, state: SecretState) -> tuple[Right, ...]:
-        spec = _spec(entry)
+        spec = spec_of(entry, Generic)
         return (Right(f"{spec.mount}/{spec.path}", tuple(sorted(set(spec.capabilities)))),)
 
     def reading(self, entry: SecretEntry, state: SecretState, pin: Pin | None) -> Reading:
-        spec = _spec(entry)
+        spec = spec_of(entry, Generic)
         return Reading(f"{spec.mount}/{spec.path}", ".Data", polls=True, leased=True)
-
-
-def _spec(entry: SecretEntry) -> Generic:
-    if entry.generic is None:
-        raise ValueError(f"secret {entry.name} has no generic part")
-    return entry.generic

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from secretbinding.desired.values import Desired
+from secretbinding.engine_roles import WriteEngineRole
 from secretbinding.gate import Obstacle
 from secretbinding.job.marks import part_state, placed_marks
 from secretbinding.kinds.base import Pin, SecretState
@@ -25,12 +26,12 @@ from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
 from secretbinding.models.rotation import Strategy
 from secretbinding.naming import stable_digest
-from secretbinding.plan import Action, Plan, RegisterJob, WritePolicy, WriteRole, deployment_of, is_active, is_live
+from secretbinding.plan import Action, Plan, RegisterJob, WritePolicy, WriteRole
 from secretbinding.ports import Json
 from secretbinding.render.template import secret_identity
+from secretbinding.rollout import deployment_of, is_active, is_live, waits_for_promotion
 from secretbinding.rotation import FIRST, SecretDecision
 from secretbinding.status import Pass
-from secretbinding.status.conditions import waits_for_promotion
 
 
 def references_of(bindings: Iterable[tuple[BindingKey, SecretBinding]]) -> References:
@@ -273,6 +274,8 @@ def _repairs(plan: Plan, desired: Desired, done: Sequence[Action], instance: str
                 what, want = Part.POLICY, _want(Part.POLICY, name, desired.policies[name])
             case WriteRole(name=name) if name in desired.roles:
                 what, want = Part.ROLE, _want(Part.ROLE, name, stable_digest(desired.roles[name]))
+            case WriteEngineRole(role=role):
+                what, want = Part.ENGINE_ROLE, _want(Part.ENGINE_ROLE, role.path, role.digest)
             case RegisterJob(job=job):
                 what, want = Part.JOB, _want(Part.JOB, "", part_state(job, instance))
         if want is not None:
@@ -284,6 +287,8 @@ def _wants(desired: Desired, part: str) -> Iterator[int]:
         yield _want(Part.POLICY, name, document)
     for name, body in desired.roles.items():
         yield _want(Part.ROLE, name, stable_digest(body))
+    for path, role in desired.engine_roles.items():
+        yield _want(Part.ENGINE_ROLE, path, role.digest)
     if desired.job is not None:
         yield _want(Part.JOB, "", part)
 

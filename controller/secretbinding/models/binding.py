@@ -7,22 +7,34 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from secretbinding.models.base import Fault, Model, Rule, mapping, objects, unique
-from secretbinding.models.rotation import Rotation, Schedule, Strategy, TimeZone, Window, WindowKind
-from secretbinding.models.secrets import (
-    MAX_SECRETS,
+from secretbinding.models.files import FileFormat, FileTarget
+from secretbinding.models.generation import GENERATE_RULES, Generate, SecretIdOf
+from secretbinding.models.kinds import (
+    Aws,
+    Azure,
     Capability,
-    ChangeMode,
-    ChangeScript,
     Database,
-    FileFormat,
-    FileTarget,
+    Gcp,
     Generic,
     Kv,
     KvEngine,
+    NomadVariable,
     Pki,
+    Ssh,
+    Transit,
+)
+from secretbinding.models.rotation import Rotation, Schedule, Strategy, TimeZone, Window, WindowKind
+from secretbinding.models.secrets import (
+    CHANGE_MODE_CHOSEN,
+    MAX_SECRETS,
+    ChangeMode,
+    ChangeScript,
+    EnvFrom,
     SecretEntry,
     destinations,
     env_names,
+    token_lasts,
+    token_lasts_cel,
 )
 from secretbinding.models.types import (
     DnsLabel,
@@ -35,33 +47,43 @@ from secretbinding.models.types import (
     ValueMap,
     duration_seconds,
 )
+from secretbinding.models.variable_access import OWN_VARIABLES
 
 __all__ = [
     "API_VERSION",
     "KIND",
     "Auth",
     "AuthMethod",
+    "Aws",
+    "Azure",
     "Capability",
     "ChangeMode",
     "ChangeScript",
     "Database",
     "DeletionPolicy",
     "Delivery",
+    "EnvFrom",
     "FileFormat",
     "FileTarget",
+    "Gcp",
+    "Generate",
     "Generic",
     "GroupSelector",
     "Kv",
     "KvEngine",
     "Metadata",
+    "NomadVariable",
     "Pki",
     "Rotation",
     "Schedule",
     "SecretBinding",
     "SecretEntry",
+    "SecretIdOf",
     "Spec",
+    "Ssh",
     "Strategy",
     "TimeZone",
+    "Transit",
     "Window",
     "WindowKind",
     "Workload",
@@ -241,8 +263,7 @@ def _tokens_that_end(obj: Mapping[str, Any]) -> Iterator[Fault]:
         return
     native = mapping(obj.get("rotation")).get("strategy") == Strategy.NATIVE
     for index, entry in objects(obj.get("secrets")):
-        kind = next((kind for kind in ("database", "pki", "generic") if entry.get(kind) is not None), "")
-        if native or kind or mapping(entry.get("kv")).get("engine") == KvEngine.V1:
+        if native or token_lasts(entry):
             yield Fault(
                 ("auth", given), f"{given} ends the tasks that use secrets[{index}], which Nomad goes on reading"
             )
@@ -324,16 +345,18 @@ class Spec(Model):
         ),
         # A task whose token ends is killed while Nomad goes on reading for it, whatever the change mode (tried).
         Rule(
-            message="tokenTTL and tokenMaxTTL end the tasks that use secrets which Nomad goes on reading"
-            " (database, pki, generic, KV v1, strategy Native)",
+            message="tokenTTL and tokenMaxTTL end the tasks that use secrets which Nomad goes on reading, or a right"
+            " of their own (every kind but kv of version 2, nomadVariable and SSH certificates; strategy Native)",
             remedy="use tokenPeriod: such a token lives as long as its task",
             cel="!has(self.auth) || !(has(self.auth.tokenTTL) || has(self.auth.tokenMaxTTL))"
             " || !((has(self.rotation) && has(self.rotation.strategy) && self.rotation.strategy == 'Native')"
-            " || self.secrets.exists(s, has(s.database) || has(s.pki) || has(s.generic)"
-            " || (has(s.kv) && has(s.kv.engine) && s.kv.engine == 'v1')))",
+            f" || self.secrets.exists(s, {token_lasts_cel('s')}))",
             field=".auth",
             check=_tokens_that_end,
         ),
+        OWN_VARIABLES,
+        CHANGE_MODE_CHOSEN,
+        *GENERATE_RULES,
     )
 
 

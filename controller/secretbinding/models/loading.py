@@ -36,7 +36,7 @@ _METADATA_FIELDS = (
     "managedFields",
 )
 # Maps whose members are people's own names: a null in them is a mistake, not an absent field.
-_FREE_MAPS = ("env", "labels", "annotations")
+_FREE_MAPS = ("env", "fields", "labels", "annotations")
 
 
 class Identity(NamedTuple):

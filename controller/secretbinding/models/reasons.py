@@ -51,7 +51,7 @@ class Reason(_Meant):
 
     # The manifest.
     INVALID_MANIFEST = "InvalidManifest", "The manifest breaks a rule; what was made from it before stays as it is."
-    UNSUPPORTED_KIND = "UnsupportedKind", "An entry has a kind of secret that this controller does not know."
+    UNSUPPORTED_KIND = "UnsupportedKind", "An entry asks for what its kind of secret does not have."
     UNSUPPORTED_DELIVERY = "UnsupportedDelivery", "The way of delivery is not one that this controller has."
     UNSUPPORTED_AUTH = "UnsupportedAuth", "The way to log in is not one that this controller has."
     NAMESPACE_MISMATCH = "NamespaceMismatch", "The binding names a Nomad namespace that its source may not reach."
@@ -83,8 +83,18 @@ class Reason(_Meant):
     PINNED_VERSION_AT_RISK = "PinnedVersionAtRisk", "Vault has pruned, or soon prunes, the version that serves."
 
     # Deployments.
-    DEPLOYMENT_FAILED = "DeploymentFailed", "The deployment of a new version failed; it is not tried again by itself."
-    DEPLOYMENT_REVERTED = "DeploymentReverted", "The deployment failed, and the job is back at the version that worked."
+    DEPLOYMENT_FAILED = (
+        "DeploymentFailed",
+        "The deployment of a new version failed, and what worked is being put back, where it can be.",
+    )
+    DEPLOYMENT_REVERTED = (
+        "DeploymentReverted",
+        "The deployment failed, the version that worked serves again; it is not tried again by itself.",
+    )
+
+    # New values.
+    VALUE_GENERATED = "ValueGenerated", "A new value was made on schedule or on request; the message says which."
+    GENERATION_FAILED = "GenerationFailed", "A new value could not be made or written; what serves stays."
 
     # The servers and the source.
     PERMISSION_DENIED = "PermissionDenied", "The controller's token may not do this; the message names path and right."

@@ -1,59 +1,40 @@
-"""The secrets of a binding: where each comes from in Vault, and as what the tasks see it."""
+"""The secrets of a binding: where each comes from, and as what the tasks see it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
-from ipaddress import ip_address
-from typing import Annotated, Any
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import Field
 
-from secretbinding.models import template_rules
 from secretbinding.models.base import Fault, Model, Rule, mapping, objects, unique
-from secretbinding.models.text import compile_re2, quoted
+from secretbinding.models.files import ONE_PLACE, FileTarget, file_path
+from secretbinding.models.kinds import (
+    Aws,
+    Azure,
+    Database,
+    Gcp,
+    Generic,
+    KindSpec,
+    Kv,
+    NomadVariable,
+    Pki,
+    Ssh,
+    Transit,
+    When,
+)
+from secretbinding.models.rotation import Strategy
 from secretbinding.models.types import (
-    OWN_API_IN_PATH,
-    OWN_API_SAYS,
-    BarePath,
-    CertificateName,
     Command,
-    Delimiter,
-    Destination,
     DnsLabel,
     Duration,
     EnvMap,
-    Id32,
-    IpAddress,
-    Mount,
-    Permissions,
+    EnvPrefix,
     PositiveDuration,
     SignalName,
-    TemplateText,
-    Uri,
-    VaultPath,
-    VaultRole,
 )
 
-KINDS = ("kv", "database", "pki", "generic")
 MAX_FILES = 8
 MAX_SECRETS = 32
-
-
-class KvEngine(StrEnum):
-    """The version of a KV secrets engine."""
-
-    V1 = "v1"
-    V2 = "v2"
-
-
-class Capability(StrEnum):
-    """What a policy allows on a path, in Vault's own words (`sudo` and `deny` cannot be granted by a binding)."""
-
-    READ = "read"
-    CREATE = "create"
-    UPDATE = "update"
-    PATCH = "patch"
-    DELETE = "delete"
-    LIST = "list"
 
 
 class ChangeMode(StrEnum):
@@ -63,194 +44,6 @@ class ChangeMode(StrEnum):
     SIGNAL = "Signal"
     SCRIPT = "Script"
     NOOP = "Noop"
-
-
-class FileFormat(StrEnum):
-    """How a file shows the fields of a secret when no template is given."""
-
-    DOTENV = "Dotenv"
-    JSON = "Json"
-    YAML = "Yaml"
-    PROPERTIES = "Properties"
-    SHELL = "Shell"
-
-
-def _no_version_of_v1(obj: Mapping[str, Any]) -> Iterator[Fault]:
-    if obj.get("engine") == KvEngine.V1 and obj.get("version") is not None:
-        yield Fault(("version",), "a KV v1 secret has no versions")
-
-
-def _own_api_of_v1(obj: Mapping[str, Any]) -> Iterator[Fault]:
-    path = obj.get("path")
-    if obj.get("engine") == KvEngine.V1 and isinstance(path, str) and compile_re2(OWN_API_IN_PATH).search(path):
-        yield Fault(("path",), f"path {quoted(path)} {OWN_API_SAYS}")
-
-
-class Kv(Model):
-    """A secret of a KV engine."""
-
-    mount: Mount
-    """Mount of the KV engine, without slashes at the ends."""
-    path: VaultPath
-    """Path of the secret below the mount, without `data/`."""
-    engine: KvEngine | None = None
-    """Version of the engine; found out when left out."""
-    version: Annotated[int, Field(ge=1, le=2147483647)] | None = None
-    """Freeze the secret at this version."""
-
-    rules = (
-        Rule(
-            message="a KV v1 secret has no versions",
-            remedy="leave out version, or set engine to v2",
-            cel="!(has(self.engine) && self.engine == 'v1' && has(self.version))",
-            field=".version",
-            check=_no_version_of_v1,
-        ),
-        # Between mount and path of a v1 secret there is no `data/`, and a stated engine is not looked up.
-        Rule(
-            message=f"path {OWN_API_SAYS}",
-            remedy="leave out engine, so that the mount is looked up",
-            cel=f"!(has(self.engine) && self.engine == 'v1' && self.path.matches('{OWN_API_IN_PATH}'))",
-            field=".path",
-            check=_own_api_of_v1,
-        ),
-    )
-
-
-def _one_role(obj: Mapping[str, Any]) -> Iterator[Fault]:
-    given = [name for name in ("role", "staticRole") if obj.get(name) is not None]
-    if len(given) == 2:
-        yield Fault(("staticRole",), "both role and staticRole are set")
-    elif not given:
-        yield Fault((), "neither role nor staticRole is set")
-
-
-class Database(Model):
-    """Credentials of a database secrets engine."""
-
-    mount: Mount
-    """Mount of the database engine."""
-    role: VaultRole | None = None
-    """A role that makes a new user for each lease."""
-    static_role: VaultRole | None = None
-    """A static role: one user, whose password Vault rotates."""
-
-    rules = (
-        Rule(
-            message="role and staticRole exclude each other, and one of them is needed",
-            remedy="set exactly one of role, staticRole",
-            cel="has(self.role) != has(self.staticRole)",
-            check=_one_role,
-        ),
-    )
-
-
-def _addresses(obj: Mapping[str, Any]) -> Iterator[Fault]:
-    listed = obj.get("ipSans")
-    for index, text in enumerate(listed if isinstance(listed, list) else ()):
-        if isinstance(text, str):
-            try:
-                ip_address(text)
-            except ValueError:
-                yield Fault(("ipSans", index), f"{quoted(text)} is no IP address")
-
-
-class Pki(Model):
-    """A certificate of a PKI engine."""
-
-    mount: Mount
-    """Mount of the PKI engine."""
-    role: VaultRole
-    """Role of the PKI engine that issues the certificate."""
-    common_name: CertificateName
-    """Common name of the certificate."""
-    ttl: PositiveDuration | None = None
-    """Lifetime of the certificate; the role's own when left out."""
-    alt_names: Annotated[tuple[CertificateName, ...], Field(max_length=64)] = ()
-    """Further host names."""
-    ip_sans: Annotated[tuple[IpAddress, ...], Field(max_length=64)] = ()
-    """IP addresses of the certificate."""
-    uri_sans: Annotated[tuple[Uri, ...], Field(max_length=64)] = ()
-    """URIs of the certificate."""
-
-    rules = (Rule(message="an IP address does not parse", remedy="write an IPv4 or IPv6 address", check=_addresses),)
-
-
-class Generic(Model):
-    """Anything that a path of any secrets engine answers with."""
-
-    mount: Mount
-    """Mount of the secrets engine."""
-    path: BarePath
-    """Path below the mount."""
-    capabilities: Annotated[
-        tuple[Capability, ...],
-        Field(min_length=1, max_length=6, json_schema_extra={"x-kubernetes-list-type": "set"}),
-    ] = (Capability.READ,)
-    """What the job's policy allows on the path."""
-    max_ttl: Annotated[PositiveDuration | None, Field(alias="maxTTL")] = None
-    """Longest lifetime of a lease of this path, where Vault does not tell; decides when the job is rolled ahead."""
-
-    rules = (
-        Rule(
-            message="a capability is given twice",
-            remedy="give each capability once",
-            check=lambda obj: _twice(obj.get("capabilities")),
-        ),
-    )
-
-
-def _twice(listed: object) -> Iterator[Fault]:
-    seen: list[object] = []
-    for index, item in enumerate(listed if isinstance(listed, list) else ()):
-        if item in seen:
-            yield Fault(("capabilities", index), f"capability {quoted(str(item))} is given twice")
-        seen.append(item)
-
-
-class FileTarget(Model):
-    """A file with the secret, in the task's directories."""
-
-    destination: Destination
-    """Where the file goes: below secrets/, local/ or ../alloc/ of each task."""
-    perms: Permissions | None = None
-    """Permissions in octal, in quotes: "0600"."""
-    uid: Id32 | None = None
-    """Owner of the file."""
-    gid: Id32 | None = None
-    """Group of the file."""
-    template: TemplateText | None = None
-    """A consul-template text, passed through to Nomad."""
-    left_delimiter: Delimiter | None = None
-    """Replaces `{{` in the template."""
-    right_delimiter: Delimiter | None = None
-    """Replaces `}}` in the template."""
-    format: FileFormat | None = None
-    """How to write the fields when there is no template; the usual form of the kind when left out."""
-
-    rules = (
-        Rule(
-            message="template and format exclude each other",
-            remedy="set one of template, format",
-            cel="!(has(self.template) && has(self.format))",
-            field=".format",
-            check=template_rules.template_or_format,
-        ),
-        Rule(
-            message="leftDelimiter, rightDelimiter and template belong together",
-            remedy="set both delimiters with a template, or none",
-            cel="has(self.leftDelimiter) == has(self.rightDelimiter)"
-            " && (!has(self.leftDelimiter) || has(self.template))",
-            field=".leftDelimiter",
-            check=template_rules.delimiters,
-        ),
-        Rule(message="template does not parse", remedy="mend the template", check=template_rules.parses),
-        Rule(
-            message="template calls a function that does not exist",
-            remedy="correct its name",
-            check=template_rules.calls_what_there_is,
-        ),
-    )
 
 
 class ChangeScript(Model):
@@ -266,6 +59,113 @@ class ChangeScript(Model):
     """Whether a failure of the script kills the task."""
 
 
+class EnvFrom(Model):
+    """All fields of a secret as environment variables, by their own names."""
+
+    prefix: EnvPrefix | None = None
+    """What stands before each field's name."""
+    upper_case: bool = False
+    """Whether the names are written in upper case."""
+
+    def variable(self, field: str) -> str:
+        """The variable that a field becomes."""
+        name = f"{self.prefix or ''}{field}"
+        return name.upper() if self.upper_case else name
+
+
+class _Named(Model):
+    """A name, and one field for each kind of secret: the field registers the kind."""
+
+    name: DnsLabel
+    """Name of the entry, unique in the binding."""
+    kv: Kv | None = None
+    """A secret of a KV engine."""
+    database: Database | None = None
+    """Credentials of a database engine."""
+    pki: Pki | None = None
+    """A certificate of a PKI engine."""
+    ssh: Ssh | None = None
+    """A certificate, or a one-time password, of an SSH engine."""
+    aws: Aws | None = None
+    """Credentials of an AWS engine."""
+    gcp: Gcp | None = None
+    """A token or key of a Google Cloud engine."""
+    azure: Azure | None = None
+    """Credentials of an Azure engine."""
+    transit: Transit | None = None
+    """The right to use a key of a transit engine."""
+    nomad_variable: NomadVariable | None = None
+    """Values of a Nomad variable."""
+    generic: Generic | None = None
+    """A path of any engine."""
+
+
+def _kinds() -> Iterator[tuple[str, tuple[str, type[KindSpec]]]]:
+    for attribute, field in _Named.model_fields.items():
+        for model in get_args(field.annotation):
+            if isinstance(model, type) and issubclass(model, KindSpec):
+                yield field.alias or attribute, (attribute, model)
+
+
+_FIELDS = dict(_kinds())
+KINDS: Mapping[str, type[KindSpec]] = {name: model for name, (_, model) in _FIELDS.items()}
+"""The specifications by the name of the field that holds them in a manifest."""
+_LISTED = ", ".join(KINDS)
+_GIVE_NOTHING = tuple(name for name, model in KINDS.items() if not model.gives_fields)
+
+
+def kind_of(entry: Mapping[str, Any]) -> str:
+    """The kind of a raw entry, "" when it has none."""
+    return next((kind for kind in KINDS if entry.get(kind) is not None), "")
+
+
+def _holds(entry: Mapping[str, Any], when: Callable[[type[KindSpec]], When]) -> str:
+    """The kind of a raw entry for which a condition of its kind holds, "" for another entry."""
+    kind = kind_of(entry)
+    return kind if kind and when(KINDS[kind]).check(mapping(entry[kind])) else ""
+
+
+def _holds_cel(entry: str, when: Callable[[type[KindSpec]], When]) -> str:
+    """The same as a CEL condition on a variable that stands for the entry."""
+    conditions = []
+    for name, model in KINDS.items():
+        inner = when(model).cel.format(f"{entry}.{name}")
+        if inner != "false":
+            conditions.append(f"has({entry}.{name}) && {inner}" if inner else f"has({entry}.{name})")
+    return " || ".join(f"({text})" if "&&" in text else text for text in conditions)
+
+
+def token_lasts(entry: Mapping[str, Any]) -> str:
+    """The kind of a raw entry whose running tasks go on needing their Vault token; "" for one where they do not."""
+    return _holds(entry, lambda kind: kind.token_lasts)
+
+
+def token_lasts_cel(entry: str) -> str:
+    """The same as a CEL condition on a variable that stands for the entry."""
+    return _holds_cel(entry, lambda kind: kind.token_lasts)
+
+
+def _ever_new(obj: Mapping[str, Any]) -> Iterator[Fault]:
+    if mapping(obj.get("rotation")).get("strategy") != Strategy.NATIVE:
+        return
+    for index, entry in objects(obj.get("secrets")):
+        if entry.get("changeMode") is None and (kind := _holds(entry, lambda kind: kind.ever_new)):
+            message = f"Nomad would restart the task every few minutes, since {kind} gives another value at each look"
+            yield Fault(("secrets", index), message)
+
+
+CHANGE_MODE_CHOSEN = Rule(
+    message="with strategy Native Nomad would restart the task every few minutes, since an SSH certificate and a Google"
+    " token are other ones at each look",
+    remedy="set changeMode (Noop where the task reads its file again), or use strategy Rolling",
+    cel="!has(self.rotation) || !has(self.rotation.strategy) || self.rotation.strategy != 'Native'"
+    f" || self.secrets.all(s, has(s.changeMode) || !({_holds_cel('s', lambda kind: kind.ever_new)}))",
+    field=".secrets",
+    check=_ever_new,
+)
+"""A rule of the specification."""
+
+
 def _one_kind(obj: Mapping[str, Any]) -> Iterator[Fault]:
     given = [kind for kind in KINDS if obj.get(kind) is not None]
     if len(given) > 1:
@@ -274,9 +174,22 @@ def _one_kind(obj: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault((), "no kind of secret is set")
 
 
+def _sees(obj: Mapping[str, Any]) -> str:
+    """The first field by which a task would see something of a raw entry, "" when there is none."""
+    if obj.get("envFrom") is not None:
+        return "envFrom"
+    return next((name for name in ("env", "files") if obj.get(name)), "")
+
+
 def _a_target(obj: Mapping[str, Any]) -> Iterator[Fault]:
-    if not obj.get("env") and not obj.get("files"):
-        yield Fault((), "neither env nor files is set, so no task would see the secret")
+    if not _sees(obj) and kind_of(obj) not in _GIVE_NOTHING:
+        yield Fault((), "none of env, envFrom, files is set, so no task would see the secret")
+
+
+def _nothing_to_see(obj: Mapping[str, Any]) -> Iterator[Fault]:
+    kind, seen = kind_of(obj), _sees(obj)
+    if kind in _GIVE_NOTHING and seen:
+        yield Fault((seen,), f"{kind} gives a right and no fields, so that there is nothing for {seen}")
 
 
 def _change_signal(obj: Mapping[str, Any]) -> Iterator[Fault]:
@@ -290,25 +203,23 @@ def _change_script(obj: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _no_signal_for_env(obj: Mapping[str, Any]) -> Iterator[Fault]:
-    if obj.get("changeMode") == ChangeMode.SIGNAL and obj.get("env"):
+    if obj.get("changeMode") == ChangeMode.SIGNAL and (obj.get("env") or obj.get("envFrom") is not None):
         yield Fault(("changeMode",), "a signal does not change the environment of a running task")
 
 
-class SecretEntry(Model):
-    """One secret: exactly one of kv, database, pki, generic, and at least one of env, files."""
+_HAS_ENV = "(has(self.env) && self.env.size() > 0)"
+_HAS_FILES = "(has(self.files) && self.files.size() > 0)"
+_SEEN = f"{_HAS_ENV} || has(self.envFrom) || {_HAS_FILES}"
+_NO_FIELDS = " || ".join(f"has(self.{name})" for name in _GIVE_NOTHING)
 
-    name: DnsLabel
-    """Name of the entry, unique in the binding."""
-    kv: Kv | None = None
-    """A secret of a KV engine."""
-    database: Database | None = None
-    """Credentials of a database engine."""
-    pki: Pki | None = None
-    """A certificate of a PKI engine."""
-    generic: Generic | None = None
-    """A path of any engine."""
+
+class SecretEntry(_Named):
+    """One secret: exactly one kind, and at least one of env, envFrom, files (a kind that is a right has none)."""
+
     env: EnvMap | None = None
     """Environment variables: name of the variable, and the field of the secret that it gets."""
+    env_from: EnvFrom | None = None
+    """Every field of the secret as an environment variable."""
     files: Annotated[
         tuple[FileTarget, ...],
         Field(
@@ -329,15 +240,21 @@ class SecretEntry(Model):
     rules = (
         Rule(
             message="an entry is exactly one kind of secret",
-            remedy="set exactly one of kv, database, pki, generic",
-            cel="[has(self.kv), has(self.database), has(self.pki), has(self.generic)].exists_one(x, x)",
+            remedy=f"set exactly one of {_LISTED}",
+            cel=f"[{', '.join(f'has(self.{name})' for name in KINDS)}].exists_one(x, x)",
             check=_one_kind,
         ),
         Rule(
-            message="neither env nor files is set, so no task would see the secret",
-            remedy="set env or files",
-            cel="(has(self.env) && self.env.size() > 0) || (has(self.files) && self.files.size() > 0)",
+            message="none of env, envFrom, files is set, so no task would see the secret",
+            remedy="set env, envFrom or files",
+            cel=f"{_SEEN} || {_NO_FIELDS}",
             check=_a_target,
+        ),
+        Rule(
+            message=f"{', '.join(_GIVE_NOTHING)} gives a right and no fields",
+            remedy="leave out env, envFrom and files",
+            cel=f"!({_NO_FIELDS}) || !({_SEEN})",
+            check=_nothing_to_see,
         ),
         Rule(
             message="changeSignal and changeMode Signal belong together",
@@ -355,34 +272,39 @@ class SecretEntry(Model):
         ),
         Rule(
             message="a signal does not change the environment of a running task",
-            remedy="use files instead of env, or another changeMode",
-            cel="!(has(self.changeMode) && self.changeMode == 'Signal' && has(self.env) && self.env.size() > 0)",
+            remedy="use files instead of variables, or another changeMode",
+            cel=f"!(has(self.changeMode) && self.changeMode == 'Signal' && ({_HAS_ENV} || has(self.envFrom)))",
             field=".changeMode",
             check=_no_signal_for_env,
         ),
         unique("files", "destination"),
+        ONE_PLACE,
     )
 
     @property
     def kind_name(self) -> str:
-        """`kv`, `database`, `pki` or `generic`."""
-        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+        """The kind's name in a manifest, such as `kv`."""
+        return next(name for name, (attribute, _) in _FIELDS.items() if getattr(self, attribute) is not None)
 
     @property
-    def source(self) -> Kv | Database | Pki | Generic:
-        """The one kind that is set."""
-        found = self.kv or self.database or self.pki or self.generic
-        assert found is not None  # the rule "exactly one kind" holds for every instance
+    def source(self) -> KindSpec:
+        """The specification of the one kind that is set."""
+        found: KindSpec = getattr(self, _FIELDS[self.kind_name][0])
         return found
+
+    def named(self, role: str) -> Self:
+        """The entry with the name of the role that is made for it; itself where it makes none."""
+        named = self.source.named(role)
+        return self if named is self.source else self.model_copy(update={_FIELDS[self.kind_name][0]: named})
 
 
 def env_names(entry: Mapping[str, Any]) -> Iterator[str]:
-    """The names of the variables that a raw entry sets."""
+    """The names of the variables that a raw entry sets one by one."""
     return (name for name in mapping(entry.get("env")) if isinstance(name, str))
 
 
 def destinations(entry: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
-    """Index and destination of the files of a raw entry."""
+    """Index and destination, with its folder, of the files of a raw entry."""
     for index, target in objects(entry.get("files")):
         if isinstance(destination := target.get("destination"), str):
-            yield index, destination
+            yield index, file_path(destination)

@@ -96,6 +96,8 @@ class FailedState(_Status):
     """The job version that failed."""
     at: Timestamp | None = None
     """When it failed."""
+    message: Annotated[str, Field(max_length=1024)] | None = None
+    """Why, in Nomad's words."""
 
 
 class SecretBindingStatus(_Status):
@@ -137,6 +139,8 @@ class SecretBindingStatus(_Status):
     """When a new version last served in all allocations."""
     last_handled_rotate_at: Annotated[str, Field(max_length=64)] | None = None
     """The value of the annotation nomad-vault.io/rotate-requested-at that was last acted on."""
+    last_handled_generate_at: Annotated[str, Field(max_length=2304)] | None = None
+    """The value of the annotation nomad-vault.io/generate-requested-at that was last acted on."""
     failed: FailedState | None = None
     """The state whose deployment failed, as long as it is the wanted one."""
 

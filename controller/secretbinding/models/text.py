@@ -104,6 +104,14 @@ class Text:
             raise PydanticCustomError(TEXT_ERROR, "{message}; {remedy}", {"message": message, "remedy": remedy})
         return value
 
+    def condition(self, variable: str) -> str:
+        """The text's rules as one CEL condition on a variable: for keys of maps, and for texts of another type."""
+        pattern = self.pattern.replace("\\", "\\\\")
+        parts = [f"{variable}.size() <= {self.max_length}", f"{variable}.matches('{pattern}')"]
+        nevers = (never.validation(self.what, self.remedy)["rule"] for never in self.never)
+        parts += [rule.replace("!self.matches", f"!{variable}.matches") for rule in nevers]
+        return " && ".join(parts)
+
     def schema(self) -> dict[str, Any]:
         """The structural schema of the text."""
         schema: dict[str, Any] = {"type": "string"}

@@ -14,13 +14,13 @@ from secretbinding.models.text import Names, Never, Text, quoted
 
 # What may stand in no name or path: C0 and C1 controls, soft hyphen and joiners, zero-width and direction marks, line
 # and paragraph separators, fillers, annotation marks and tags.
-_UNSEEN = (
+UNSEEN = (
     r"\x00-\x1f\x7f-\x9f\xad\x{034f}\x{061c}\x{115f}\x{1160}\x{180e}\x{200b}-\x{200f}\x{2028}-\x{202e}"
     r"\x{2060}-\x{206f}\x{3164}\x{feff}\x{ffa0}\x{fff9}-\x{fffb}\x{e0000}-\x{e007f}"
 )
 # Spaces that are not the ordinary one.
 _WIDE = r"\xa0\x{1680}\x{2000}-\x{200a}\x{202f}\x{205f}\x{3000}"
-_BREAKING = "\"'`{}\\\\"
+BREAKING = "\"'`{}\\\\"
 
 
 class Duration(str):
@@ -137,10 +137,10 @@ ENV_NAME = Text(
 
 FIELD_NAME = Text(
     "field name",
-    f"^[^{_UNSEEN}]+$",
+    f"^[^{UNSEEN}]+$",
     says="is not valid",
     remedy="name a field of the secret, 1 to 256 characters without control characters",
-    bad=_UNSEEN,
+    bad=UNSEEN,
 )
 
 PLAIN_VALUE = Text(
@@ -158,29 +158,41 @@ EnvMap = Annotated[dict[str, Annotated[str, FIELD_NAME]], Names(ENV_NAME, 64)]
 # Variable: its value, as it is.
 ValueMap = Annotated[dict[str, Annotated[str, PLAIN_VALUE]], Names(ENV_NAME, 64)]
 
+# Name in the file: name of the secret's field.
+FileFields = Annotated[dict[str, Annotated[str, FIELD_NAME]], Names(FIELD_NAME, 64)]
+
+ENV_PREFIX = Text(
+    "prefix",
+    r"^[A-Za-z_][A-Za-z0-9_]*$",
+    says="is not the beginning of a variable's name",
+    remedy="use letters, digits and `_`, not starting with a digit, such as DB_",
+    max_length=64,
+)
+EnvPrefix = Annotated[str, ENV_PREFIX]
+
 # Nomad's own rule (structs.Job.Validate) is: no space, no null character. Other white space and unseen characters
 # would only mislead readers.
 JobId = Annotated[
     str,
     Text(
         "job ID",
-        f"^[^ {_WIDE}{_UNSEEN}]+$",
+        f"^[^ {_WIDE}{UNSEEN}]+$",
         remedy="use the job's ID as `nomad job status` shows it",
-        bad=f" {_WIDE}{_UNSEEN}",
+        bad=f" {_WIDE}{UNSEEN}",
     ),
 ]
 GroupName = Annotated[
     str,
-    Text("group name", f"^[^{_UNSEEN}]+$", remedy="use the group's name as in the job", max_length=128, bad=_UNSEEN),
+    Text("group name", f"^[^{UNSEEN}]+$", remedy="use the group's name as in the job", max_length=128, bad=UNSEEN),
 ]
 TaskName = Annotated[
     str,
     Text(
         "task name",
-        f"^[^{_UNSEEN}/\\\\]+$",
+        f"^[^{UNSEEN}/\\\\]+$",
         remedy="use the task's name as in the job",
         max_length=128,
-        bad=_UNSEEN + "/\\\\",
+        bad=UNSEEN + "/\\\\",
     ),
 ]
 NomadNamespace = Annotated[
@@ -199,7 +211,7 @@ Region = Annotated[
 
 # --- Vault ---------------------------------------------------------------------------------------------------------
 
-_PATH_BAD = f"{_UNSEEN}{_WIDE}{_BREAKING}*+?#%"
+_PATH_BAD = f"{UNSEEN}{_WIDE}{BREAKING}*+?#%"
 _NO_TRICKS = Never(
     r"(^|/)\.{0,2}(/|$)",
     "must not begin or end with `/`, nor have an empty, `.` or `..` segment",
@@ -295,22 +307,21 @@ Uri = Annotated[
 
 # --- files and processes ----------------------------------------------------------------------------------------------
 
+_PLAIN_PATH = "write a name, or a plain path below secrets/, local/ or ../alloc/, such as secrets/app.conf"
 Destination = Annotated[
     str,
     Text(
         "destination",
-        f"^(secrets|local|\\.\\./alloc)/[^{_UNSEEN}{_BREAKING}\\x24]*$",
+        f"^((secrets|local|\\.\\./alloc)/[^{UNSEEN}{BREAKING}\\x24]*|[^/{UNSEEN}{BREAKING}\\x24]+)$",
         says="is not below secrets/, local/ or ../alloc/",
-        remedy="write a plain path below secrets/, local/ or ../alloc/, such as secrets/app.conf",
-        bad=_UNSEEN + _BREAKING + "\\x24",
+        remedy=_PLAIN_PATH,
+        bad=UNSEEN + BREAKING + "\\x24",
         never=(
             Never(
-                r"/\.{0,2}(/|$)",
-                "must not end with `/`, nor have an empty, `.` or `..` segment",
-                "write a plain path below secrets/, local/ or ../alloc/, such as secrets/app.conf",
+                r"/\.{0,2}(/|$)|^\.{1,2}$", "must not end with `/`, nor have an empty, `.` or `..` segment", _PLAIN_PATH
             ),
             Never(
-                r"^secrets/(nomad-vault|vault_token|nomad_token|api\.sock|nomad_[^/]*\.jwt)(/|$)",
+                r"^(secrets/)?(nomad-vault|vault_token|nomad_token|api\.sock|nomad_[^/]*\.jwt)(/|$)",
                 "is reserved",
                 "choose another name: secrets/nomad-vault/ is for generated files, vault_token, nomad_token, "
                 "nomad_*.jwt and api.sock are Nomad's own",
@@ -359,6 +370,6 @@ SignalName = Annotated[
 ]
 Command = Annotated[
     str,
-    Text("command", f"^[^{_UNSEEN}]+$", remedy="write a path or a word on one line", max_length=512, bad=_UNSEEN),
+    Text("command", f"^[^{UNSEEN}]+$", remedy="write a path or a word on one line", max_length=512, bad=UNSEEN),
 ]
 Id32 = Annotated[int, Field(ge=0, le=2147483647)]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from secretbinding.kinds.base import Right
 from secretbinding.models.key import WorkloadKey
@@ -16,13 +17,22 @@ _BLOCK = re.compile(r'^path "([^"\n]+)" \{\n  capabilities = \[([^\]\n]*)\]\n\}\
 
 @dataclass(frozen=True, slots=True)
 class PolicyDocument:
-    """A policy as a value. `roles` are the JWT roles that grant it; `retain` keeps it when its binding goes."""
+    """A policy as a value. `roles` are the JWT roles that grant it; `engine_roles` the paths of the roles that the
+    binding has in secrets engines; `retain` keeps it when its binding goes; `adopted` is what the binding has taken
+    over in its job (`desired.adopted`), as JSON.
+
+    `answered` is for what Vault does not tell by itself: the request after which a connection's root password was last
+    made anew, by secret.
+    """
 
     owner: Owner
     workload: WorkloadKey
     rights: tuple[Right, ...]
     roles: tuple[str, ...] = ()
+    engine_roles: tuple[str, ...] = ()
     retain: bool = False
+    answered: tuple[tuple[str, str], ...] = ()
+    adopted: Mapping[str, Any] | None = None
 
 
 def join_rights(*groups: Iterable[Right]) -> tuple[Right, ...]:
@@ -50,8 +60,14 @@ def policy_text(document: PolicyDocument) -> str:
         "roles": sorted(document.roles),
         "body": stable_digest(blocks),
     }
+    if document.engine_roles:
+        fields["engines"] = sorted(document.engine_roles)
     if document.retain:
         fields["retain"] = True
+    if document.answered:
+        fields["answered"] = dict(document.answered)
+    if document.adopted is not None:
+        fields["adopted"] = dict(document.adopted)
     return f"{_HEADER}{mark_json(fields)}\n{blocks}"
 
 
@@ -70,7 +86,8 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
         return None
     found = [Right(path, _unquoted(capabilities)) for path, capabilities in _BLOCK.findall(body)]
     rights = join_rights(right for right in found if _plain(right))
-    roles = fields.get("roles")
+    roles, engines = (_texts(fields, name) for name in ("roles", "engines"))
+    answered = fields.get("answered")
     document = PolicyDocument(
         owner=owner,
         workload=WorkloadKey(
@@ -80,8 +97,11 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
             job=_text(fields, "job"),
         ),
         rights=rights,
-        roles=tuple(str(role) for role in roles) if isinstance(roles, list) else (),
+        roles=roles,
+        engine_roles=engines,
         retain=fields.get("retain") is True,
+        answered=tuple(sorted((name, str(at)) for name, at in answered.items())) if isinstance(answered, dict) else (),
+        adopted=adopted if isinstance(adopted := fields.get("adopted"), dict) else None,
     )
     return document, fields.get("body") == stable_digest(body)
 
@@ -93,6 +113,11 @@ def _plain(right: Right) -> bool:
 def _text(fields: Mapping[str, object], name: str) -> str:
     value = fields.get(name)
     return value if isinstance(value, str) else ""
+
+
+def _texts(fields: Mapping[str, object], name: str) -> tuple[str, ...]:
+    value = fields.get(name)
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()
 
 
 def _quoted(capabilities: tuple[str, ...]) -> list[str]:

@@ -11,6 +11,10 @@ from secretbinding.models.key import WorkloadKey
 AUDIENCE = "vault.io"
 IDENTITY = "vault_default"
 DEFAULT_PERIOD_SECONDS = 1800
+UNRENEWED_PERIOD_SECONDS = 768 * 3600
+"""For tokens that nobody renews (`AllowTokenExpiration`): the longest that Vault gives where nothing else is set. A
+client agent that restarts reads a task's templates with the token that the task has: one that has expired ends the task
+five minutes later (tried)."""
 
 # Only these keys are compared and written; Vault adds a dozen of its own to what it answers.
 _LISTS = frozenset({"bound_audiences", "token_policies"})
@@ -38,12 +42,15 @@ class TokenLimits:
     max_ttl: int = 0
 
 
-def join_limits(auths: Iterable[Auth], current: TokenLimits | None = None) -> TokenLimits:
+def join_limits(
+    auths: Iterable[Auth], current: TokenLimits | None = None, *, default_period: int = DEFAULT_PERIOD_SECONDS
+) -> TokenLimits:
     """The limits of a task that several bindings share: the shortest of each that was asked for.
 
     A task has one token. When one binding asks for a period and another for a TTL, the shorter of both becomes the
     period, because a maximum TTL would end the task of the binding that did not ask for it. `current` are the limits
-    that the role has now, given when a binding has a part in them that is to stay as it is.
+    that the role has now, given when a binding has a part in them that is to stay as it is. `default_period`,
+    in seconds, stands for a binding that asks for nothing.
     """
     periods: list[int] = []
     ttls: list[int] = []
@@ -55,13 +62,13 @@ def join_limits(auths: Iterable[Auth], current: TokenLimits | None = None) -> To
             maximums.append(ceil(auth.token_max_ttl.seconds))
         if auth.token_ttl is None and auth.token_max_ttl is None:
             period = auth.token_period
-            periods.append(ceil(period.seconds) if period is not None else DEFAULT_PERIOD_SECONDS)
+            periods.append(ceil(period.seconds) if period is not None else default_period)
     if current is not None:
         periods.extend([current.period] if current.period else [])
         ttls.extend([current.ttl] if current.ttl else [])
         maximums.extend([current.max_ttl] if current.max_ttl else [])
     if periods or not (ttls or maximums):
-        return TokenLimits(period=min([*periods, *ttls], default=DEFAULT_PERIOD_SECONDS))
+        return TokenLimits(period=min([*periods, *ttls], default=default_period))
     return TokenLimits(period=0, ttl=min(ttls, default=0), max_ttl=min(maximums, default=0))
 
 

@@ -1,17 +1,19 @@
 """The template blocks that we put into a task, as values: text, destination, and how a change is met."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from secretbinding.kinds.base import Pin, Reading
-from secretbinding.models.binding import FileTarget, SecretEntry
+from secretbinding.kinds.base import Pin, Reading, Use
+from secretbinding.models.binding import FileFormat, FileTarget, SecretEntry
+from secretbinding.models.files import LINE_FORMATS
 from secretbinding.models.key import BindingKey
 from secretbinding.models.template_syntax import check
 from secretbinding.models.templates import TemplateSyntaxError, scan
 from secretbinding.naming import stable_digest
-from secretbinding.render.text import go_string, is_identifier
+from secretbinding.render.formats import chosen, expression, whole
+from secretbinding.render.text import go_string
 
 ENV_FOLDER = "secrets/nomad-vault"
 _DEFAULT_SPLAY_SECONDS = 5.0
@@ -36,11 +38,12 @@ class TemplateBlock:
 
     Attributes:
         slot: what it is for, unique within a binding's share of a task: `workload-env`, `env:<secret>`,
-            `file:<secret>:<destination>`.
+            `file:<secret>:<destination>`, `right:<secret>`.
         body: the text without the mark.
         of: digest of the secret's identity (kind, mount, path), "" when it reads none; a pin is of this secret only.
         pin: the version or revision that it reads, when it reads one.
-        call: the words of the action that opens it, after `with`: `secret` and its arguments.
+        call: the words of the action that opens it, after `with`: a function and its arguments; empty for a text that
+            reads nothing.
         reads: what it reads and writes, as JSON values: part of the meaning.
     """
 
@@ -85,12 +88,7 @@ def env_destination(key: BindingKey, name: str) -> str:
 
 def secret_identity(entry: SecretEntry) -> str:
     """A digest of which secret an entry reads, whatever its version and its shape in the task."""
-    spec = getattr(entry, entry.kind_name)
-    if entry.database is not None:
-        return stable_digest(["database", spec.mount, spec.role, spec.static_role])
-    if entry.pki is not None:
-        return stable_digest(["pki", spec.mount, spec.role, spec.common_name])
-    return stable_digest([entry.kind_name, spec.mount, spec.path])
+    return stable_digest([entry.kind_name, *entry.source.identity()])
 
 
 def workload_env_block(key: BindingKey, variables: Mapping[str, str]) -> TemplateBlock:
@@ -109,17 +107,34 @@ def workload_env_block(key: BindingKey, variables: Mapping[str, str]) -> Templat
     )
 
 
+def variables_of_entry(entry: SecretEntry, fields: Iterable[str] | None) -> dict[str, str]:
+    """The variables that an entry sets, and the field that each gets. `fields` are the names of the secret's fields,
+    None where nobody knows them; where two ways lead to one variable, the one that names it counts."""
+    made = {entry.env_from.variable(field): field for field in fields or ()} if entry.env_from is not None else {}
+    return made | (entry.env or {})
+
+
 def secret_blocks(
-    key: BindingKey, entry: SecretEntry, reading: Reading, pin: Pin | None, change: Change
+    key: BindingKey,
+    entry: SecretEntry,
+    reading: Reading,
+    pin: Pin | None,
+    change: Change,
+    fields: Mapping[str, Any] | None = None,
 ) -> tuple[TemplateBlock, ...]:
-    """All templates of one secret: its variables in one, each file in one of its own."""
+    """All templates of one secret: its variables in one, each file in one of its own. `fields` are those of the version
+    that is read, as far as they are known: names, with a mapping for an object."""
     of = secret_identity(entry)
     blocks: list[TemplateBlock] = []
-    if entry.env:
+    if entry.env or entry.env_from is not None:
+        # Which variables there are follows from the version, so that only the wish is part of the meaning.
+        wish: list[Any] = [[list(item) for item in sorted((entry.env or {}).items())]]
+        if entry.env_from is not None:
+            wish.append([entry.env_from.prefix, entry.env_from.upper_case])
         blocks.append(
             TemplateBlock(
                 slot=f"env:{entry.name}",
-                body=_env_body(reading, entry.env),
+                body=_env_body(reading, variables_of_entry(entry, fields)),
                 destination=env_destination(key, entry.name),
                 env=True,
                 once=not reading.polls,
@@ -128,11 +143,24 @@ def secret_blocks(
                 of=of,
                 pin=pin,
                 call=_call(reading),
-                reads=(*_read(reading), reading.data, [list(item) for item in sorted(entry.env.items())]),
+                reads=(*_read(reading), reading.data, *wish),
             )
         )
-    blocks.extend(_file_block(entry, target, reading, pin, change) for target in entry.files)
+    blocks.extend(_file_block(entry, target, reading, pin, change, fields) for target in entry.files)
     return tuple(blocks)
+
+
+def right_block(key: BindingKey, entry: SecretEntry, use: Use) -> TemplateBlock:
+    """What stands in the job for a right that tasks use by themselves: a mark has to be somewhere."""
+    return TemplateBlock(
+        slot=f"right:{entry.name}",
+        body=f"{{{{ {go_string(use.note)} }}}}\n",
+        destination=env_destination(key, entry.name).removesuffix(".env") + ".right",
+        env=False,
+        once=True,
+        change=Change(),
+        of=secret_identity(entry),
+    )
 
 
 def unsound(block: TemplateBlock) -> str:
@@ -142,8 +170,9 @@ def unsound(block: TemplateBlock) -> str:
     try:
         actions = check(f"{left}/* mark */{right}{block.body}", left, right)
     except TemplateSyntaxError as error:
-        return f"the template at {block.destination} cannot stand inside `with secret`: {error.message}"
-    if block.env or not block.of:
+        function = block.call[0] if block.call else "secret"
+        return f"the template at {block.destination} cannot stand inside `with {function}`: {error.message}"
+    if block.env or not block.call:
         return ""
     opening = actions[1] if len(actions) > 1 else None
     read = [word.text for word in opening.words] if opening is not None else []
@@ -153,48 +182,36 @@ def unsound(block: TemplateBlock) -> str:
 
 
 def _env_body(reading: Reading, variables: Mapping[str, str]) -> str:
-    lines = [_env_line(reading, name, source) for name, source in sorted(variables.items())]
+    """`NAME=value` lines, quoted so that no value can add a line or a variable."""
+    lines = [f"{name}={expression(reading.data, field)}" for name, field in sorted(variables.items())]
     return f"\n{{{{ with {' '.join(_call(reading))} }}}}\n" + "\n".join(lines) + "\n{{ end }}\n"
 
 
-def _env_line(reading: Reading, name: str, source: str) -> str:
-    """`NAME=value`, quoted so that no value can add a line or a variable.
-
-    `index` answers a missing field with nothing at all, `ErrMissingKey` or not: so a field whose name is no
-    identifier is guarded.
-    """
-    if is_identifier(source):
-        return f"{name}={{{{ {reading.data}.{source} | toJSON }}}}"
-    literal = go_string(source)
-    guard = (
-        f"{{{{ if not (sprig_hasKey {reading.data} {literal}) }}}}{{{{ sprig_fail {_missing(source)} }}}}{{{{ end }}}}"
-    )
-    return f"{name}={guard}{{{{ index {reading.data} {literal} | toJSON }}}}"
-
-
 def _call(reading: Reading) -> tuple[str, ...]:
-    """consul-template's `secret` with its arguments: the path, and for a write what is sent."""
-    return ("secret", *(go_string(text) for text in (reading.path, *reading.arguments)))
+    """consul-template's function with its arguments: the path, and for a write what is sent."""
+    return (reading.function, *(go_string(text) for text in (reading.path, *reading.arguments)))
 
 
 def _read(reading: Reading) -> tuple[Any, ...]:
-    return (reading.path, list(reading.arguments)) if reading.arguments else (reading.path,)
-
-
-def _missing(source: str) -> str:
-    return go_string(f"the secret has no field {source}")
+    """What is read, as far as it is a part of the meaning."""
+    return (reading.path, *([list(reading.arguments)] if reading.arguments else []), *filter(None, [reading.made]))
 
 
 def _file_block(
-    entry: SecretEntry, target: FileTarget, reading: Reading, pin: Pin | None, change: Change
+    entry: SecretEntry,
+    target: FileTarget,
+    reading: Reading,
+    pin: Pin | None,
+    change: Change,
+    fields: Mapping[str, Any] | None,
 ) -> TemplateBlock:
     left = target.left_delimiter or "{{"
     right = target.right_delimiter or "}}"
-    text = target.template if target.template is not None else _format_text(target, reading, left, right)
+    text = target.template if target.template is not None else _format_text(target, reading, fields)
     return TemplateBlock(
-        slot=f"file:{entry.name}:{target.destination}",
+        slot=f"file:{entry.name}:{target.path}",
         body=f"{left} with {' '.join(_call(reading))} {right}{_closed(text, left, right)}{left} end {right}",
-        destination=target.destination,
+        destination=target.path,
         env=False,
         once=not reading.polls,
         change=change,
@@ -205,7 +222,7 @@ def _file_block(
         of=secret_identity(entry),
         pin=pin,
         call=_call(reading),
-        reads=(*_read(reading), target.template, target.format),
+        reads=(*_read(reading), target.template, target.format, *([dict(target.fields)] if target.fields else [])),
     )
 
 
@@ -228,12 +245,18 @@ def _segment(part: str) -> str:
     return part if _PLAIN_SEGMENT.match(part) else f"_{stable_digest(part)}"
 
 
-def _format_text(target: FileTarget, reading: Reading, left: str, right: str) -> str:
-    """The whole secret in a well-known format; where none is asked for, the kind's own form, or JSON."""
-    data = reading.data
+def _format_text(target: FileTarget, reading: Reading, fields: Mapping[str, Any] | None) -> str:
+    """The secret in a well-known format; where none is asked for, the kind's own form, or JSON."""
+    if target.fields:
+        return chosen(target.format or FileFormat.JSON, reading.data, target.fields)
     if target.format is None and reading.default:
         return reading.default
-    if target.format == "Dotenv":
-        line = f"{left} $name {right}={left} $value | toJSON {right}\n"
-        return f"{left} range $name, $value := {data} {right}{line}{left} end {right}"
-    return f"{left} {data} | toJSON {right}\n"
+    wanted = target.format or FileFormat.JSON
+    if reading.offers:
+        return chosen(wanted, reading.data, {name: name for name in reading.offers})
+    if wanted not in LINE_FORMATS:
+        return whole(wanted, reading.data)
+    known = fields or {}
+    # A list that a kind may give, such as a chain of certificates, is not always there.
+    optional = frozenset(name for name, inner in known.items() if isinstance(inner, Mapping))
+    return chosen(wanted, reading.data, {name: name for name in known}, optional)

@@ -179,13 +179,15 @@ def last_stable(versions: Sequence[Json], part: str, instance: str) -> int:
 
 
 def last_roll(versions: Sequence[Json], instance: str) -> datetime | None:
-    """When a version of the job was last registered that changed our part, as far as Nomad still knows its versions."""
+    """When a version of the job was last registered that changed our part, as far as Nomad still knows its versions. A
+    version that Nomad reverted to has the time of the one that it is a copy of."""
     by_number = {int(job.get("Version") or 0): job for job in versions}
-    for number, job in sorted(by_number.items(), reverse=True):
-        before = by_number.get(number - 1)
-        if before is not None and part_state(before, instance) != part_state(job, instance):
-            return nanoseconds_to_time(int(job.get("SubmitTime") or 0))
-    return None
+    moments = [
+        int(job.get("SubmitTime") or 0)
+        for number, job in by_number.items()
+        if number - 1 in by_number and part_state(by_number[number - 1], instance) != part_state(job, instance)
+    ]
+    return nanoseconds_to_time(max(moments)) if moments else None
 
 
 def nanoseconds_to_time(value: int) -> datetime:

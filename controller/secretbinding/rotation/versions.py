@@ -1,15 +1,13 @@
 """Which version or revision of a secret a job should read now: pure decisions."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
 
 from secretbinding.gate import Obstacle
 from secretbinding.kinds.base import Fault, Pin, SecretState
-from secretbinding.models.binding import FileFormat, SecretEntry
+from secretbinding.models.binding import SecretEntry
 from secretbinding.models.reasons import Reason
-from secretbinding.render.text import is_identifier
+from secretbinding.rotation.fields import needs_names, unfit, unknown_names
 from secretbinding.rotation.leases import Lease, lease_turn
 
 _DEFAULT_MAX_VERSIONS = 10
@@ -22,14 +20,18 @@ class Turn:
     """What the clock and people say about a secret.
 
     Attributes:
-        now: the moment of the decision; None where nothing is to be done by the clock.
+        now: the moment of the decision, by the clock that leases are counted by (Nomad's); None where nothing is to be
+            done by the clock.
         requested_at: when somebody asked for a roll that has not been answered yet, None when nobody did.
         lease: the lease to go by, None when there is none.
+        vault_ahead, nomad_ahead: how much later it is by the server's clock than by ours.
     """
 
     now: datetime | None = None
     requested_at: datetime | None = None
     lease: Lease | None = None
+    vault_ahead: timedelta = timedelta(0)
+    nomad_ahead: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +87,8 @@ def decide_version(
         return _held_or_fault(entry, serving, state, state.fault)
     frozen = entry.kv.version if entry.kv is not None else None
     native = strategy == "Native" and frozen is None
-    if (not state.pinnable or native) and _as_dotenv(entry) and not (state.fields and not state.pinnable):
-        message = (
-            f"secret {entry.name}: format Dotenv needs field names that are known beforehand, which only a version of "
-            "a KV v2 secret has, and credentials of a database; use Json or a template"
-        )
-        return SecretDecision(entry.name, fault=Fault(Reason.UNSUPPORTED_KIND, message))
+    if needs_names(entry) and (native if state.pinnable else not state.fields):
+        return SecretDecision(entry.name, fault=unknown_names(entry))
     if not state.pinnable:
         return _decide_revision(entry, state, serving, strategy, turn)
     wanted = frozen if frozen is not None else state.current
@@ -112,7 +110,7 @@ def _decide_revision(
 ) -> SecretDecision:
     """For a secret of which a task always gets the present value: the job is rolled when the server tells of another
     one, and before the credentials end that its allocations got."""
-    finding = _lacking(entry, state.fields[0], f"secret {entry.name}") if 0 in state.fields else None
+    finding = unfit(entry, state.fields[0], f"secret {entry.name}") if 0 in state.fields else None
     if finding is not None:
         return _held_or_fault(entry, serving, state, finding)
     if strategy == "Native" or (state.revision is None and not state.lease_seconds):
@@ -126,7 +124,10 @@ def _decide_revision(
     changed = serving not in (None, pin)
     dead = changed and state.invalidates and told != told_before
     late = turn.lease is not None and turn.now is not None and turn.now >= turn.lease.late
-    dates = (state.next_change, turn.lease.due if turn.lease is not None and not late else None)
+    dates = (
+        state.next_change - turn.vault_ahead if state.next_change is not None else None,
+        turn.lease.due - turn.nomad_ahead if turn.lease is not None and not late else None,
+    )
     decision = SecretDecision(
         entry.name,
         pin=pin,
@@ -193,32 +194,7 @@ def _unusable(entry: SecretEntry, state: SecretState, number: int) -> Fault | No
     fields = state.fields.get(number)
     if fields is None:
         return Fault(Reason.SECRET_UNREADABLE, f"{label} cannot be read; its field names could not be listed")
-    if _as_dotenv(entry):
-        odd = next((name for name in sorted(fields) if not is_identifier(name)), None)
-        if odd is not None:
-            message = f"{label} has a field {odd!r}, which cannot be the name of a variable in a Dotenv file"
-            return Fault(Reason.SECRET_UNREADABLE, message)
-    return _lacking(entry, fields, label)
-
-
-def _lacking(entry: SecretEntry, fields: Mapping[str, Any], label: str) -> Fault | None:
-    """The first variable for which a secret has no plain field."""
-    for variable, source in sorted((entry.env or {}).items()):
-        if source not in fields:
-            message = (
-                f"{label} has no field {source}, which {variable} needs (it has: {', '.join(sorted(fields)) or 'none'})"
-            )
-            return Fault(Reason.SECRET_FIELD_MISSING, message)
-        if isinstance(fields[source], Mapping):
-            message = (
-                f"field {source} of {label}, which {variable} needs, is an object; an env variable takes plain text"
-            )
-            return Fault(Reason.SECRET_FIELD_MISSING, message)
-    return None
-
-
-def _as_dotenv(entry: SecretEntry) -> bool:
-    return any(target.format is FileFormat.DOTENV for target in entry.files)
+    return unfit(entry, fields, label)
 
 
 def _known(state: SecretState) -> str:

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from secretbinding.desired.values import BindingInput, Observed
+from secretbinding.generation import Generation
 from secretbinding.kinds.base import Pin, SecretState
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import (
@@ -17,25 +19,47 @@ from secretbinding.models.status import (
     SecretStatus,
 )
 from secretbinding.naming import Owner, policy_name
-from secretbinding.plan import is_active
+from secretbinding.rollout import is_active
 from secretbinding.rotation import SecretDecision, nanoseconds_to_time
 from secretbinding.status.conditions import conditions
-from secretbinding.status.view import Draft, Pass, View, stable_pins, versions_in, view_of
+from secretbinding.status.rolling import failure_told
+from secretbinding.status.view import (
+    Draft,
+    Pass,
+    View,
+    pins_in,
+    stable_pins,
+    told_failure,
+    view_of,
+    waiting_failure,
+)
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[^ ]*Z\Z")
 
 
-def compute_status(
-    item: BindingInput, found: Pass, previous: SecretBindingStatus, now: datetime, *, request: str = ""
-) -> SecretBindingStatus:
-    """The status of `item`. `previous` is used for transition times and for what a failed pass could not look at.
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What somebody asks of a binding, as texts: for a roll, which a pass answers unless it fails, and for new values,
+    which are answered when they have been made."""
 
-    `request` is the text of a request to rotate, which the pass has answered unless it failed.
-    """
+    rotate: str = ""
+    generate: str = ""
+
+
+def compute_status(
+    item: BindingInput,
+    found: Pass,
+    previous: SecretBindingStatus,
+    now: datetime,
+    *,
+    requests: Requests = Requests(),
+) -> SecretBindingStatus:
+    """The status of `item`. `previous` is used for transition times and for what a failed pass could not look at."""
     view = view_of(item, found)
     drafts = conditions(view, previous)
-    failed = _failed(view)
-    handled = request if request and found.error is None else previous.last_handled_rotate_at
+    failed = _failed(view, previous)
+    handled = requests.rotate if requests.rotate and found.error is None else previous.last_handled_rotate_at
+    generated = requests.generate if _generated(view, requests) else previous.last_handled_generate_at
     status = SecretBindingStatus(
         observed_generation=item.generation or None,
         conditions=_dated(drafts, previous, now, item.generation),
@@ -43,9 +67,10 @@ def compute_status(
         policies=(policy_name(Owner(found.instance, item.key)),) if _has_policy(view) else previous.policies,
         roles=view.result.roles if view.result is not None else previous.roles,
         job=_job(found.observed) or previous.job,
-        deployment=_deployment(view) or (previous.deployment if found.error is not None else None),
+        deployment=_deployment(view) or _known_deployment(view, previous),
         last_rotation_time=previous.last_rotation_time,
         last_handled_rotate_at=handled or None,
+        last_handled_generate_at=generated or None,
         failed=failed if found.error is None else previous.failed,
     )
     if _rotated(previous, status):
@@ -53,15 +78,33 @@ def compute_status(
     return status
 
 
-def _failed(view: View) -> FailedState | None:
-    held = view.failure
+def _generations(view: View) -> list[Generation]:
+    """What was decided about new values of the binding."""
+    desired = view.found.desired
+    return [found for (key, _), found in desired.generations.items() if key == view.item.key] if desired else []
+
+
+def _generated(view: View, requests: Requests) -> bool:
+    """True when a request for new values has been answered: every secret that it is for has changed since."""
+    request = view.item.generate_request
+    if not requests.generate or request is None or view.found.error is not None or view.found.made:
+        return False
+    wanted = view.item.binding.spec.rotation.generate if view.item.binding is not None else ()
+    decided = {found.entry.secret: found for found in _generations(view)}
+    asked = [entry.secret for entry in wanted if request.covers(entry.secret)]
+    return bool(asked) and all(name in decided and not decided[name].open for name in asked)
+
+
+def _failed(view: View, previous: SecretBindingStatus) -> FailedState | None:
+    held = view.failure or waiting_failure(view)
     if held is None:
-        return None
+        return previous.failed if told_failure(view, previous) is not None else None
     return FailedState(
         state=held.part or "removed",
-        secret_versions=versions_in(view, held.version),
+        secret_versions={name: pin.label for name, pin in pins_in(view, held.version).items()},
         job_version=held.version,
         at=_stamp(nanoseconds_to_time(held.at)),
+        message=failure_told(view, held, previous) or None,
     )
 
 
@@ -72,32 +115,35 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
     statuses: list[SecretStatus] = []
     rolling = view.found.registered or is_active(view.deployment)
     stable = stable_pins(view) if rolling else {}
-    wanted_before = versions_in(view, view.failure.version) if view.failure is not None else {}
+    failed = pins_in(view, view.failure.version) if view.failure is not None else {}
     for decision in result.secrets:
         serving: Pin | None = decision.serving
         if view.found.registered and not stable:
             serving = decision.serving
         elif rolling:
             serving = stable.get(decision.name)
-        wanted = _wanted(decision)
+        wanted = failed.get(decision.name) or _wanted(decision)
         finding = decision.hold or decision.fault
+        coming = next((found for found in _generations(view) if found.entry.secret == decision.name), None)
+        dates = [date for date in (decision.until, coming.until if coming is not None else None) if date is not None]
+        told = finding.message if finding is not None else coming.message if coming is not None else ""
         state = view.found.observed.secrets.get((view.item.key, decision.name))
         statuses.append(
             SecretStatus(
                 name=decision.name,
                 serving_version=(serving.label or None) if serving is not None else None,
-                wanted_version=wanted_before.get(decision.name) or (wanted.label or None if wanted else None),
+                wanted_version=(wanted.label or None) if wanted is not None else None,
                 changed_at=_changed_at(wanted, state),
-                next_rotation_at=_stamp(decision.until) if decision.until is not None else None,
-                message=finding.message if finding is not None else None,
+                next_rotation_at=_stamp(min(dates)) if dates else None,
+                message=told or None,
             )
         )
     return tuple(statuses)
 
 
 def _wanted(decision: SecretDecision) -> Pin | None:
-    """What the job should read, though something may hold it back."""
-    if decision.hold is None:
+    """What the job should read, though something may hold it back, or Nomad sees to it by itself."""
+    if decision.fault is not None or (decision.hold is None and decision.pin is not None):
         return decision.pin
     return decision.waiting or (Pin(decision.newest, "") if decision.newest else None)
 
@@ -134,10 +180,25 @@ def _deployment(view: View) -> DeploymentStatus | None:
     return DeploymentStatus(id=str(view.deployment.get("ID")), status=str(view.deployment.get("Status")))
 
 
+def _known_deployment(view: View, previous: SecretBindingStatus) -> DeploymentStatus | None:
+    """What was known of the deployment, when this pass could not look; or when Nomad has forgotten it, as it does after
+    an hour, while the job is the one that it brought: forgetting is no change."""
+    if view.found.error is not None:
+        return previous.deployment
+    same = previous.job is not None and _job(view.found.observed) == previous.job and not view.found.registered
+    return previous.deployment if same and view.present and not view.found.observed.deployments else None
+
+
 def _rotated(before: SecretBindingStatus, after: SecretBindingStatus) -> bool:
+    """True when another version has come to serve in all allocations."""
     old, new = before.condition(ConditionType.ROTATION_HEALTHY), after.condition(ConditionType.ROTATION_HEALTHY)
-    running = (Reason.DEPLOYMENT_RUNNING.value, Reason.WAITING_FOR_PROMOTION.value)
-    return old is not None and new is not None and old.reason in running and new.reason == Reason.UP_TO_DATE.value
+    if old is None or new is None or new.reason != Reason.UP_TO_DATE.value:
+        return False
+    served = {secret.name: secret.serving_version for secret in before.secrets}
+    return any(
+        secret.serving_version is not None and secret.serving_version != served.get(secret.name)
+        for secret in after.secrets
+    )
 
 
 def _dated(

@@ -40,6 +40,7 @@ STALLED = frozenset(
         Reason.SECRET_VERSION_DELETED,
         Reason.SECRET_VERSION_DESTROYED,
         Reason.DEPLOYMENT_FAILED,
+        Reason.DEPLOYMENT_REVERTED,
         Reason.PERMISSION_DENIED,
         Reason.REJECTED,
     }

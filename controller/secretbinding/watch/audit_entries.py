@@ -4,13 +4,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from secretbinding.kinds import KINDS
+
 LINE_LIMIT = 1 << 20
 """Bytes of the longest line that is looked into; a longer one is skipped."""
 _PATH_LIMIT = 2048
 _PREFIX_LIMIT = 256
 _CHANGES = frozenset({"create", "update", "patch", "delete"})
 # Most entries are about something else: these texts are looked for before a line is parsed.
-_HINTS = (b"/data/", b"/metadata/", b"/delete/", b"/undelete/", b"/destroy/")
+_HINTS = tuple(hint.encode() for kind in KINDS.values() if kind.changes is not None for hint in kind.changes.hints)
 
 
 class Lines:
@@ -43,7 +45,7 @@ class Lines:
 
 def changed_path(line: bytes) -> str | None:
     """The path, namespace included, that a successful request has changed, if the line is the audit entry of its
-    response (`type` `response`, no `error`) and the path may be one of KV v2. None for anything else, whatever it is.
+    response (`type` `response`, no `error`) and the path may be about a secret. None for anything else, whatever it is.
 
     The device's `prefix` may precede the JSON object.
     """

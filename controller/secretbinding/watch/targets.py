@@ -1,36 +1,15 @@
-"""What is watched: the distinct secrets of all bindings, the looks that show them all, and what counts as a change."""
+"""What is watched: the distinct secrets of all bindings, the looks that show them all, and what a request is about."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
+from dataclasses import dataclass, field
 
 from secretbinding.engine.store import Entry
-from secretbinding.kinds.base import SecretState
+from secretbinding.kinds import KINDS, Subject
+from secretbinding.models.binding import SecretEntry
 from secretbinding.models.key import WorkloadKey
-from secretbinding.models.reasons import Reason
-from secretbinding.ports import KvMetadata, KvVersion
 
 LIST_FROM = 4
 """How many watched secrets a folder holds at least for one list to replace their reads; a list costs more than one."""
-
-# What a request to KV v2 that changes a secret has between the mount and the secret's path.
-_CHANGING = frozenset({"data", "delete", "undelete", "destroy", "metadata"})
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class WatchedSecret:
-    """One KV v2 secret, however many bindings use it."""
-
-    mount: str
-    path: str
-
-    @property
-    def folder(self) -> "Folder":
-        return Folder(self.mount, self.path.rpartition("/")[0])
-
-    @property
-    def name(self) -> str:
-        """The last segment of the path."""
-        return self.path.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,88 +20,98 @@ class Folder:
     path: str
 
 
-Look = WatchedSecret | Folder
-"""What one request shows: a secret, or all that lie directly in a folder."""
+Look = Subject | Folder
+"""What is asked for at once: one secret, or all KV v2 secrets that lie directly in a folder."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What the engine decides by: the versions that are kept, in order, with their creation times and whether they are
-    deleted or destroyed, and how many are kept at most."""
+@dataclass(slots=True)
+class Targets:
+    """The distinct secrets, and by each: the workloads that use it, and an entry that names it.
 
-    current: int
-    max_versions: int
-    versions: tuple[KvVersion, ...]
+    `names` has them by kind and mount, and then by name.
+    """
+
+    users: dict[Subject, set[WorkloadKey]] = field(default_factory=dict)
+    entries: dict[Subject, SecretEntry] = field(default_factory=dict)
+    names: dict[tuple[str, str], dict[str, list[Subject]]] = field(default_factory=dict)
+
+    def add(self, subject: Subject, entry: SecretEntry, workload: WorkloadKey) -> None:
+        """A workload uses the secret."""
+        users = self.users.get(subject)
+        if users is not None:
+            users.add(workload)
+            return
+        self.users[subject] = {workload}
+        self.entries[subject] = entry
+        self.names.setdefault((subject.kind, subject.mount), {}).setdefault(subject.name, []).append(subject)
+
+    def about(self, path: str) -> Iterator[Subject]:
+        """The secrets that a changing request to `path` may be about. A mount may have slashes in its path, so that
+        each beginning of the path may be one."""
+        segments = path.split("/")
+        for number in range(1, len(segments)):
+            mount, below = "/".join(segments[:number]), "/".join(segments[number:])
+            for kind in KINDS.values():
+                named = self.names.get((kind.name, mount))
+                match = kind.changes.pattern.fullmatch(below) if named and kind.changes is not None else None
+                if named is None or match is None:
+                    continue
+                name = match["name"]
+                for found in named.values() if name is None else (named.get(name, []),):
+                    yield from found
 
 
-ABSENT = Seen(0, 0, ())
-"""No such secret, or one without any version."""
-
-
-def seen_in_metadata(metadata: KvMetadata | None) -> Seen:
-    """What a look shows."""
-    if metadata is None:
-        return ABSENT
-    return _seen(metadata.current, metadata.max_versions, metadata.versions)
-
-
-def seen_by_engine(state: SecretState) -> Seen | None:
-    """What a pass of the engine has seen; None when it saw nothing that can be compared."""
-    if state.engine != "v2":
-        return None
-    if state.fault is not None:
-        return ABSENT if state.fault.reason is Reason.SECRET_NOT_FOUND else None
-    return _seen(state.current, state.max_versions, state.versions)
-
-
-def _seen(current: int, max_versions: int, versions: Mapping[int, KvVersion]) -> Seen:
-    if current == 0:
-        return ABSENT
-    return Seen(current, max_versions, tuple(versions[number] for number in sorted(versions)))
-
-
-def secrets_of(entry: Entry) -> dict[str, WatchedSecret]:
-    """The KV secrets of one binding by their names in it; none for a binding that is not to be made true."""
+def subjects_of(entry: Entry) -> dict[str, Subject]:
+    """What is looked at for one binding, by the names of its secrets; nothing for one that is not to be made true."""
     item = entry.item
     if item.binding is None or item.deleting or item.binding.spec.suspend:
         return {}
-    return {
-        secret.name: WatchedSecret(secret.kv.mount, secret.kv.path)
-        for secret in item.binding.spec.secrets
-        if secret.kv is not None and secret.kv.engine != "v1"
-    }
+    found = {secret.name: _subject(secret) for secret in item.binding.spec.secrets}
+    return {name: subject for name, subject in found.items() if subject is not None}
 
 
-def watched(entries: Iterable[Entry]) -> dict[WatchedSecret, set[WorkloadKey]]:
-    """The distinct KV secrets of all bindings that are to be made true, with the workloads that use each."""
-    users: dict[WatchedSecret, set[WorkloadKey]] = {}
+def targets_of(entries: Iterable[Entry], unversioned: Set[Subject]) -> Targets:
+    """The distinct secrets of all bindings that are to be made true, less those that turned out to have no versions."""
+    targets = Targets()
     for entry in entries:
-        for secret in secrets_of(entry).values():
-            users.setdefault(secret, set()).add(entry.workload)
-    return users
+        item = entry.item
+        if item.binding is None or item.deleting or item.binding.spec.suspend:
+            continue
+        for secret in item.binding.spec.secrets:
+            subject = _subject(secret)
+            if subject is not None and subject not in unversioned:
+                targets.add(subject, secret, entry.workload)
+    return targets
 
 
-def plan_looks(
-    secrets: Iterable[WatchedSecret], listable: Callable[[Folder], bool]
-) -> dict[Look, Collection[WatchedSecret]]:
-    """The fewest requests that show all the secrets: one for each folder that holds enough of them and can be listed,
-    and one for each other secret."""
-    folders: dict[Folder, list[WatchedSecret]] = {}
-    for secret in secrets:
-        folders.setdefault(secret.folder, []).append(secret)
-    looks: dict[Look, Collection[WatchedSecret]] = {}
+def _subject(secret: SecretEntry) -> Subject | None:
+    kind = KINDS.get(secret.kind_name)
+    return kind.subject(secret) if kind is not None else None
+
+
+def folder_of(subject: Subject) -> Folder:
+    """The folder that a KV secret lies in."""
+    return Folder(subject.mount, subject.name.rpartition("/")[0])
+
+
+def name_in_folder(subject: Subject) -> str:
+    """The last segment of a KV secret's path."""
+    return subject.name.rpartition("/")[2]
+
+
+def plan_looks(subjects: Iterable[Subject], listable: Callable[[Folder], bool]) -> dict[Look, Collection[Subject]]:
+    """The fewest looks that show all the secrets: one for each folder that holds enough of them and can be listed, and
+    one for each other secret."""
+    folders: dict[Folder, list[Subject]] = {}
+    looks: dict[Look, Collection[Subject]] = {}
+    for subject in subjects:
+        if subject.kind == "kv":
+            folders.setdefault(folder_of(subject), []).append(subject)
+        else:
+            looks[subject] = (subject,)
     for folder, inside in folders.items():
         if len(inside) >= LIST_FROM and listable(folder):
             looks[folder] = frozenset(inside)
         else:
-            looks.update({secret: (secret,) for secret in inside})
+            looks.update({subject: (subject,) for subject in inside})
     return looks
-
-
-def secrets_at(path: str) -> Iterator[WatchedSecret]:
-    """The secrets that a changing request to `path` may be about: `a/data/b` is about `b` of the mount `a`, and since a
-    mount may have slashes, `a/data/b/data/c` about two."""
-    segments = path.split("/")
-    for number, segment in enumerate(segments[:-1]):
-        if number and segment in _CHANGING:
-            yield WatchedSecret("/".join(segments[:number]), "/".join(segments[number + 1 :]))

@@ -11,9 +11,11 @@ import pytest
 
 from secretbinding.adapters.connection import VaultConnection
 from secretbinding.adapters.vault import VaultAdapter
+from secretbinding.adapters.vault.listing import ListingVaultAdapter
 from secretbinding.devstack.api import quoted
 from secretbinding.devstack.openbao import OpenBao
 from secretbinding.errors import Denied, NotFound, Rejected, VaultSealed
+from tests.support.world import wait_until
 
 ROLE = {
     "role_type": "jwt",
@@ -152,12 +154,40 @@ def test_a_deletion_in_the_future_has_not_happened(bao: OpenBao) -> None:
     bao.api.put("/v1/secret/metadata/later", {"delete_version_after": "1h", "max_versions": 3}).expect(204)
     bao.put_secret("later", {"k": "v"})
     connection = VaultConnection(address=bao.address, token=bao.root_token)
-    now = VaultAdapter(connection).kv_metadata("secret", "later")
-    then = VaultAdapter(connection, now=lambda: datetime.now(UTC) + timedelta(hours=2)).kv_metadata("secret", "later")
-    assert now is not None
-    assert then is not None
-    assert (now.versions[1].deleted, then.versions[1].deleted) == (False, True)
-    assert now.max_versions == 3
+    metadata = VaultAdapter(connection).kv_metadata("secret", "later")
+    assert metadata is not None
+    assert not metadata.versions[1].deleted
+    assert metadata.max_versions == 3
+
+
+def test_a_deletion_whose_time_has_come_has_happened(bao: OpenBao, vault: VaultAdapter) -> None:
+    bao.api.put("/v1/secret/metadata/soon", {"delete_version_after": "4s"}).expect(204)
+    bao.put_secret("soon", {"k": "v"})
+
+    def deleted() -> bool:
+        metadata = vault.kv_metadata("secret", "soon")
+        return metadata is not None and metadata.versions[1].deleted
+
+    assert not deleted()
+    wait_until("it is deleted", deleted, timeout=10.0)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(hours=-2)])
+def test_whether_it_has_come_is_told_by_vaults_clock_and_not_by_ours(bao: OpenBao, ahead: timedelta) -> None:
+    bao.api.put("/v1/secret/metadata/hour", {"delete_version_after": "1h"}).expect(204)
+    bao.put_secret("hour", {"k": "v"})
+    bao.put_secret("gone", {"k": "v"})
+    bao.api.delete("/v1/secret/data/gone").expect(204)
+    connection = VaultConnection(address=bao.address, token=bao.root_token)
+    vault = ListingVaultAdapter(connection, now=lambda: datetime.now(UTC) + ahead)
+    hour, gone = vault.kv_metadata("secret", "hour"), vault.kv_metadata("secret", "gone")
+    listed = vault.kv_folder("secret", "")
+    assert hour is not None
+    assert gone is not None
+    assert listed is not None
+    assert (hour.versions[1].deleted, gone.versions[1].deleted) == (False, True)
+    assert not listed["hour"].versions[1].deleted
+    assert abs(vault.clock.ahead + ahead) <= timedelta(seconds=2)
 
 
 def test_a_kv_mount_that_is_not_there_is_not_found_and_named(vault: VaultAdapter) -> None:

@@ -5,17 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, Queue
+from typing import TypeVar
 
 from secretbinding.adapters.connection import VaultConnection
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
 from secretbinding.devstack.openbao import OpenBao
 from secretbinding.engine.store import Store
 from secretbinding.models.key import WorkloadKey
-from secretbinding.ports import KvMetadata
+from secretbinding.ports import KvMetadata, LeaseLimits, PkiRole, StaticRole
 from secretbinding.sources.base import SourceItem
 from secretbinding.watch.secrets import SecretWatcher
 from tests.support.world import wait_until
 
+T = TypeVar("T")
 HOUR = 3600.0
 
 
@@ -32,6 +34,19 @@ class CountedVault(ListingVaultAdapter):
         found = super().kv_metadata(mount, path)
         self.reads.append(path)
         self.currents.append(found.current if found is not None else 0)
+        return found
+
+    def static_role(self, mount: str, name: str) -> StaticRole | None:
+        return self._noted(f"{mount}/static-roles/{name}", super().static_role(mount, name))
+
+    def database_role(self, mount: str, name: str) -> LeaseLimits | None:
+        return self._noted(f"{mount}/roles/{name}", super().database_role(mount, name))
+
+    def pki_role(self, mount: str, name: str) -> PkiRole | None:
+        return self._noted(f"{mount}/roles/{name}", super().pki_role(mount, name))
+
+    def _noted(self, path: str, found: T) -> T:
+        self.reads.append(path)
         return found
 
     def kv_folder(self, mount: str, path: str) -> Mapping[str, KvMetadata] | None:

@@ -12,9 +12,23 @@ from secretbinding.cli import manifests
 from secretbinding.cli.application import app
 from tests.support.commandline import CommandLine, environment
 
-COMMANDS = (
-    ["validate", "plan", "apply", "delete", "inject", "run", "status", "rotate", "crd", "demo", "completion", "version"]
-)  # fmt: skip
+COMMANDS = [
+    "validate",
+    "plan",
+    "apply",
+    "delete",
+    "inject",
+    "adopt",
+    "run",
+    "status",
+    "rotate",
+    "crd",
+    "bootstrap",
+    "doctor",
+    "demo",
+    "completion",
+    "version",
+]
 ROOT = Path(__file__).parents[3]
 
 

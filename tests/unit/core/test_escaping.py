@@ -2,6 +2,7 @@
 
 import json
 import re
+import string
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from secretbinding.desired.compute import desire
 from secretbinding.job.marks import read_mark
-from secretbinding.models.binding import Generic, Kv, SecretBinding
+from secretbinding.models.binding import FileFormat, Generic, Kv, SecretBinding
 from secretbinding.models.template_syntax import check
 from secretbinding.models.templates import Action, TokenKind, scan
 from secretbinding.models.types import ENV_NAME, FIELD_NAME, Destination, Mount, VaultPath
@@ -45,6 +46,7 @@ variables = legal(ENV_NAME) | st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=T
 )
 destinations = st.builds(lambda root, rest: f"{root}/{rest}", st.sampled_from(["secrets", "local", "../alloc"]), paths)
 env_maps = st.dictionaries(variables, fields, min_size=1, max_size=4)
+field_maps = st.dictionaries(fields, fields, min_size=1, max_size=4)
 values = st.text(max_size=30).filter(lambda value: "\0" not in value)
 bodies = st.lists(
     st.sampled_from(
@@ -88,6 +90,8 @@ def manifests(draw: st.DrawFn) -> SecretBinding:
         entry["generic"]["capabilities"] = words
     if draw(st.booleans()):
         entry["env"] = draw(env_maps)
+        if kind == "kv" and draw(st.booleans()):
+            entry["envFrom"] = {"prefix": "ALL_", "upperCase": draw(st.booleans())}
     else:
         file: Json = {"destination": draw(destinations)}
         pair = draw(delimiters)
@@ -97,7 +101,9 @@ def manifests(draw: st.DrawFn) -> SecretBinding:
                 file["template"] = file["template"].replace("{{", pair[0]).replace("}}", pair[1])
                 file["leftDelimiter"], file["rightDelimiter"] = pair
         else:
-            file["format"] = draw(st.sampled_from(["Json", "Dotenv"]))
+            file["format"] = draw(st.sampled_from([str(one) for one in FileFormat]))
+            if draw(st.booleans()):
+                file["fields"] = draw(env_maps if file["format"] in ("Dotenv", "Shell") else field_maps)
         entry["files"] = [file]
     made = make.manifest()
     made["spec"]["secrets"] = [entry]
@@ -117,7 +123,8 @@ def injected(made: SecretBinding) -> tuple[World, Any]:
     world = World()
     world.user_registers(make.job())
     entry = made.spec.secrets[0]
-    names = tuple((entry.env or {}).values())
+    files = [field for target in entry.files for field in (target.fields or {}).values()]
+    names = (*(entry.env or {}).values(), *files)
     assert isinstance(entry.source, Kv | Generic)
     world.secrets["kv", entry.source.path] = kv_state(7, fields=names)
     world.secrets["generic", entry.source.path] = generic_state()
@@ -149,8 +156,9 @@ def test_templates_hold_exactly_the_expected_actions(made: SecretBinding) -> Non
     _, desired = injected(made)
     entry = made.spec.secrets[0]
     if desired.results[make.key()].fault is not None:
-        # Refused as a whole, since its own text does not parse where it has to stand.
-        assert entry.files
+        # Refused as a whole: its own text does not parse where it has to stand, or the names of its fields are not
+        # known, or not those of variables.
+        assert entry.files or entry.env_from is not None
         assert templates_of(desired.job) == []
         return
     source = entry.kv or entry.generic
@@ -168,10 +176,38 @@ def test_templates_hold_exactly_the_expected_actions(made: SecretBinding) -> Non
         if found[0].slot == "workload-env":
             _check_plain(actions, made.spec.workload.env)
         elif template["Envvars"]:
-            _check_env(actions, path, ".Data.data" if entry.kv else ".Data", entry.env or {})
-            _check_lines(template, set(entry.env or {}))
+            variables = dict(entry.env or {})
+            if entry.env_from is not None:
+                variables = {entry.env_from.variable(field): field for field in variables.values()} | variables
+            _check_env(actions, path, ".Data.data" if entry.kv else ".Data", variables)
+            _check_lines(template, set(variables))
         else:
             _check_file(template, actions, path, entry.files[0])
+
+
+# What a file in a format may call.
+_FORMATTING = {
+    "add", "and", "divide", "eq", "index", "len", "lt", "modulo", "multiply", "not", "or", "printf", "regexMatch",
+    "replaceAll", "sprig_fail", "sprig_hasKey", "sprig_splitList", "sprig_typeIs", "subtract", "toJSON",
+}  # fmt: skip
+# What it may hold outside of actions: names of variables, and the characters of the format.
+_LETTERS = string.ascii_letters + string.digits + "_"
+_OUTSIDE = {
+    FileFormat.JSON: "{ ,:}\n",
+    FileFormat.YAML: ": {}\n",
+    FileFormat.PROPERTIES: "=\\\n",
+    FileFormat.DOTENV: _LETTERS + "='\"\n",
+    FileFormat.SHELL: _LETTERS + " ='\n",
+}
+
+
+def _without_strings(text: str) -> str:
+    """A template's text with its string literals emptied, so that what looks like a delimiter in one is none."""
+    at, plain = 0, ""
+    for action in scan(text):
+        plain += text[at : action.offset] + "{{}}"
+        at = action.end
+    return plain + text[at:]
 
 
 def _shape(actions: Sequence[Action]) -> list[list[str]]:
@@ -224,7 +260,9 @@ def _check_file(template: Json, actions: Sequence[Action], path: str, target: An
         token.text for action in actions[2:-1] for token in action.tokens if token.kind is TokenKind.IDENTIFIER
     ]
     if target.template is None:
-        assert set(functions) == {"toJSON"}
+        assert set(functions) <= _FORMATTING
+        # Beside what the format itself writes, nothing stands outside of an action.
+        assert set(re.sub(r"(?s)\{\{.*?\}\}", "", _without_strings(inside))) <= set(_OUTSIDE[target.format])
 
 
 @given(values, fields)

@@ -10,7 +10,7 @@ import pytest
 from secretbinding.desired import BindingInput
 from secretbinding.plan import RegisterJob, TagVersion, UntagVersion
 from secretbinding.ports import Json
-from secretbinding.rotation import nanoseconds_to_time
+from secretbinding.rotation import last_roll, nanoseconds_to_time
 from tests.support import builders as make
 from tests.support.builders import INSTANCE, binding, kv_state
 from tests.unit.core.test_inject import without_emptiness
@@ -471,3 +471,13 @@ def test_the_one_that_fails_alone_clears_the_other() -> None:
     world.run([first, second])
     world.finish_deployment()
     assert sorted(pins(world)) == ["1", "2"]
+
+
+def test_a_revert_carries_the_time_of_an_older_version_and_is_no_roll_of_long_ago() -> None:
+    world, item = scene()
+    before = last_roll(world.versions, INSTANCE)
+    rotate(world, item, 2, success=False)
+    rolled, reverted = world.versions[-2:]
+    reverted["SubmitTime"] = world.versions[1]["SubmitTime"]
+    assert before is not None
+    assert last_roll(world.versions, INSTANCE) == nanoseconds_to_time(rolled["SubmitTime"]) > before

@@ -146,12 +146,12 @@ def test_a_user_who_puts_a_vault_block_beside_frozen_templates_keeps_it() -> Non
 @pytest.fixture
 def other_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     """A release that writes the same templates in another way."""
-    before = rendering._env_line
+    before = rendering.expression
 
-    def line(*args: Any) -> str:
+    def expression(*args: Any) -> str:
         return before(*args).replace(" | toJSON ", " | toJSON  ")
 
-    monkeypatch.setattr(rendering, "_env_line", line)
+    monkeypatch.setattr(rendering, "expression", expression)
 
 
 def test_a_release_that_writes_templates_differently_registers_nothing(request: pytest.FixtureRequest) -> None:

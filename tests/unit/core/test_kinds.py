@@ -16,6 +16,7 @@ from tests.support import builders as make
 from tests.support.builders import created
 
 PIN = Pin(7, created(7))
+OFFERS = ("password", "username")
 BOTH = '{"password":{{ .Data.password | toJSON }},"username":{{ .Data.username | toJSON }}}\n'
 
 
@@ -130,14 +131,14 @@ def test_a_missing_right_is_that_secrets_fault_and_no_one_elses(what: str) -> No
             SecretState("database"),
             None,
             Right("database/creds/app", ("read",)),
-            Reading("database/creds/app", ".Data", polls=True, leased=True, default=BOTH),
+            Reading("database/creds/app", ".Data", polls=True, leased=True, default=BOTH, offers=OFFERS),
         ),
         (
             make.binding(make.database(staticRole="app")).spec.secrets[0],
             SecretState("database"),
             Pin.revision("2026-01-01T00:00:00Z"),
             Right("database/static-creds/app", ("read",)),
-            Reading("database/static-creds/app", ".Data", polls=True, followed=True, default=BOTH),
+            Reading("database/static-creds/app", ".Data", polls=True, followed=True, default=BOTH, offers=OFFERS),
         ),
     ],
 )

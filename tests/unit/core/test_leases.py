@@ -196,7 +196,8 @@ class Fleet:
     def __init__(self, jobs: int, lease_seconds: float) -> None:
         self.moment = NOW
         self.seconds = lease_seconds
-        self.gates = Gatekeeper(Limits(rolls=0), now=lambda: self.moment)
+        now, clock = lambda: self.moment, lambda: self.moment.timestamp()
+        self.gates = Gatekeeper(Limits(rolls=0), now=now, clock=clock)
         self.keys = [WorkloadKey("default", "", "default", f"job-{number}") for number in range(jobs)]
         self.rolled: dict[WorkloadKey, datetime] = {}
         for key in self.keys:

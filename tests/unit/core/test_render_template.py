@@ -7,10 +7,12 @@ import pytest
 from secretbinding.job.constraints import Keeps
 from secretbinding.job.marks import read_mark, render_block
 from secretbinding.kinds.base import Pin, Reading
+from secretbinding.models.binding import FileFormat
 from secretbinding.models.key import BindingKey
 from secretbinding.models.template_syntax import check
 from secretbinding.naming import Owner
 from secretbinding.ports import Json
+from secretbinding.render.formats import chosen, whole
 from secretbinding.render.template import Change, TemplateBlock, secret_blocks, workload_env_block
 from tests.support import builders as make
 from tests.support.builders import created
@@ -22,7 +24,7 @@ READING = Reading("secret/data/myapp?version=7", ".Data.data", polls=False)
 
 def blocks(*, env: Mapping[str, str] | None = None, files: Sequence[Json] = ()) -> tuple[TemplateBlock, ...]:
     entry = make.binding(make.kv("app", env=env, files=files)).spec.secrets[0]
-    return secret_blocks(KEY, entry, READING, PIN, Change())
+    return secret_blocks(KEY, entry, READING, PIN, Change(), {"password": None})
 
 
 def test_variables_of_a_secret() -> None:
@@ -51,16 +53,17 @@ def test_files_in_each_form() -> None:
         {"destination": "secrets/b", "template": "[[ .Data ]]", "leftDelimiter": "[[", "rightDelimiter": "]]"},
         {"destination": "secrets/c"},
         {"destination": "secrets/d", "format": "Dotenv"},
+        {"destination": "e", "format": "Yaml"},
+        {"destination": "secrets/f", "fields": {"u": "username"}},
     ]
     read = '{{ with secret "secret/data/myapp?version=7" }}'
     assert [(block.slot, block.body) for block in blocks(files=files)] == [
         ("file:app:secrets/a", read + "u={{ .Data.data.username }}\n{{ end }}"),
         ("file:app:secrets/b", '[[ with secret "secret/data/myapp?version=7" ]][[ .Data ]][[ end ]]'),
         ("file:app:secrets/c", read + "{{ .Data.data | toJSON }}\n{{ end }}"),
-        (
-            "file:app:secrets/d",
-            read + "{{ range $name, $value := .Data.data }}{{ $name }}={{ $value | toJSON }}\n{{ end }}{{ end }}",
-        ),
+        ("file:app:secrets/d", read + chosen(FileFormat.DOTENV, ".Data.data", {"password": "password"}) + "{{ end }}"),
+        ("file:app:secrets/e", read + whole(FileFormat.YAML, ".Data.data") + "{{ end }}"),
+        ("file:app:secrets/f", read + '{ {{ "u" | toJSON }}:{{ .Data.data.username | toJSON }}}\n{{ end }}'),
     ]
     first, *_ = blocks(files=files)
     assert (first.perms, first.uid, first.gid) == ("0600", 0, 7)

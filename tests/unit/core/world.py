@@ -1,13 +1,15 @@
 """Vault and Nomad as plain dicts, and what Nomad's server does to a job on registration: for tests of the pure core."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from secretbinding.desired import BindingInput, Desired, Observed, Policy, desire
+from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
 from secretbinding.gate import Gate
 from secretbinding.job.inject import to_register
+from secretbinding.kinds import engine_role
 from secretbinding.kinds.base import SecretState
 from secretbinding.models.key import BindingKey
 from secretbinding.models.templates import scan
@@ -16,6 +18,7 @@ from secretbinding.plan import (
     Action,
     DeletePolicy,
     DeleteRole,
+    EvaluateJob,
     Plan,
     RegisterJob,
     TagVersion,
@@ -93,14 +96,17 @@ class World:
         self.instance = instance
         self.policies: dict[str, str] = {}
         self.roles: dict[str, Json] = {}
+        self.engine_roles: dict[str, Json] = {}
         self.job: Json | None = None
         self.versions: list[Json] = []
         self.deployments: list[Json] = []
         self.allocations: list[Json] = []
+        self.children: dict[str, Json] = {}
         self.secrets: dict[tuple[str, str], SecretState] = {}
         self.auto_revert = auto_revert
         self.older_nomad = older_nomad
         self.log: list[Action] = []
+        self.evaluations = 0
         self.gone: set[BindingKey] = set()
         self.gate = Gate()
         self._clock = 1_800_000_000 * _SECOND
@@ -144,6 +150,7 @@ class World:
             versions=copy.deepcopy(self.versions[::-1]),
             deployments=copy.deepcopy(self.deployments),
             allocations=copy.deepcopy(self.allocations),
+            children=copy.deepcopy(self.children),
             policies=policies,
             roles={name: _as_answered(body) for name, body in self.roles.items()},
             secrets={
@@ -152,8 +159,17 @@ class World:
                 if item.binding is not None
                 for entry in item.binding.spec.secrets
             },
+            engine_roles={
+                path: copy.deepcopy(self.engine_roles.get(path)) for path in self._engine_paths(policies, wanted)
+            },
             gate=replace(self.gate, now=nanoseconds_to_time(self._clock)) if self.gate.now is not None else self.gate,
         )
+
+    def _engine_paths(self, policies: Mapping[str, Policy | None], wanted: Iterable[BindingInput]) -> set[str]:
+        entries = [entry for item in wanted if item.binding is not None for entry in item.binding.spec.secrets]
+        made = {role.path for entry in entries if (role := engine_role(entry)) is not None}
+        documents = [policy.document for policy in policies.values() if policy is not None]
+        return made.union(*(document.engine_roles for document in documents if document is not None))
 
     def decide(self, bindings: Sequence[BindingInput]) -> tuple[Desired, Plan]:
         """What a pass would do."""
@@ -240,6 +256,12 @@ class World:
         match action:
             case WritePolicy(name=name, text=text):
                 self.policies[name] = text
+            case WriteEngineRole(role=role):
+                assert self._remembered(role.path), "made before any policy remembers it"
+                self.engine_roles[role.path] = {**self.engine_roles.get(role.path, {}), **copy.deepcopy(role.body)}
+            case DeleteEngineRole(path=path):
+                assert self._remembered(path), "forgotten before it is deleted"
+                del self.engine_roles[path]
             case DeletePolicy(name=name):
                 granted = [role for role, body in self.roles.items() if name in body["token_policies"]]
                 assert not granted, f"policy {name} is deleted while {granted} grant it"
@@ -252,6 +274,8 @@ class World:
                 assert self.job is not None
                 assert index == self.job["JobModifyIndex"], "registered over another version than the one that was read"
                 self._register(to_register(sent))
+            case EvaluateJob():
+                self.evaluations += 1
             case TagVersion(version=version, name=name, description=description):
                 for job in self.versions:
                     if job["Version"] == version:
@@ -260,6 +284,10 @@ class World:
                 for job in self.versions:
                     if (job.get("VersionTag") or {}).get("Name") == name:
                         job["VersionTag"] = None
+
+    def _remembered(self, path: str) -> bool:
+        found = [read_policy(text) for text in self.policies.values()]
+        return any(path in item[0].engine_roles for item in found if item is not None)
 
     def _register(self, sent: Json) -> None:
         self._store(server_hooks(sent, older_nomad=self.older_nomad))

@@ -30,7 +30,7 @@ def allocation(place: int, job: Json, **fields: Any) -> Json:
         "ClientStatus": "running",
         "DeploymentID": "",
         "DeploymentStatus": None,
-        "DesiredTransition": {"Reschedule": None},
+        "DesiredTransition": {"Migrate": None, "Reschedule": None},
         "NextAllocation": "",
         "FollowupEvalID": "",
         "RescheduleTracker": None,

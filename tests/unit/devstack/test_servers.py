@@ -15,7 +15,7 @@ from secretbinding.devstack.nomad_agent import NomadAgent, find_nomad
 from secretbinding.devstack.openbao import OpenBao
 from secretbinding.devstack.processes import wait_until
 from secretbinding.devstack.simulator import Simulator
-from tests.conformance.nomad import Nomad, env_template, events, file_template, job, task, vault_task
+from tests.conformance.nomad import MS, Nomad, env_template, events, file_template, job, task, vault_task
 from tests.support.servers import Stack
 
 
@@ -45,13 +45,17 @@ def test_a_restarted_agent_finds_its_jobs_and_tasks_again(openbao: OpenBao, tmp_
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), timeout_seconds=10, what="the end of the task")
 
 
+# Reads that come faster than a template's wait would put it off for minutes.
+SOON = {"Min": 100 * MS, "Max": 500 * MS}
+
+
 def polling(openbao: OpenBao, name: str, change_mode: str) -> dict[str, Any]:
     """A job with a template that is read again and again."""
     openbao.put_secret(name, {"k": "one"})
     openbao.put_policy(name, f'path "secret/data/{name}" {{ capabilities = ["read"] }}')
     openbao.put_jwt_role(name, {"token_policies": [name]})
     text = f'{{{{ with secret "secret/data/{name}" }}}}K={{{{ .Data.data.k }}}}\n{{{{ end }}}}'
-    template = env_template(text, Once=False, ChangeMode=change_mode, Splay=0)
+    template = env_template(text, Once=False, ChangeMode=change_mode, Splay=0, Wait=SOON)
     return job(name, vault_task(name, [template], "echo $K; exec sleep 3000"))
 
 
@@ -79,7 +83,7 @@ def test_a_polled_template_restarts_its_task_when_the_secret_changes(poller: Nom
 def test_a_polled_template_with_noop_only_changes_the_file(poller: Nomad, unique: str) -> None:
     made = polling(poller.stack.openbao, unique, "noop")
     shown = file_template(f'{{{{ with secret "secret/data/{unique}" }}}}{{{{ .Data.data.k }}}}{{{{ end }}}}')
-    made["TaskGroups"][0]["Tasks"][0]["Templates"] = [{**shown, "Once": False, "ChangeMode": "noop"}]
+    made["TaskGroups"][0]["Tasks"][0]["Templates"] = [{**shown, "Once": False, "ChangeMode": "noop", "Wait": SOON}]
     poller.register(made)
     poller.wait_deployed(unique)
     (allocation,) = poller.allocations(unique)

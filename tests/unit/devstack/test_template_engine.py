@@ -2,7 +2,15 @@
 
 import pytest
 
-from secretbinding.devstack.simulator.template import Secret, TemplateError, load_json, render, secret_of
+from secretbinding.devstack.simulator.template import (
+    Dependency,
+    Secret,
+    TemplateError,
+    certificate_of,
+    load_json,
+    render,
+    secret_of,
+)
 
 
 def secret(data: str) -> Secret:
@@ -10,7 +18,7 @@ def secret(data: str) -> Secret:
 
 
 def printed(text: str, data: str = "{}") -> str:
-    return render(text, {"a": secret(data)}, {"HOME": "/here"}).text
+    return render(text, {Dependency("a"): secret(data)}, {"HOME": "/here"}).text
 
 
 @pytest.mark.parametrize(
@@ -44,7 +52,7 @@ def test_secrets_that_are_not_known_are_missing_and_count_as_nothing() -> None:
     found = render('{{ with secret "x/y?version=3" }}a{{ else }}b{{ end }}{{ with secret "z" }}{{ end }}', {}, {})
     assert found.text == "b"
     assert found.missing == ["vault.read(x/y.v3)", "vault.read(z)"]
-    assert found.used == ["x/y?version=3", "z"]
+    assert found.used == [Dependency("x/y?version=3"), Dependency("z")]
 
 
 def test_numbers_of_a_secret_keep_their_digits() -> None:
@@ -82,3 +90,51 @@ def test_an_error_names_line_and_expression_but_no_value() -> None:
     assert "template: :2:" in str(caught.value)
     assert "<parseInt>" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["/secret/data/app/"], "vault.read(secret/data/app)"),
+        (["secret/data/app?version=7"], "vault.read(secret/data/app.v7)"),
+        (["pki/issue/web", "ttl=1h", "common_name=a.example"], "vault.write(pki/issue/web -> f7f40165)"),
+        (["pki/issue/web", " common_name = a.example ", "ttl=1h"], "vault.write(pki/issue/web -> f7f40165)"),
+        (["pki/issue/web", ""], "vault.write(pki/issue/web -> da39a3ee)"),
+    ],
+)
+def test_what_is_asked_of_vault_has_the_name_that_events_show(arguments: list[str], name: str) -> None:
+    asked = Dependency.of(arguments)
+    assert str(asked) == name
+    assert asked.writes == (len(arguments) > 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "fault"),
+    [
+        ('secret "pki/issue/web" "ttl"', 'error calling secret: not k=v pair "ttl"'),
+        ('secret "/"', 'error calling secret: vault.read: invalid format: ""'),
+        ('pkiCert "pki/issue/web" "ttl"', 'error calling pkiCert: not k=v pair "ttl"'),
+        ("secret 1", "error calling secret: wrong type for value; expected string; got int"),
+    ],
+)
+def test_arguments_that_vault_could_not_take_are_refused(call: str, fault: str) -> None:
+    with pytest.raises(TemplateError, match="execute: ") as caught:
+        printed(f"{{{{ with {call} }}}}{{{{ end }}}}")
+    assert str(caught.value).endswith(fault)
+
+
+def test_a_certificate_has_its_parts_and_nothing_else() -> None:
+    asked = Dependency.of(["pki/issue/web", "common_name=a"], "/here/cert.pem")
+    pem = certificate_of("C", "K", ["A", "B"])
+
+    def shown(inside: str) -> str:
+        text = f'{{{{ with pkiCert "pki/issue/web" "common_name=a" }}}}{inside}{{{{ end }}}}'
+        return render(text, {asked: pem}, {}, destination="/here/cert.pem").text
+
+    assert shown("{{ .Cert }}{{ .Key }}{{ .CA }}{{ len .CAChain }}{{ .Data.Cert }}{{ . | toJSON }}") == (
+        'CKA2C{"CA":"A","CAChain":["A","B"],"Cert":"C","Key":"K"}'
+    )
+    assert shown("{{ . }}") == "{C K A [A B]}"
+    assert str(asked) == "vault.pki(pki/issue/web->/here/cert.pem)"
+    with pytest.raises(TemplateError, match=r"can't evaluate field LeaseID in type dependency\.PemEncoded"):
+        shown("{{ .LeaseID }}")

@@ -40,7 +40,7 @@ def a_pass(key: WorkloadKey, desired: Desired, **changes: Any) -> Pass:
 
 
 def keeper(rolls: int = 1, per_namespace: int = 0) -> Gatekeeper:
-    return Gatekeeper(Limits(rolls, per_namespace), now=lambda: NOW)
+    return Gatekeeper(Limits(rolls, per_namespace), now=lambda: NOW, clock=lambda: 0.0)
 
 
 def test_a_slot_is_taken_by_a_roll_and_free_again_when_it_is_over() -> None:
@@ -93,7 +93,7 @@ def test_zero_is_no_limit() -> None:
 
 def test_a_change_is_remembered_from_when_it_was_first_seen_until_it_is_rolled() -> None:
     moment = [NOW]
-    gates = Gatekeeper(Limits(), now=lambda: moment[0])
+    gates = Gatekeeper(Limits(), now=lambda: moment[0], clock=lambda: moment[0].timestamp())
     a = workload("a")
     gates.note(a, a_pass(a, WAITING))
     moment[0] = NOW + timedelta(seconds=5)
@@ -126,7 +126,7 @@ LATE = wanting(SecretDecision("app", pin=NEW, serving=OLD, lease_seconds=86400.0
 
 def test_rolls_for_leases_begin_a_minute_apart_and_others_do_not_wait_for_them() -> None:
     moment = [NOW]
-    gates = Gatekeeper(Limits(rolls=0), now=lambda: moment[0])
+    gates = Gatekeeper(Limits(rolls=0), now=lambda: moment[0], clock=lambda: moment[0].timestamp())
     a, b, c = workload("a"), workload("b"), workload("c")
     assert gates.enter(a, LEASE)
     assert not gates.enter(b, LEASE)
@@ -137,7 +137,7 @@ def test_rolls_for_leases_begin_a_minute_apart_and_others_do_not_wait_for_them()
 
 
 def test_what_is_late_or_at_risk_takes_a_slot_whether_one_is_free_or_not() -> None:
-    gates = Gatekeeper(Limits(rolls=1), now=lambda: NOW)
+    gates = keeper(rolls=1)
     assert gates.enter(workload("a"), ROTATION)
     assert not gates.enter(workload("b"), ROTATION)
     assert gates.enter(workload("c"), LATE)
@@ -152,3 +152,14 @@ def test_a_job_without_leases_is_not_counted_among_those_whose_turns_are_spread(
     assert gates.gate(a).leased_jobs == 1
     gates.note(a, a_pass(a, DONE))
     assert gates.gate(a).leased_jobs == 0
+
+
+@pytest.mark.parametrize(("promoted", "free"), [(False, True), (True, False)])
+def test_a_roll_that_waits_for_promotion_keeps_no_slot_from_others(promoted: bool, free: bool) -> None:
+    gates = keeper()
+    a = workload("a")
+    gates.enter(a, ROTATION)
+    canary = {"DesiredCanaries": 1, "HealthyAllocs": 1, "Promoted": promoted, "AutoPromote": False}
+    deployment = {"JobVersion": 1, "Status": "running", "TaskGroups": {"web": canary}}
+    gates.note(a, Pass("default", Observed(a, job={"Version": 1}, deployments=(deployment,)), DONE))
+    assert gates.gate(workload("b")).slot_free is free

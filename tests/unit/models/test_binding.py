@@ -46,7 +46,7 @@ def test_an_entry_knows_its_kind(kind: str, value: object) -> None:
 
 
 def test_a_binding_built_in_code_obeys_the_rules_between_fields_too() -> None:
-    with pytest.raises(ValidationError, match="neither env nor files is set"):
+    with pytest.raises(ValidationError, match="none of env, envFrom, files is set"):
         an_entry(env=None)
     with pytest.raises(ValidationError, match="used twice"):
         a_binding(an_entry("one"), an_entry("one"))

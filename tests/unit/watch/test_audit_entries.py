@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secretbinding.watch.audit_entries import LINE_LIMIT, Lines, changed_path
-from secretbinding.watch.targets import WatchedSecret, secrets_at
 
 
 def entry(
@@ -34,6 +33,28 @@ def line(*args: Any, **changes: Any) -> bytes:
 @pytest.mark.parametrize("verb", ["data", "delete", "undelete", "destroy", "metadata"])
 def test_every_change_of_a_kv_secret_gives_its_path(verb: str, operation: str) -> None:
     assert changed_path(line(f"secret/{verb}/team/app", operation)) == f"secret/{verb}/team/app"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "database/rotate-role/app",
+        "database/static-roles/app",
+        "database/roles/app",
+        "pki/roles/web",
+        "pki/root/generate/internal",
+        "pki/root/rotate/exported",
+        "pki/root/replace",
+        "pki/root",
+        "pki/issuers/import/bundle",
+        "pki/issuer/default",
+        "pki/config/issuers",
+        "pki/config/ca",
+        "pki/intermediate/set-signed",
+    ],
+)
+def test_a_change_of_another_engine_that_may_show_gives_its_path(path: str) -> None:
+    assert changed_path(line(f"team/{path}")) == f"team/{path}"
 
 
 @pytest.mark.parametrize("operation", ["read", "list", "header", "help", "", "renew"])
@@ -140,19 +161,3 @@ def test_a_line_without_end_is_dropped_and_the_next_one_is_heard() -> None:
 def test_the_longest_line_is_bounded() -> None:
     assert changed_path(line(error="") + b" " * LINE_LIMIT) is None
     assert list(Lines().feed(b"x" * (LINE_LIMIT + 1) + b"\ny\n")) == [b"y"]
-
-
-def test_the_path_of_a_request_tells_mount_and_secret() -> None:
-    assert list(secrets_at("secret/data/team/app")) == [WatchedSecret("secret", "team/app")]
-    assert list(secrets_at("team/kv/metadata/app")) == [WatchedSecret("team/kv", "app")]
-
-
-def test_a_mount_with_slashes_leaves_two_readings() -> None:
-    assert list(secrets_at("a/data/b/data/c")) == [WatchedSecret("a", "b/data/c"), WatchedSecret("a/data/b", "c")]
-
-
-@given(st.text(max_size=60))
-def test_no_path_makes_the_reading_fail(path: str) -> None:
-    for secret in secrets_at(path):
-        assert path.startswith(secret.mount)
-        assert path.endswith(secret.path)

@@ -305,7 +305,7 @@ def test_a_right_that_is_given_later_wakes_the_users(watch: Watch) -> None:
     watch.run(100.0)
     assert watch.woken == []
     watch.vault.failure = None
-    watch.run(100.0)
+    watch.run(200.0)
     assert watch.jobs_woken() == ["web"]
 
 

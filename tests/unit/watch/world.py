@@ -3,18 +3,24 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 from secretbinding.desired.values import Observed
 from secretbinding.engine.store import Store
+from secretbinding.kinds import KINDS
 from secretbinding.kinds.base import Fault, SecretState
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.loading import parse_object
 from secretbinding.models.reasons import Reason
-from secretbinding.ports import KvMetadata, KvVersion
+from secretbinding.ports import KvMetadata, KvVersion, LeaseLimits, PkiRole, StaticRole
 from secretbinding.sources.base import SourceItem
 from secretbinding.status import Pass
 from secretbinding.watch.secrets import SecretWatcher
 from tests.support.builders import created
+
+T = TypeVar("T")
+START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class Clock:
@@ -22,9 +28,14 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.ahead = 0.0
 
     def __call__(self) -> float:
         return self.now
+
+    def wall(self) -> datetime:
+        """The same as the time of a day, which may be set."""
+        return START + timedelta(seconds=self.now + self.ahead)
 
 
 def metadata(current: int, *, deleted: Sequence[int] = (), destroyed: Sequence[int] = ()) -> KvMetadata:
@@ -56,13 +67,36 @@ class FakeVault:
     failure: Exception | None = None
     list_failure: Exception | None = None
     seconds: float = 0.001
+    static_roles: dict[str, StaticRole] = field(default_factory=dict)
+    roles: dict[str, LeaseLimits] = field(default_factory=dict)
+    pki_roles: dict[str, PkiRole] = field(default_factory=dict)
+    issuers: dict[str, str] = field(default_factory=dict)
 
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
+        return self._answer(f"{mount}/{path}", self.secrets.get((mount, path)))
+
+    def static_role(self, mount: str, name: str) -> StaticRole | None:
+        return self._answer(f"{mount}/static-roles/{name}", self.static_roles.get(f"{mount}/{name}"))
+
+    def database_role(self, mount: str, name: str) -> LeaseLimits | None:
+        return self._answer(f"{mount}/roles/{name}", self.roles.get(f"{mount}/{name}"))
+
+    def pki_role(self, mount: str, name: str) -> PkiRole | None:
+        return self._answer(f"{mount}/roles/{name}", self.pki_roles.get(f"{mount}/{name}"))
+
+    def pki_issuer(self, mount: str, issuer: str) -> str | None:
+        return self._answer(f"{mount}/issuer/{issuer}", self.issuers.get(f"{mount}/{issuer}"))
+
+    def mount_limits(self, mount: str) -> LeaseLimits | None:
+        """The adapter remembers it: no request."""
+        return LeaseLimits(3600.0, 86400.0)
+
+    def _answer(self, path: str, found: T) -> T:
         self.clock.now += self.seconds
-        self.reads.append(f"{mount}/{path}")
+        self.reads.append(path)
         if self.failure is not None:
             raise self.failure
-        return self.secrets.get((mount, path))
+        return found
 
     def kv_folder(self, mount: str, path: str) -> Mapping[str, KvMetadata] | None:
         self.clock.now += self.seconds
@@ -78,6 +112,11 @@ class FakeVault:
             if (where, folder) == (mount, path)
         }
         return inside or None
+
+    def rotated(self, name: str, ago: float = 0.0, *, period: float = 86400.0, mount: str = "database") -> None:
+        """A static role whose password was rotated so long ago, by the clock."""
+        moment = self.clock.wall() - timedelta(seconds=ago)
+        self.static_roles[f"{mount}/{name}"] = StaticRole(f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z", period)
 
     def write(self, path: str, current: int, *, mount: str = "secret", **states: Sequence[int]) -> None:
         """Give a secret the versions up to `current`."""
@@ -97,6 +136,13 @@ def binding(name: str, *paths: str, job: str = "", suspend: bool = False, **kv: 
     return SourceItem(BindingKey("files", "default", name), parse_object(manifest, source="test"), "default")
 
 
+def of_kind(name: str, kind: str, **fields: Any) -> SourceItem:
+    """A binding of one secret of another kind, which is also the job's name."""
+    secret: dict[str, Any] = {"name": "s0", kind: fields, "files": [{"destination": "secrets/s0"}]}
+    manifest = {"metadata": {"name": name}, "spec": {"workload": {"job": name}, "secrets": [secret]}}
+    return SourceItem(BindingKey("files", "default", name), parse_object(manifest, source="test"), "default")
+
+
 def workload(job: str) -> WorkloadKey:
     return WorkloadKey("default", "", "default", job)
 
@@ -104,7 +150,7 @@ def workload(job: str) -> WorkloadKey:
 class Watch:
     """A watcher with what it needs, and the workloads that it has woken."""
 
-    def __init__(self, *, interval: float = 30.0, namespace: str = "") -> None:
+    def __init__(self, *, interval: float = 30.0, namespace: str = "", seed: int = 7) -> None:
         self.clock = Clock()
         self.vault = FakeVault(self.clock)
         self.store = Store()
@@ -116,7 +162,8 @@ class Watch:
             interval_seconds=interval,
             namespace=namespace,
             clock=self.clock,
-            rng=random.Random(7),
+            now=self.clock.wall,
+            rng=random.Random(seed),
         )
 
     def engine_pass(self, job: str, **states: SecretState) -> None:
@@ -126,9 +173,12 @@ class Watch:
         for entry in self.store.of_workload(workload(job)):
             assert entry.item.binding is not None
             for secret in entry.item.binding.spec.secrets:
-                assert secret.kv is not None
-                known = self.vault.secrets.get((secret.kv.mount, secret.kv.path))
-                found[entry.item.key, secret.name] = states.get(secret.name) or observed(known)
+                state = states.get(secret.name)
+                if state is None and secret.kv is not None:
+                    state = observed(self.vault.secrets.get((secret.kv.mount, secret.kv.path)))
+                elif state is None:
+                    state = KINDS[secret.kind_name].observe(secret, self.vault, ())
+                found[entry.item.key, secret.name] = state
         self.watcher.observed(workload(job), Pass("default", Observed(workload(job), secrets=found)))
 
     def bind(self, *items: SourceItem) -> None:

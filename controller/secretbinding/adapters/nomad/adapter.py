@@ -53,6 +53,7 @@ class NomadAdapter:
         self._transport = Transport(
             connection, system="nomad", token_header="X-Nomad-Token", headers={}, judge=judge, on_call=on_call
         )
+        self.clock = self._transport.clock
         self._region = connection.region
         self._region_lock = threading.Lock()
 
@@ -184,6 +185,13 @@ class NomadAdapter:
             self._tag(call, "delete", namespace, job_id, name, None)
         except NotFound:
             return
+
+    def evaluate(self, namespace: str, job_id: str) -> None:
+        call = self._job_call("job_evaluate", f"evaluate job {job_id}", namespace, "submit-job")
+        params = {"namespace": namespace}
+        self._api(api.Job, call).request(
+            _quoted(job_id), "evaluate", method="post", json={"JobID": job_id, "Namespace": namespace}, params=params
+        )
 
     def deployments(self, namespace: str, job_id: str) -> Sequence[Json]:
         call = self._job_call("deployments_list", f"list deployments of job {job_id}", namespace, "read-job")

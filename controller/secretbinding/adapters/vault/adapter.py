@@ -1,9 +1,8 @@
-"""Policies, JWT roles and KV metadata of Vault or OpenBao, as `ports.Vault` asks for them."""
+"""Policies, roles, KV metadata and the configuration of engines of Vault or OpenBao, as `ports.Vault` asks for them."""
 
 import re
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -11,15 +10,21 @@ from urllib.parse import quote
 from hvac.api.auth_methods import JWT, Token
 from hvac.api.secrets_engines import KvV2
 from hvac.api.system_backend import Health, Policies
+from pydantic import SecretStr
 
+from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import VaultConnection
 from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
+from secretbinding.adapters.vault.engines import SecretsEngines
 from secretbinding.adapters.vault.faults import NO_ROUTE, judge
+from secretbinding.adapters.vault.generation import NewValues
+from secretbinding.adapters.vault.remembered import Remembered
+from secretbinding.adapters.vault.shapes import data_of, keys_of, mapping
 from secretbinding.errors import Denied, NotFound, Rejected
-from secretbinding.ports import Json, KvMetadata, KvVersion, VaultHealth
+from secretbinding.ports import Json, KvMetadata, KvVersion, LeaseLimits, PkiRole, StaticRole, VaultHealth
 
-_VERBS = {"read": "read", "list": "list", "update": "write", "create": "write", "delete": "delete"}
-_UNKNOWN_ENGINE_SECONDS = 30.0
+_MERGE_PATCH = "application/merge-patch+json"
+_VERBS = {"patch": "patch", "read": "read", "list": "list", "update": "write", "create": "write", "delete": "delete"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -29,8 +34,8 @@ class VaultAdapter:
     Args:
         connection: where and how; `UsageError` when it can never work.
         on_call: told about each attempt, for metrics.
-        engine_seconds: how long the kind of a KV mount is remembered.
-        now: the clock that decides whether a `deletion_time` has come.
+        engine_seconds: how long the kind of a KV mount, and the lifetimes that a mount sets, are remembered.
+        now: our own wall clock; how far Vault's is from it is told by its answers.
     """
 
     def __init__(
@@ -45,13 +50,19 @@ class VaultAdapter:
         if connection.namespace:
             headers["X-Vault-Namespace"] = connection.namespace
         self._where = f" in namespace {connection.namespace}" if connection.namespace else ""
+        self.clock = ServerClock(now)
         self._transport = Transport(
-            connection, system="vault", token_header="X-Vault-Token", headers=headers, judge=judge, on_call=on_call
+            connection,
+            system="vault",
+            token_header="X-Vault-Token",
+            headers=headers,
+            judge=judge,
+            on_call=on_call,
+            clock=self.clock,
         )
-        self._engine_seconds = engine_seconds
-        self._now = now
-        self._engines: dict[str, tuple[float, str | None]] = {}
-        self._engines_lock = threading.Lock()
+        self._kv_engines: Remembered[str] = Remembered(engine_seconds)
+        self._engines = SecretsEngines(_Reader(self), engine_seconds)
+        self._values = NewValues(_Writer(self))
 
     def __repr__(self) -> str:
         return f"VaultAdapter({self._transport!r})"
@@ -72,7 +83,7 @@ class VaultAdapter:
             uninit_code=200,
             method="GET",
         )
-        health = _mapping(body, call)
+        health = mapping(body, call)
         return VaultHealth(
             initialized=bool(health.get("initialized")),
             sealed=bool(health.get("sealed")),
@@ -85,7 +96,7 @@ class VaultAdapter:
         """When the own token ends unless it is renewed (`expire_time` of `auth/token/lookup-self`); None for one that
         never does. The answer holds the token itself, of which nothing is kept."""
         call = self._call("token_lookup", "look up its own token", "auth/token/lookup-self", "read")
-        data = _data(Token(adapter=self._hvac(call)).lookup_self(), call)
+        data = data_of(Token(adapter=self._hvac(call)).lookup_self(), call)
         return _moment(data.get("expire_time"), call)
 
     def read_policy(self, name: str) -> str | None:
@@ -94,7 +105,7 @@ class VaultAdapter:
             body = Policies(adapter=self._hvac(call)).read_acl_policy(name)
         except NotFound:
             return None
-        return str(_data(body, call).get("policy", ""))
+        return str(data_of(body, call).get("policy", ""))
 
     def write_policy(self, name: str, text: str) -> None:
         call = self._call("policy_write", f"write policy {name}", f"sys/policies/acl/{name}", "update")
@@ -111,7 +122,7 @@ class VaultAdapter:
     def list_policies(self) -> Sequence[str]:
         call = self._call("policy_list", "list policies", "sys/policies/acl", "list")
         try:
-            return _keys(Policies(adapter=self._hvac(call)).list_acl_policies(), call)
+            return keys_of(Policies(adapter=self._hvac(call)).list_acl_policies(), call)
         except NotFound:
             return ()
 
@@ -119,7 +130,7 @@ class VaultAdapter:
         mount = mount.strip("/")
         call = self._call("role_read", f"read role {name} of {mount}", f"auth/{mount}/role/{name}", "read")
         try:
-            return _data(JWT(adapter=self._hvac(call)).read_role(name, path=mount), call)
+            return data_of(JWT(adapter=self._hvac(call)).read_role(name, path=mount), call)
         except NotFound:
             return None
 
@@ -149,22 +160,13 @@ class VaultAdapter:
         mount = mount.strip("/")
         call = self._call("role_list", f"list roles of {mount}", f"auth/{mount}/role", "list")
         try:
-            return _keys(JWT(adapter=self._hvac(call)).list_roles(path=mount), call)
+            return keys_of(JWT(adapter=self._hvac(call)).list_roles(path=mount), call)
         except NotFound:
             return ()
 
     def kv_engine(self, mount: str) -> str | None:
         """`v1`, `v2` or None; remembered for `engine_seconds`, None for half a minute at most."""
-        mount = mount.strip("/")
-        with self._engines_lock:
-            until, engine = self._engines.get(mount, (0.0, None))
-        if time.monotonic() < until:
-            return engine
-        engine = self._ask_engine(mount)
-        seconds = self._engine_seconds if engine else min(self._engine_seconds, _UNKNOWN_ENGINE_SECONDS)
-        with self._engines_lock:
-            self._engines[mount] = (time.monotonic() + seconds, engine)
-        return engine
+        return self._kv_engines.get(mount.strip("/"), self._ask_engine)
 
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
         """See `ports.Vault`; raises `NotFound` when nothing is mounted at `mount`."""
@@ -175,7 +177,7 @@ class VaultAdapter:
         except NotFound as absent:
             self._check_mounted(absent, call, mount)
             return None
-        return _metadata(_data(body, call), self._now(), call)
+        return _metadata(data_of(body, call), self.clock.at_latest(), call)
 
     def kv_fields(self, mount: str, path: str, version: int) -> Mapping[str, Any] | None:
         """See `ports.Vault`; raises `NotFound` when nothing is mounted at `mount`."""
@@ -187,18 +189,80 @@ class VaultAdapter:
         except NotFound as absent:
             self._check_mounted(absent, call, mount)
             return None
-        return _mapping(_data(body, call).get("subkeys") or {}, call)
+        return mapping(data_of(body, call).get("subkeys") or {}, call)
+
+    def static_role(self, mount: str, name: str) -> StaticRole | None:
+        """See `ports.Vault`; raises `NotFound` when no database engine is mounted at `mount`."""
+        return self._engines.static_role(mount, name)
+
+    def database_role(self, mount: str, name: str) -> LeaseLimits | None:
+        """See `ports.Vault`; raises `NotFound` when no database engine is mounted at `mount`."""
+        return self._engines.database_role(mount, name)
+
+    def pki_role(self, mount: str, name: str) -> PkiRole | None:
+        """See `ports.Vault`; raises `NotFound` when no PKI engine is mounted at `mount`."""
+        return self._engines.pki_role(mount, name)
+
+    def pki_issuer(self, mount: str, issuer: str) -> str | None:
+        """See `ports.Vault`; raises `NotFound` when no PKI engine is mounted at `mount`."""
+        return self._engines.pki_issuer(mount, issuer)
+
+    def read_engine_config(self, path: str) -> Json | None:
+        """See `ports.Vault`; raises `NotFound` when nothing that has such a path is mounted there."""
+        return self._engines.read_config(path)
+
+    def write_engine_role(self, path: str, body: Json) -> None:
+        """See `ports.Vault`; raises `NotFound` when nothing that has such a path is mounted there."""
+        self._engines.write_role(path, body)
+
+    def delete_engine_role(self, path: str) -> None:
+        """See `ports.Vault`."""
+        self._engines.delete_role(path)
+
+    def generate_password(self, policy: str) -> SecretStr:
+        """See `ports.Vault`; raises `NotFound` when there is no such policy."""
+        return self._values.password(policy)
+
+    def new_secret_id(self, mount: str, role: str) -> SecretStr:
+        """See `ports.Vault`; raises `NotFound` when there is no such role."""
+        return self._values.secret_id(mount, role)
+
+    def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
+        """See `ports.Vault`."""
+        return self._values.patch_kv(mount, path, fields, seen=seen)
+
+    def rotate_static_role(self, mount: str, name: str) -> None:
+        """See `ports.Vault`."""
+        self._values.rotate_static_role(mount, name)
+
+    def rotate_root(self, mount: str, connection: str) -> None:
+        """See `ports.Vault`."""
+        self._values.rotate_root(mount, connection)
+
+    def mount_limits(self, mount: str) -> LeaseLimits | None:
+        """See `ports.Vault`; remembered for `engine_seconds`, None for half a minute at most."""
+        return self._engines.mount_limits(mount)
 
     def _ask_engine(self, mount: str) -> str | None:
         path = f"sys/internal/ui/mounts/{mount}"
         call = self._call("mount_read", f"read the kind of mount {mount}", path, "read")
         try:
-            data = _data(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
+            found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
         except (Denied, NotFound):
+            # It is told only to those who may do something in the mount: with version 1 the controller may nothing.
+            return self._ask_tuned_engine(mount)
+        if found.get("type") not in ("kv", "generic"):
             return None
-        if data.get("type") not in ("kv", "generic"):
+        return "v2" if mapping(found.get("options") or {}, call).get("version") == "2" else "v1"
+
+    def _ask_tuned_engine(self, mount: str) -> str | None:
+        path = f"sys/mounts/{mount}/tune"
+        call = self._call("mount_tune_read", f"read the kind of mount {mount}", path, "read")
+        try:
+            found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
+        except (Denied, NotFound, Rejected):
             return None
-        return "v2" if _mapping(data.get("options") or {}, call).get("version") == "2" else "v1"
+        return "v2" if mapping(found.get("options") or {}, call).get("version") == "2" else "v1"
 
     def _check_mounted(self, absent: NotFound, call: Call, mount: str) -> None:
         if NO_ROUTE in absent.message:
@@ -209,7 +273,7 @@ class VaultAdapter:
     def _no_mount(self, call: Call, message: str, remedy: str) -> NotFound:
         return NotFound(f"{message}{self._where}", system="vault", operation=call.text, status=404, remedy=remedy)
 
-    def _call(self, label: str, text: str, path: str, *capabilities: str) -> Call:
+    def _call(self, label: str, text: str, path: str, *capabilities: str, anonymous: bool = False) -> Call:
         if _CONTROL.search(path) or any(segment in ("", ".", "..") for segment in path.split("/")):
             raise Rejected(
                 f"{path!r} is not a path in Vault",
@@ -226,10 +290,53 @@ class VaultAdapter:
             text,
             denied=f"the Vault token may not {verb} {path}{self._where}, which needs {noun} {needs}",
             grant=f'add `path "{path}" {{ capabilities = [{listed}] }}` to its policy',
+            anonymous=anonymous,
         )
 
     def _hvac(self, call: Call) -> "_HvacAdapter":
         return _HvacAdapter(self._transport, call)
+
+
+class _Writer:
+    """How writes of new values ask the adapter."""
+
+    def __init__(self, adapter: VaultAdapter) -> None:
+        self._adapter = adapter
+
+    def call(
+        self,
+        label: str,
+        text: str,
+        path: str,
+        *capabilities: str,
+        hidden: tuple[str, ...] = (),
+        once: bool = False,
+        merge: bool = False,
+    ) -> Call:
+        call = self._adapter._call(label, text, path, *capabilities)
+        kind = _MERGE_PATCH if merge else call.content_type
+        return replace(call, hidden=hidden, repeatable=not once, content_type=kind)
+
+    def send(self, call: Call, method: str, path: str, body: Json | None = None) -> Any:
+        return self._adapter._hvac(call).send(method, f"/v1/{quote(path)}", body)
+
+
+class _Reader:
+    """How requests about secrets engines ask the adapter."""
+
+    def __init__(self, adapter: VaultAdapter) -> None:
+        self.call = adapter._call
+        self.no_mount = adapter._no_mount
+        self._hvac = adapter._hvac
+
+    def get(self, call: Call, path: str) -> Any:
+        return self._hvac(call).get(url=f"/v1/{quote(path)}")
+
+    def post(self, call: Call, path: str, body: Json) -> Any:
+        return self._hvac(call).post(url=f"/v1/{quote(path)}", json=body)
+
+    def delete(self, call: Call, path: str) -> Any:
+        return self._hvac(call).delete(url=f"/v1/{quote(path)}")
 
 
 class _HvacAdapter:
@@ -256,6 +363,9 @@ class _HvacAdapter:
 
     def delete(self, url: str, **_: object) -> Any:
         return self._send("DELETE", url, None, None)
+
+    def send(self, method: str, url: str, body: Any) -> Any:
+        return self._send(method, url, None, body)
 
     def _send(self, method: str, url: str, params: Mapping[str, Any] | None, body: Any) -> Any:
         answer: Answer = self._transport.send(self._call, method, url, params=params, body=body)
@@ -296,21 +406,4 @@ def _moment(text: Any, call: Call) -> datetime | None:
         return datetime.fromisoformat(str(text))
     except ValueError:
         pass
-    raise unexpected("vault", call, "JSON of another shape")
-
-
-def _mapping(value: Any, call: Call) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return value
-    raise unexpected("vault", call, "JSON of another shape")
-
-
-def _data(body: Any, call: Call) -> dict[str, Any]:
-    return _mapping(_mapping(body, call).get("data"), call)
-
-
-def _keys(body: Any, call: Call) -> Sequence[str]:
-    keys = _data(body, call).get("keys")
-    if isinstance(keys, list):
-        return tuple(str(key) for key in keys)
     raise unexpected("vault", call, "JSON of another shape")

@@ -1,11 +1,11 @@
 """The metadata of many KV secrets with one request, where the server can (OpenBao)."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from urllib.parse import quote
 
 from secretbinding.adapters.transport import unexpected
-from secretbinding.adapters.vault.adapter import VaultAdapter, _data, _keys, _mapping, _metadata
+from secretbinding.adapters.vault.adapter import VaultAdapter, _metadata
+from secretbinding.adapters.vault.shapes import data_of, keys_of, mapping
 from secretbinding.errors import NotFound
 from secretbinding.ports import KvMetadata
 
@@ -26,10 +26,10 @@ class ListingVaultAdapter(VaultAdapter):
             body = self._hvac(call).list(url=f"/v1/{quote(folder)}/")
         except NotFound:
             return None
-        data = _data(body, call)
-        names = [key for key in _keys(body, call) if not key.endswith("/")]
-        info = _mapping(data.get("key_info") or {}, call)
+        found = data_of(body, call)
+        names = [key for key in keys_of(body, call) if not key.endswith("/")]
+        info = mapping(found.get("key_info") or {}, call)
         if not all(isinstance(info.get(name), dict) and "versions" in info[name] for name in names):
             raise unexpected("vault", call, "a list without metadata")
-        now = datetime.now(UTC)
+        now = self.clock.at_latest()
         return {name: _metadata(info[name], now, call) for name in names}

@@ -262,8 +262,8 @@ def _bad_secret(stage: Stage, narrator: Narrator) -> None:
     ):
         stage.openbao.put_secret(JOB, {"username": "app", "password": "broken"})
         wait_for(
-            "the status says DeploymentFailed",
-            lambda: _reason(stage, ConditionType.ROTATION_HEALTHY) == Reason.DEPLOYMENT_FAILED,
+            "the status says DeploymentReverted",
+            lambda: _reason(stage, ConditionType.ROTATION_HEALTHY) == Reason.DEPLOYMENT_REVERTED,
             timeout_seconds=60,
         )
         if "failed" not in stage.deployment_states():

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from secretbinding.devstack.simulator.durations import HOUR, MINUTE, SECOND, nanoseconds
+from secretbinding.devstack.simulator.services import canonical_networks, canonical_services
 
 Json = dict[str, Any]
 
@@ -19,7 +20,7 @@ UPDATE_DEFAULT: Json = {
     "ProgressDeadline": 10 * MINUTE,
     "Stagger": 30 * SECOND,
 }
-_MIGRATE: Json = {
+MIGRATE_DEFAULT: Json = {
     "HealthCheck": "checks",
     "HealthyDeadline": 5 * MINUTE,
     "MaxParallel": 1,
@@ -146,12 +147,12 @@ _DURATIONS = frozenset(
 )
 _JOB_NULLS = "Affinities Constraints Meta Multiregion Spreads UI VersionTag"
 _GROUP_NULLS = (
-    "Affinities Constraints Consul Disconnect MaxClientDisconnect MaxRunDuration Meta Networks Scaling Services "
+    "Affinities Constraints Consul Disconnect MaxClientDisconnect MaxRunDuration Meta Scaling "
     "ShutdownDelay Spreads StopAfterClientDisconnect Volumes"
 )
 _TASK_NULLS = (
     "Actions Affinities Artifacts CSIPluginConfig Config Constraints Consul DispatchPayload Env Lifecycle Meta "
-    "ScalingPolicies Schedule Secrets Services VolumeMounts"
+    "ScalingPolicies Schedule Secrets VolumeMounts"
 )
 
 
@@ -258,6 +259,8 @@ def _group(sent: Mapping[str, Any], job: Mapping[str, Any], kind: str, update: J
     group: Json = {
         **_nulls(sent, _GROUP_NULLS),
         "Count": 1 if count is None else int(count),
+        "Networks": canonical_networks(sent),
+        "Services": canonical_services(sent, str(job.get("Namespace") or "default")),
         "EphemeralDisk": _given(sent.get("EphemeralDisk"), _DISK),
         "Migrate": None,
         "Name": sent.get("Name") or "",
@@ -270,7 +273,7 @@ def _group(sent: Mapping[str, Any], job: Mapping[str, Any], kind: str, update: J
     if reschedule or kind not in ("system", "sysbatch"):
         group["ReschedulePolicy"] = _given(reschedule, _RESCHEDULE.get(kind, _RESCHEDULE_OTHER))
     if kind == "service" or sent.get("Migrate") or job.get("Migrate"):
-        group["Migrate"] = _given({**(job.get("Migrate") or {}), **_set_fields(sent.get("Migrate"))}, _MIGRATE)
+        group["Migrate"] = _given({**(job.get("Migrate") or {}), **_set_fields(sent.get("Migrate"))}, MIGRATE_DEFAULT)
     own = sent.get("Update")
     if update is not None and own is not None:
         group["Update"] = _given(own, update)
@@ -307,6 +310,7 @@ def _task(sent: Mapping[str, Any], group_restart: Json, job: Mapping[str, Any]) 
         "LogConfig": _given(sent.get("LogConfig"), _LOGS),
         "Name": sent.get("Name") or "",
         "Resources": _resources(sent.get("Resources")),
+        "Services": canonical_services(sent, str(job.get("Namespace") or "default")),
         "RestartPolicy": _given(sent.get("RestartPolicy"), group_restart),
         "ShutdownDelay": nanoseconds(sent.get("ShutdownDelay") or 0),
         "Templates": _list(sent, "Templates", _template),

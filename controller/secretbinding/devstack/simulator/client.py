@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from secretbinding.devstack.simulator.canonical import MIGRATE_DEFAULT
 from secretbinding.devstack.simulator.changes import find
+from secretbinding.devstack.simulator.checks import Checks
 from secretbinding.devstack.simulator.durations import format_duration
 from secretbinding.devstack.simulator.identity import Identities
+from secretbinding.devstack.simulator.reschedule import eligible
 from secretbinding.devstack.simulator.scheduler import publish_allocation
 from secretbinding.devstack.simulator.state import State, is_client_terminal, now_nanos
 from secretbinding.devstack.simulator.task import TaskRunner
@@ -25,7 +28,7 @@ Row = Mapping[str, Any]
 
 
 class Client:
-    """All allocations of the one node. `start`, `stop` and `updated` are called with the state's lock held."""
+    """All allocations, of whatever node. `start`, `stop` and `updated` are called with the state's lock held."""
 
     def __init__(
         self,
@@ -38,9 +41,11 @@ class Client:
         vault: VaultClient,
         identities: Identities,
         poll_seconds: float,
+        acl_enabled: bool = False,
     ) -> None:
         self.state, self.timers, self.scheduler, self.deployments = state, timers, scheduler, deployments
         self.directory, self.vault, self.identities, self.poll_seconds = directory, vault, identities, poll_seconds
+        self._acl_enabled = acl_enabled
         self._runners: dict[str, AllocRunner] = {}
 
     def start(self, row: Json) -> None:
@@ -70,6 +75,18 @@ class Client:
         """The allocation's directory."""
         return self.directory / "alloc" / str(row["ID"])
 
+    def variable(self, row: Row, task: Row, namespace: str, path: str) -> Mapping[str, str] | None:
+        """The items of a variable that a task may read by its own identity; None for one that is not there, and, with
+        ACLs, for one that it may not read."""
+        job = row["Job"]["ParentID"] or row["JobID"]
+        names = ("nomad/jobs", job, row["TaskGroup"], task["Name"])
+        readable = {"/".join(names[:length]) for length in range(1, len(names) + 1)}
+        if self._acl_enabled and (namespace != row["Namespace"] or path not in readable):
+            return None
+        with self.state.lock:
+            found = self.state.variables.get((namespace, path))
+            return dict(found["Items"]) if found is not None else None
+
     def close(self) -> None:
         """Kill everything at once and remove all directories."""
         for runner in list(self._runners.values()):
@@ -88,6 +105,7 @@ class AllocRunner:
         self._stopping = False
         self._started: set[str] = set()
         self._health: _Health | None = None
+        self._checks = Checks(row, self._group, self._look_at_health)
         self.tasks = [
             TaskRunner(
                 row,
@@ -98,6 +116,7 @@ class AllocRunner:
                 identities=client.identities,
                 timers=client.timers,
                 poll_seconds=client.poll_seconds,
+                variable=client.variable,
                 changed=self._changed,
             )
             for task in self._group["Tasks"]
@@ -107,6 +126,7 @@ class AllocRunner:
         for name in ("data", "logs", "tmp"):
             (self._root / "alloc" / name).mkdir(parents=True, exist_ok=True)
         self._watch_health()
+        self._checks.start()
         threading.Thread(target=self._begin, name="allocation", daemon=True).start()
 
     def _begin(self) -> None:
@@ -116,6 +136,7 @@ class AllocRunner:
 
     def stop(self) -> None:
         self._stopping = True
+        self._checks.stop()
         if self._health is not None:
             self._health.close()
         threading.Thread(target=self._kill_all, name="stop", daemon=True).start()
@@ -143,6 +164,7 @@ class AllocRunner:
 
     def close(self) -> None:
         self._stopping = True
+        self._checks.stop()
         if self._health is not None:
             self._health.close()
         for task in self.tasks:
@@ -154,9 +176,19 @@ class AllocRunner:
         if self._health is not None:
             self._health.close()
             self._health = None
-        update = self._group["Update"]
-        if self._row["DeploymentID"] and update:
-            self._health = _Health(self._client, self._row, update, self.tasks)
+        if self._row["Job"]["Type"] not in ("service", "system"):
+            return
+        if (self._row["DeploymentStatus"] or {}).get("Healthy") is not None:
+            return
+        deployed = bool(self._row["DeploymentID"])
+        limits = self._group["Update"] if deployed else self._group["Migrate"] or MIGRATE_DEFAULT
+        if limits and limits["HealthCheck"] != "manual":
+            self._health = _Health(self._client, self._row, limits, self.tasks, self._checks, told=deployed)
+
+    def _look_at_health(self) -> None:
+        health = self._health
+        if health is not None:
+            health.look()
 
     def _changed(self) -> None:
         """A task changed: report, start what may start now, stop what has to."""
@@ -172,13 +204,11 @@ class AllocRunner:
             key = (row["Namespace"], row["JobID"])
             if is_client_terminal(row) and not was_over:
                 row["_finished_at"] = now_nanos()
-                ended_by_itself = row["DesiredStatus"] == "run"
-                if ended_by_itself and (status == "failed" or row["Job"]["Type"] == "service"):
+                # A system job has no reschedule policy: Nomad does not look at it because an allocation has failed.
+                if status == "failed" and eligible(row, self._group["ReschedulePolicy"], now_nanos()):
                     self._client.scheduler.evaluate(key, "alloc-failure", index)
             self._client.state.refresh_status(key, index)
-            health = self._health
-        if health is not None:
-            health.look()
+        self._look_at_health()
         self._advance()
 
     def _advance(self) -> None:
@@ -229,16 +259,20 @@ class AllocRunner:
 
 
 class _Health:
-    """Decides once whether an allocation of a deployment is healthy: all tasks up for the minimum time in time."""
+    """Decides once whether an allocation is healthy: all tasks up, and all checks passing where they count, for the
+    minimum time in time. With `told` the tasks' events say why it is not."""
 
-    def __init__(self, client: Client, row: Json, update: Row, tasks: list[TaskRunner]) -> None:
-        self._client, self._row, self._tasks = client, row, tasks
-        self._minimum = update["MinHealthyTime"] / 1e9
-        self._deadline_nanos = update["HealthyDeadline"]
+    def __init__(
+        self, client: Client, row: Json, limits: Row, tasks: list[TaskRunner], checks: Checks, *, told: bool
+    ) -> None:
+        self._client, self._row, self._tasks, self._told = client, row, tasks, told
+        self._checks = checks if limits["HealthCheck"] == "checks" else None
+        self._minimum = limits["MinHealthyTime"] / 1e9
+        self._limits = limits
         self._lock = threading.Lock()
-        self._closed = update["HealthCheck"] == "manual"
+        self._closed = False
         self._since: Timer | None = None
-        self._deadline = client.timers.after(update["HealthyDeadline"] / 1e9, self._late)
+        self._deadline = client.timers.after(limits["HealthyDeadline"] / 1e9, self._late)
 
     def close(self) -> None:
         with self._lock:
@@ -255,6 +289,7 @@ class _Health:
             failed = any(task.state["Failed"] for task in self._tasks)
             if not failed:
                 up = all(self._up(task) for task in self._tasks)
+                up = up and (self._checks is None or self._checks.pass_all)
                 if up and self._since is None:
                     self._since = self._client.timers.after(self._minimum, self._healthy)
                 elif not up and self._since is not None:
@@ -275,12 +310,15 @@ class _Health:
             self._client.deployments.set_health(self._row, True)
 
     def _late(self) -> None:
-        self._unhealthy(f"Task not running by healthy_deadline of {format_duration(self._deadline_nanos)}")
+        late = f"by healthy_deadline of {format_duration(self._limits['HealthyDeadline'])}"
+        if all(task.state["State"] == "running" for task in self._tasks):
+            late = f"for min_healthy_time of {format_duration(self._limits['MinHealthyTime'])} {late}"
+        self._unhealthy(f"Task not running {late}")
 
     def _unhealthy(self, why: str) -> None:
         if self._decide():
             with self._client.state.lock:
-                for task in self._tasks:
+                for task in self._tasks if self._told else ():
                     add_event(task.state, event("Alloc Unhealthy", why, Message=why))
                 self._row["TaskStates"] = {task.name: dict(task.state) for task in self._tasks}
             self._client.deployments.set_health(self._row, False)

@@ -1,7 +1,7 @@
 """Deployments: health counts, progress deadlines, canary promotion, failing and reverting."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from secretbinding.devstack.simulator.changes import find, spec_changed
@@ -42,6 +42,9 @@ class Deployments:
         if deployment is None:
             return None
         deployment["TaskGroups"].update(plan.new_groups)
+        for name, total in plan.desired_totals.items():
+            if name in deployment["TaskGroups"]:
+                deployment["TaskGroups"][name]["DesiredTotal"] = total
         for name, wanted in plan.desired_canaries.items():
             state = deployment["TaskGroups"].get(name)
             if state is not None:
@@ -169,7 +172,8 @@ class Deployments:
                 return
             row["DesiredTransition"]["Reschedule"] = True
         if healthy and self._all_canaries_healthy(deployment):
-            self._promote(deployment, index)
+            self._promote(deployment["TaskGroups"].values(), index)
+            deployment["StatusDescription"] = "Deployment is running"
         self.changed(deployment, index, "AllocationUpdated")
         self._scheduler.evaluate(key, "deployment-watcher", index, DeploymentID=deployment["ID"])
 
@@ -241,41 +245,82 @@ class Deployments:
         self.finish(deployment, "failed", description, index)
         if target is not None:
             submission = self._state.submissions.get((*key, target["Version"]))
-            self._state.put_job(copy.deepcopy(target), index, submission)
+            self._state.put_job(copy.deepcopy(target), index, submission, copied=True)
             self._state.publish(index, "Job", "DeploymentStatusUpdate", key[1], key[0], {"Job": self._state.jobs[key]})
         self._scheduler.evaluate(key, "deployment-watcher", index, DeploymentID=deployment["ID"])
         return target["Version"] if target is not None else None
 
     # -- requests --------------------------------------------------------------------------------------------------
 
-    def promote(self, deployment: Json) -> tuple[int, Json]:
-        """Promote all canaries. Raises `RefusedError` when it is over or not all are healthy."""
+    def promote(self, deployment: Json, groups: list[str] | None = None) -> int:
+        """Promote the canaries of the named groups, of all with None; returns the index. Raises `RefusedError` when it
+        is over or not all of them are healthy."""
         if deployment["Status"] not in ACTIVE:
             raise RefusedError("can't promote terminal deployment")
-        groups = [one for one in deployment["TaskGroups"].values() if _needs_promotion(one)]
-        if not groups:
+        chosen = {
+            name: group
+            for name, group in deployment["TaskGroups"].items()
+            if _needs_promotion(group) and (groups is None or name in groups)
+        }
+        if not chosen:
             raise RefusedError("no canaries to promote")
-        for name, group in deployment["TaskGroups"].items():
+        for name, group in chosen.items():
             healthy = self._healthy_canaries(group)
-            if _needs_promotion(group) and healthy < group["DesiredCanaries"]:
+            if healthy < group["DesiredCanaries"]:
                 raise RefusedError(
                     f'1 error occurred:\n\t* Task group "{name}" has {healthy}/{group["DesiredCanaries"]} healthy '
                     "allocations\n\n"
                 )
         with self._state.write("deployment", "allocs", "evals") as index:
-            self._promote(deployment, index)
+            self._promote(chosen.values(), index)
+            if not any(_needs_promotion(group) for group in deployment["TaskGroups"].values()):
+                deployment["StatusDescription"] = "Deployment is running"
             self.changed(deployment, index, "DeploymentPromotion")
             key = (deployment["Namespace"], deployment["JobID"])
-            return index, self._scheduler.evaluate(key, "deployment-watcher", index, DeploymentID=deployment["ID"])
+            self._scheduler.evaluate(key, "deployment-watcher", index, DeploymentID=deployment["ID"])
+            return index
 
-    def _promote(self, deployment: Json, index: int) -> None:
-        for group in deployment["TaskGroups"].values():
+    def pause(self, deployment: Json, *, paused: bool) -> int:
+        """Hold a deployment, or let it go on; returns the index. Raises `RefusedError` when it is over."""
+        if deployment["Status"] not in ACTIVE:
+            raise RefusedError(f"can't {'pause' if paused else 'resume'} terminal deployment")
+        with self._state.write("deployment", "evals") as index:
+            deployment["Status"] = "paused" if paused else "running"
+            deployment["StatusDescription"] = "Deployment is paused" if paused else "Deployment is running"
+            self.changed(deployment, index, "DeploymentStatusUpdate")
+            if not paused:
+                key = (deployment["Namespace"], deployment["JobID"])
+                self._scheduler.evaluate(key, "deployment-watcher", index, DeploymentID=deployment["ID"])
+            return index
+
+    def set_health_by_hand(self, deployment: Json, healthy: list[str], unhealthy: list[str]) -> tuple[int, int | None]:
+        """Say which allocations are healthy and which are not; returns the index, and the version that the job went
+        back to. Raises `RefusedError` when it is over or one of them is not part of it."""
+        if deployment["Status"] not in ACTIVE:
+            raise RefusedError("can't set health of allocations for a terminal deployment")
+        rows = {one: self._state.allocations.get(one) for one in (*healthy, *unhealthy)}
+        for one, row in rows.items():
+            if row is None or row["DeploymentID"] != deployment["ID"]:
+                raise RefusedError(f'allocation "{one}" is not part of deployment "{deployment["ID"]}"')
+        version = self._version(deployment)
+        with self._state.write("allocs", "deployment", "evals") as index:
+            for one, row in rows.items():
+                if row is not None:
+                    self.set_health(row, one in healthy)
+            after = self._version(deployment)
+            return index, after if after != version else None
+
+    def _version(self, deployment: Mapping[str, Any]) -> int:
+        job = self._state.jobs.get((deployment["Namespace"], deployment["JobID"]))
+        return int(job["Version"]) if job is not None else -1
+
+    def _promote(self, groups: Iterable[Json], index: int) -> None:
+        for group in groups:
             if group["DesiredCanaries"] > 0:
                 group["Promoted"] = True
                 for one in group["PlacedCanaries"] or ():
                     row = self._state.allocations[one]
                     row["DeploymentStatus"] = {**row["DeploymentStatus"], "Canary": False, "ModifyIndex": index}
-        deployment["StatusDescription"] = "Deployment is running"
 
     def fail_by_user(self, deployment: Json) -> tuple[int, int | None]:
         """Mark as failed on request. Raises `RefusedError` when it is over. Returns index and reverted version."""

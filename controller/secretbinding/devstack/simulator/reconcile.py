@@ -1,7 +1,8 @@
 """What must happen so that a job's allocations become what the job says: pure, one job at a time.
 
-The rules are those of Nomad's scheduler for a cluster of one node: rolling updates within `MaxParallel`, canaries,
-deployments, rescheduling of what failed. A `plan` and a real evaluation ask the same function.
+The rules are those of Nomad's scheduler for service and batch jobs: rolling updates within `MaxParallel`, canaries,
+deployments, rescheduling of what failed, moving what a drain sends away. Jobs that run on every node have a module of
+their own (`reconcile_nodes`). A `plan` and a real evaluation ask the same function.
 """
 
 import re
@@ -19,13 +20,15 @@ Row = Mapping[str, Any]
 
 NOT_NEEDED = "alloc not needed due to job update"
 UPDATING = "alloc is being updated due to job update"
+MIGRATING = "alloc is being migrated"
 ACTIVE = ("running", "paused", "pending", "blocked", "unblocking", "initializing")
 _WINDOW = SECOND
 
 
 @dataclass(slots=True)
 class Placement:
-    """An allocation to make. `job` is an older version where a canary deployment must keep what was there."""
+    """An allocation to make. `job` is an older version where a canary deployment must keep what was there; `node` is
+    the node's ID where only that one will do."""
 
     name: str
     group: str
@@ -33,11 +36,15 @@ class Placement:
     previous: Json | None = None
     canary: bool = False
     rescheduled: bool = False
+    node: str = ""
 
 
 @dataclass(slots=True)
 class Plan:
-    """The outcome. Allocations are rows of the state; counts by group are what `plan` shows."""
+    """The outcome. Allocations are rows of the state; counts by group are what `plan` shows.
+
+    `desired_canaries` and `desired_totals` are new figures for groups of the deployment that is there.
+    """
 
     place: list[Placement] = field(default_factory=list)
     stop: list[tuple[Json, str]] = field(default_factory=list)
@@ -46,6 +53,7 @@ class Plan:
     cancel_deployment: str = ""
     new_groups: dict[str, Json] = field(default_factory=dict)
     desired_canaries: dict[str, int] = field(default_factory=dict)
+    desired_totals: dict[str, int] = field(default_factory=dict)
     complete: bool = False
     counts: dict[str, Json] = field(default_factory=dict)
 
@@ -105,7 +113,6 @@ class _Group:
         self.batch = job["Type"] in ("batch", "sysbatch")
         self.counts = plan.counts.setdefault(name, no_counts())
         self.rows = [row for row in rows if row["DesiredStatus"] == "run"]
-        self.replaced_failed = False
 
     def run(self) -> bool:
         """Fill the plan; True when a deployment has nothing more to do here."""
@@ -117,17 +124,14 @@ class _Group:
             old = [row for row in self.rows if is_terminal(row) and row["Job"]["Version"] != self.job["Version"]]
             self._drop(old)
             self.counts["Ignore"] += len(old)
-        if self.job["Type"] == "system":
-            # What failed in an older version holds no place on the node.
-            old = [row for row in self.rows if is_terminal(row) and row["Job"]["Version"] != self.job["Version"]]
-            self.replaced_failed = bool(old)
-            self._drop(old)
         state = self.current["TaskGroups"].get(self.name) if self.current else None
         canaries = self._canaries()
+        migrate = [row for row in self.rows if row["DesiredTransition"]["Migrate"] and not is_client_terminal(row)]
+        self._drop(migrate)
         untainted, again, later = self._reschedulable()
         self.plan.followups += later
         canarying = bool(state and state["DesiredCanaries"] and not state["Promoted"])
-        untainted = self._stop_extra(untainted, canaries, canarying)
+        untainted = self._stop_extra(untainted, migrate, canaries, canarying)
         replace, inplace = self._updates(untainted)
         if canarying:
             untainted = [row for row in untainted if row not in canaries]
@@ -139,12 +143,13 @@ class _Group:
             canarying = True
         failed = self.current is not None and self.current["Status"] == "failed"
         paused = self.current is not None and self.current["Status"] in ("paused", "pending", "initializing")
-        room = self._room(untainted, replace, paused or failed or canarying)
-        place = self._placements(untainted, again, canarying)
+        room = self._room(untainted, [*replace, *migrate], paused or failed or canarying)
+        place = self._placements(untainted, again, migrate, canarying)
         total = len(replace) + len(inplace) + len(place)
         self._apply(place, again, replace, room, ready=not (paused or failed or canarying), failed=failed)
+        self._migrations(migrate, canarying)
         self._deployment(state, total, replace, inplace, want_canaries)
-        busy = replace or inplace or again or later or want_canaries or self.plan_places()
+        busy = replace or inplace or again or later or migrate or want_canaries or self.plan_places()
         if busy:
             return False
         if state is None:
@@ -176,6 +181,10 @@ class _Group:
         if self.current is None:
             return []
         placed = {one for state in self.current["TaskGroups"].values() for one in state["PlacedCanaries"] or ()}
+        leaving = [row for row in self.rows if row["ID"] in placed and row["DesiredTransition"]["Migrate"]]
+        # Another canary is made in its place.
+        self.plan.stop += [(row, MIGRATING) for row in leaving]
+        self._drop(leaving)
         return [row for row in self.rows if row["ID"] in placed]
 
     def _reschedulable(self) -> tuple[list[Json], list[Json], list[tuple[Json, int]]]:
@@ -193,8 +202,6 @@ class _Group:
                     untainted.append(row)
                     if when is not None and not row["FollowupEvalID"]:
                         later.append((row, when))
-            elif status == "complete" and self.job["Type"] == "system":
-                untainted.append(row)
         self.counts["RescheduleLater"] += len(later)
         return untainted, again, later
 
@@ -206,10 +213,17 @@ class _Group:
             return None
         return next_reschedule(row, self.group["ReschedulePolicy"], self.now)
 
-    def _stop_extra(self, untainted: list[Json], canaries: list[Json], canarying: bool) -> list[Json]:
+    def _stop_extra(
+        self, untainted: list[Json], migrate: list[Json], canaries: list[Json], canarying: bool
+    ) -> list[Json]:
         assert self.group is not None
         working = [row for row in untainted if row not in canaries] if canarying else list(untainted)
-        remove = len(working) - self.group["Count"]
+        remove = len(working) + len(migrate) - self.group["Count"]
+        for row in sorted(migrate, key=lambda one: index_of(one["Name"]), reverse=True):
+            if remove > 0:
+                self._stop([row], NOT_NEEDED)
+                migrate.remove(row)
+                remove -= 1
         if remove <= 0:
             return untainted
         taken = {row["Name"] for row in canaries}
@@ -270,7 +284,17 @@ class _Group:
     def _names(self, count: int) -> list[str]:
         return [f"{self.job['ID']}.{self.name}[{place}]" for place in range(count)]
 
-    def _placements(self, untainted: list[Json], again: list[Json], canarying: bool) -> list[Placement]:
+    def _migrations(self, migrate: list[Json], canarying: bool) -> None:
+        """What is sent away comes back elsewhere, as the newest version unless canaries hold that back."""
+        self.counts["Migrate"] += len(migrate)
+        for row in sorted(migrate, key=lambda one: index_of(one["Name"])):
+            self.plan.stop.append((row, MIGRATING))
+            job = row["Job"] if canarying else self.job
+            self.plan.place.append(Placement(row["Name"], self.name, job, previous=row))
+
+    def _placements(
+        self, untainted: list[Json], again: list[Json], migrate: list[Json], canarying: bool
+    ) -> list[Placement]:
         assert self.group is not None
         place = [
             Placement(
@@ -283,8 +307,8 @@ class _Group:
             )
             for row in again
         ]
-        missing = self.group["Count"] - len(untainted) - len(again)
-        used = {row["Name"] for row in [*untainted, *again]}
+        missing = self.group["Count"] - len(untainted) - len(again) - len(migrate)
+        used = {row["Name"] for row in [*untainted, *again, *migrate]}
         free = [name for name in self._names(self.group["Count"] + len(used)) if name not in used]
         return place + [Placement(name, self.name, self.job) for name in free[: max(missing, 0)]]
 
@@ -326,21 +350,26 @@ class _Group:
             row["Job"]["Version"] == self.job["Version"] and row["Job"]["CreateIndex"] == self.job["CreateIndex"]
             for row in self.rows
         )
-        if (had_running or self.replaced_failed) and not replace and not inplace:
+        if had_running and not replace and not inplace:
             return
-        self.plan.new_groups[self.name] = {
-            "AutoPromote": update["AutoPromote"],
-            "AutoRevert": update["AutoRevert"],
-            "DesiredCanaries": update["Canary"] if canaries else 0,
-            "DesiredTotal": total,
-            "HealthyAllocs": 0,
-            "PlacedAllocs": 0,
-            "PlacedCanaries": None,
-            "ProgressDeadline": update["ProgressDeadline"],
-            "Promoted": False,
-            "RequireProgressBy": None,
-            "UnhealthyAllocs": 0,
-        }
+        self.plan.new_groups[self.name] = new_group_state(update, total, update["Canary"] if canaries else 0)
+
+
+def new_group_state(update: Row, total: int, canaries: int) -> Json:
+    """A group's part of a deployment at its beginning."""
+    return {
+        "AutoPromote": update["AutoPromote"],
+        "AutoRevert": update["AutoRevert"],
+        "DesiredCanaries": canaries,
+        "DesiredTotal": total,
+        "HealthyAllocs": 0,
+        "PlacedAllocs": 0,
+        "PlacedCanaries": None,
+        "ProgressDeadline": update["ProgressDeadline"],
+        "Promoted": False,
+        "RequireProgressBy": None,
+        "UnhealthyAllocs": 0,
+    }
 
 
 def _is_canary(row: Row) -> bool:

@@ -8,6 +8,7 @@ from secretbinding.devstack.simulator.acl import Acl, Rights
 from secretbinding.devstack.simulator.client import Client
 from secretbinding.devstack.simulator.deployments import Deployments
 from secretbinding.devstack.simulator.identity import Identities
+from secretbinding.devstack.simulator.nodes import Nodes
 from secretbinding.devstack.simulator.scheduler import Scheduler
 from secretbinding.devstack.simulator.state import REGION, State
 from secretbinding.devstack.simulator.variables import Variables
@@ -24,6 +25,7 @@ class Parts:
     scheduler: Scheduler
     deployments: Deployments
     client: Client
+    nodes: Nodes
     variables: Variables
     identities: Identities
     acl: Acl

@@ -1,4 +1,4 @@
-"""Routes about what runs: allocations and their files, evaluations, deployments, nodes."""
+"""Routes about what runs: allocations and their files, evaluations."""
 
 import stat
 from collections.abc import Mapping
@@ -6,10 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from secretbinding.devstack.simulator.deployments import RefusedError
-from secretbinding.devstack.simulator.deployments import public as public_deployment
 from secretbinding.devstack.simulator.routes import Json, Parts, public, written
-from secretbinding.devstack.simulator.state import DATACENTER, NODE_NAME
 from secretbinding.devstack.simulator.web import HttpError, Request, Response, Router, denied
 
 _ALLOCATION_STUB = [
@@ -64,14 +61,10 @@ class RuntimeRoutes:
         router.add("GET", r"/v1/client/fs/logs/([^/]+)", self.logs)
         router.add("GET", r"/v1/evaluation/([^/]+)", self.evaluation)
         router.add("GET", r"/v1/evaluations", self.evaluations)
-        router.add("GET", r"/v1/deployments", self.deployments)
-        router.add("PUT POST", r"/v1/deployment/(promote|fail)/([^/]+)", self.change_deployment)
-        router.add("GET", r"/v1/deployment/([^/]+)", self.deployment)
-        router.add("GET", r"/v1/nodes", self.nodes)
 
     def _row(self, request: Request, identifier: str, capability: str) -> Json:
         self._parts.route(request.region)
-        _check_uuid(identifier, "alloc lookup failed")
+        check_uuid(identifier, "alloc lookup failed")
         row = self._state.allocations.get(identifier)
         if row is None:
             raise HttpError(404, "alloc not found", index=self._state.table_index("allocs"))
@@ -110,8 +103,8 @@ class RuntimeRoutes:
     def stop(self, request: Request) -> Response:
         row = self._row(request, request.parts[0], "alloc-lifecycle")
         with self._state.write("allocs", "evals") as index:
-            row.update(DesiredStatus="stop", DesiredDescription="alloc is being migrated", ModifyIndex=index)
-            self._parts.client.stop(row)
+            row["DesiredTransition"] = {**row["DesiredTransition"], "Migrate": True}
+            row["ModifyIndex"] = index
             key = (row["Namespace"], row["JobID"])
             evaluation = self._parts.scheduler.evaluate(key, "alloc-stop", index)
             return written(index, EvalID=evaluation["ID"])
@@ -140,7 +133,7 @@ class RuntimeRoutes:
                 return Response(_entry(path))
             if _is_secret(root, path):
                 raise OSError(f"Reading secret file prohibited: {asked}")
-            return _plain(path.read_text(errors="replace"))
+            return _plain(path.read_bytes().decode(errors="replace"))
         except OSError as error:
             # Nomad sends the error as content, with status 200.
             why = f"stat {path}: no such file or directory" if isinstance(error, FileNotFoundError) else str(error)
@@ -158,16 +151,16 @@ class RuntimeRoutes:
         if task not in (row["TaskStates"] or {}):
             raise HttpError(400, f'unknown task name "{task}"')
         path = self._parts.client.root(row) / "alloc" / "logs" / f"{task}.{kind}.0"
-        text = path.read_text(errors="replace") if path.exists() else ""
+        text = path.read_bytes().decode(errors="replace") if path.exists() else ""
         if request.query.get("plain") == "true":
             return Response(text=text, content_type="text/plain")
         raise HttpError(400, "the simulator serves logs with plain=true only")
 
-    # -- evaluations, deployments, nodes ----------------------------------------------------------------------------
+    # -- evaluations -----------------------------------------------------------------------------------------------
 
     def evaluation(self, request: Request) -> Response:
         self._parts.route(request.region)
-        _check_uuid(request.parts[0], "failed to lookup eval: eval lookup failed")
+        check_uuid(request.parts[0], "failed to lookup eval: eval lookup failed")
         found = self._state.evaluations.get(request.parts[0])
         if found is None:
             raise HttpError(404, "eval not found", index=self._state.table_index("evals"))
@@ -184,74 +177,8 @@ class RuntimeRoutes:
         ]
         return self._parts.read(request, lambda: (self._state.table_index("evals"), rows))
 
-    def deployments(self, request: Request) -> Response:
-        namespace = request.namespace
-        rights = self._parts.require(request, namespace, "read-job")
 
-        def query() -> tuple[int, list[Json]]:
-            rows = [
-                public_deployment(one)
-                for one in self._state.deployments.values()
-                if namespace in ("*", one["Namespace"]) and rights.namespace(one["Namespace"], "read-job")
-            ]
-            return self._state.table_index("deployment"), rows
-
-        return self._parts.read(request, query)
-
-    def _deployment(self, request: Request, identifier: str, capability: str) -> Json:
-        self._parts.route(request.region)
-        _check_uuid(identifier, "deployment lookup failed")
-        found = self._state.deployments.get(identifier)
-        if found is None:
-            raise HttpError(404, "deployment not found", index=self._state.table_index("deployment"))
-        self._parts.require(request, found["Namespace"], capability)
-        return found
-
-    def deployment(self, request: Request) -> Response:
-        found = self._deployment(request, request.parts[0], "read-job")
-        return self._parts.read(request, lambda: (found["ModifyIndex"], public_deployment(found)))
-
-    def change_deployment(self, request: Request) -> Response:
-        what, identifier = request.parts
-        with self._state.lock:
-            found = self._deployment(request, identifier, "submit-job")
-            try:
-                if what == "promote":
-                    index, evaluation = self._parts.deployments.promote(found)
-                    reverted = None
-                    evaluation_id = evaluation["ID"]
-                else:
-                    index, reverted = self._parts.deployments.fail_by_user(found)
-                    evaluation_id = self._state.evaluations_by_job[(found["Namespace"], found["JobID"])][-1]
-            except RefusedError as error:
-                raise HttpError(500, str(error)) from None
-        return written(
-            index, DeploymentModifyIndex=index, EvalCreateIndex=index, EvalID=evaluation_id, RevertedJobVersion=reverted
-        )
-
-    def nodes(self, request: Request) -> Response:
-        if not self._parts.rights(request).coarse("node"):
-            raise denied()
-        drivers = {name: {"Attributes": None, "Detected": True, "Healthy": True} for name in ("exec", "raw_exec")}
-        node = {
-            "Address": "127.0.0.1",
-            "CreateIndex": 1,
-            "Datacenter": DATACENTER,
-            "Drain": False,
-            "Drivers": drivers,
-            "ID": self._state.node_id,
-            "ModifyIndex": 1,
-            "Name": NODE_NAME,
-            "NodePool": "default",
-            "SchedulingEligibility": "eligible",
-            "Status": "ready",
-            "StatusDescription": "",
-            "Version": "2.0.0-simulator",
-        }
-        return Response([node], index=1, known_leader=True)
-
-
-def _check_uuid(identifier: str, what: str) -> None:
+def check_uuid(identifier: str, what: str) -> None:
     """Raises `HttpError` 500 for what can be no ID."""
     odd = next((one for one in identifier if one not in "0123456789abcdefABCDEF-"), None)
     if len(identifier) != 36:

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from secretbinding.devstack.simulator.changes import find
-from secretbinding.devstack.simulator.reconcile import Placement, Plan, reconcile
+from secretbinding.devstack.simulator.ports import PortsTaken, networks_of
+from secretbinding.devstack.simulator.reconcile import ACTIVE, Placement, Plan, reconcile
+from secretbinding.devstack.simulator.reconcile_nodes import reconcile_nodes
 from secretbinding.devstack.simulator.reschedule import delay, past
 from secretbinding.devstack.simulator.state import (
-    NODE_NAME,
     JobKey,
     State,
+    is_terminal,
     new_id,
     now_nanos,
     timestamp,
@@ -33,6 +35,7 @@ class Scheduler:
         self._timers = timers
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
+        self._taken = PortsTaken()
         self._client: Client
         self._deployments: Deployments
 
@@ -59,7 +62,13 @@ class Scheduler:
         """What registering this version would do; nothing is changed."""
         key = (job["Namespace"], job["ID"])
         with self._state.lock:
-            return reconcile(job, self._rows(key), self._deployments.latest(key), now=now_nanos(), evaluation="dry-run")
+            return self._reconcile(job, key, "dry-run")
+
+    def _reconcile(self, job: Mapping[str, Any], key: JobKey, evaluation: str) -> Plan:
+        latest = self._deployments.latest(key)
+        if job["Type"] in ("system", "sysbatch"):
+            return reconcile_nodes(job, self._rows(key), latest, list(self._state.nodes.values()))
+        return reconcile(job, self._rows(key), latest, now=now_nanos(), evaluation=evaluation)
 
     def _rows(self, key: JobKey) -> list[Json]:
         return [self._state.allocations[one] for one in self._state.allocations_by_job.get(key, [])]
@@ -85,9 +94,7 @@ class Scheduler:
             if job is None:
                 self._complete(evaluation, key, None)
                 return
-            plan = reconcile(
-                job, self._rows(key), self._deployments.latest(key), now=now_nanos(), evaluation=evaluation["ID"]
-            )
+            plan = self._reconcile(job, key, evaluation["ID"])
             with state.write("allocs", "deployment", "evals") as index:
                 self._apply(plan, key, job, evaluation, index)
             self._complete(evaluation, key, plan)
@@ -110,7 +117,11 @@ class Scheduler:
             self._touched(row, index, "PlanResult")
             self._client.updated(row)
         for placement in plan.place:
-            row = self._place(placement, key, evaluation, deployment, index)
+            node = self._state.nodes.get(placement.node) or self._choose(key)
+            if node is None:
+                # It is placed when a node takes allocations again: that evaluates every job anew.
+                continue
+            row = self._place(placement, node, key, evaluation, deployment, index)
             if deployment is not None and row["DeploymentID"]:
                 deployments.placed(deployment, row, index)
             self._touched(row, index, "PlanResult")
@@ -123,14 +134,32 @@ class Scheduler:
                 deployments.finish(deployment, "successful", "Deployment completed successfully", index)
             deployments.changed(deployment, index, "PlanResult")
 
-    def _place(self, placement: Placement, key: JobKey, evaluation: Json, deployment: Json | None, index: int) -> Json:
+    def _choose(self, key: JobKey) -> Json | None:
+        """The node with the fewest allocations of the job, then of all; None when no node takes any."""
+
+        def load(node: Json) -> tuple[int, int]:
+            here = [
+                row for row in self._state.allocations.values() if row["NodeID"] == node["ID"] and not is_terminal(row)
+            ]
+            return sum(1 for row in here if (row["Namespace"], row["JobID"]) == key), len(here)
+
+        return min(self._state.eligible_nodes(), key=load, default=None)
+
+    def _place(
+        self, placement: Placement, node: Json, key: JobKey, evaluation: Json, deployment: Json | None, index: int
+    ) -> Json:
         now = now_nanos()
         previous = placement.previous
-        part_of = deployment is not None and placement.group in deployment["TaskGroups"]
+        part_of = (
+            deployment is not None
+            and placement.group in deployment["TaskGroups"]
+            and deployment["Status"] in ACTIVE
+            and placement.job["Version"] == deployment["JobVersion"]
+        )
         group = find(placement.job["TaskGroups"], placement.group)
         row: Json = {
             "AllocModifyIndex": index,
-            "AllocatedResources": _resources(group),
+            "AllocatedResources": _resources(group, self._taken),
             "ClientDescription": "",
             "ClientStatus": "pending",
             "CreateIndex": index,
@@ -156,8 +185,8 @@ class Scheduler:
             "Name": placement.name,
             "Namespace": key[0],
             "NextAllocation": "",
-            "NodeID": self._state.node_id,
-            "NodeName": NODE_NAME,
+            "NodeID": node["ID"],
+            "NodeName": node["Name"],
             "PreemptedAllocations": None,
             "PreemptedByAllocation": "",
             "PreviousAllocation": previous["ID"] if previous else "",
@@ -237,9 +266,10 @@ def publish_allocation(state: State, row: Mapping[str, Any], index: int, kind: s
     )
 
 
-def _resources(group: Any) -> Json:
+def _resources(group: Any, taken: PortsTaken) -> Json:
+    networks, ports = networks_of(group, taken)
     return {
-        "Shared": {"DiskMB": group["EphemeralDisk"]["SizeMB"], "Networks": None, "Ports": None},
+        "Shared": {"DiskMB": group["EphemeralDisk"]["SizeMB"], "Networks": networks, "Ports": ports},
         "TaskLifecycles": {task["Name"]: task["Lifecycle"] for task in group["Tasks"]},
         "Tasks": {
             task["Name"]: {

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -11,10 +12,15 @@ from secretbinding.devstack.simulator.acl import Acl
 from secretbinding.devstack.simulator.client import Client
 from secretbinding.devstack.simulator.deployments import Deployments
 from secretbinding.devstack.simulator.identity import Identities
+from secretbinding.devstack.simulator.nodes import Nodes
 from secretbinding.devstack.simulator.routes import Parts
+from secretbinding.devstack.simulator.routes_acl import AclRoutes
+from secretbinding.devstack.simulator.routes_deployments import DeploymentRoutes
 from secretbinding.devstack.simulator.routes_jobs import JobRoutes
+from secretbinding.devstack.simulator.routes_nodes import NodeRoutes
 from secretbinding.devstack.simulator.routes_registration import RegistrationRoutes
 from secretbinding.devstack.simulator.routes_runtime import RuntimeRoutes
+from secretbinding.devstack.simulator.routes_scaling import ScalingRoutes
 from secretbinding.devstack.simulator.routes_system import SystemRoutes
 from secretbinding.devstack.simulator.scheduler import Scheduler
 from secretbinding.devstack.simulator.state import REGION, State
@@ -70,6 +76,7 @@ class Simulator:
             vault=VaultClient(vault_address, jwt_mount),
             identities=identities,
             poll_seconds=template_poll_seconds,
+            acl_enabled=acl,
         )
         access = Acl(enabled=acl)
         parts = Parts(
@@ -77,13 +84,23 @@ class Simulator:
             self._scheduler,
             self._deployments,
             self._client,
+            Nodes(self._state, self._timers, self._scheduler),
             Variables(self._state, self._timers),
             identities,
             access,
             lambda: self._stopped,
         )
         router = Router()
-        for routes in (RegistrationRoutes(parts), JobRoutes(parts), RuntimeRoutes(parts), SystemRoutes(parts)):
+        for routes in (
+            ScalingRoutes(parts),
+            RegistrationRoutes(parts),
+            JobRoutes(parts),
+            RuntimeRoutes(parts),
+            DeploymentRoutes(parts),
+            NodeRoutes(parts),
+            SystemRoutes(parts),
+            AclRoutes(parts),
+        ):
             routes.add_to(router)
         self._web = WebServer(router, port)
         self.address = self._web.address
@@ -95,6 +112,11 @@ class Simulator:
         self._scheduler.start(self._client, self._deployments)
         self._web.start()
         return self
+
+    def add_nodes(self, names: Sequence[str]) -> None:
+        """Further nodes, beside the one that is there."""
+        for name in names:
+            self._state.add_node(name)
 
     def stop(self) -> None:
         """End all connections, kill all tasks, remove their directories. Stopping twice is allowed."""

@@ -52,7 +52,7 @@ class State:
         self._changed = threading.Condition(self.lock)
         self.index = 1
         self._table_index: dict[str, int] = {}
-        self.node_id = new_id()
+        self.nodes: dict[str, Json] = {}
         self.jobs: dict[JobKey, Json] = {}
         self.versions: dict[JobKey, list[Json]] = {}
         self.submissions: dict[tuple[str, str, int], Json] = {}
@@ -68,6 +68,7 @@ class State:
         self._depth = 0
         self._unpublished: list[Json] = []
         self.put_namespace("default", "Default shared namespace")
+        self.add_node(NODE_NAME)
 
     @contextmanager
     def write(self, *tables: str) -> Iterator[int]:
@@ -145,6 +146,25 @@ class State:
                 "Quota": "",
             }
 
+    def add_node(self, name: str) -> None:
+        """A node that takes allocations."""
+        with self.write("nodes") as index:
+            identifier = new_id()
+            self.nodes[identifier] = {
+                "CreateIndex": index,
+                "Drain": False,
+                "DrainStrategy": None,
+                "ID": identifier,
+                "LastDrain": None,
+                "ModifyIndex": index,
+                "Name": name,
+                "SchedulingEligibility": "eligible",
+            }
+
+    def eligible_nodes(self) -> list[Json]:
+        """Nodes that take new allocations, in the order in which they came."""
+        return [node for node in self.nodes.values() if node["SchedulingEligibility"] == "eligible"]
+
     def publish(
         self,
         index: int,
@@ -170,8 +190,12 @@ class State:
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
-    def put_job(self, job: Json, index: int, submission: Mapping[str, Any] | None) -> None:
-        """Store a job as its next version; the caller has decided that it changed."""
+    def put_job(self, job: Json, index: int, submission: Mapping[str, Any] | None, *, copied: bool = False) -> None:
+        """Store a job as its next version; the caller has decided that it changed.
+
+        A version that Nomad itself makes as a copy of another one (`copied`: a revert after a failed deployment, a new
+        count) keeps that one's `Stable` and, for a revert, its `SubmitTime`.
+        """
         key = (job["Namespace"], job["ID"])
         old = self.jobs.get(key)
         job["CreateIndex"] = old["CreateIndex"] if old else index
@@ -182,8 +206,9 @@ class State:
         if old is not None and job["Version"] <= old["Version"]:
             job["Version"] = old["Version"] + 1
         job["ModifyIndex"] = job["JobModifyIndex"] = index
-        job["SubmitTime"] = now_nanos()
-        job["Stable"] = False
+        if not copied:
+            job["SubmitTime"] = now_nanos()
+            job["Stable"] = False
         self.jobs[key] = job
         versions = self.versions.setdefault(key, [])
         versions.insert(0, job)

@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from secretbinding.devstack.processes import signal_group, spawn
+from secretbinding.devstack.simulator.change_script import run_change_script
 from secretbinding.devstack.simulator.durations import format_duration
 from secretbinding.devstack.simulator.identity import Identities
 from secretbinding.devstack.simulator.state import now_nanos, timestamp
@@ -46,6 +48,7 @@ class TaskRunner:
         identities: Identities,
         timers: Timers,
         poll_seconds: float,
+        variable: Callable[[Row, Row, str, str], Mapping[str, str] | None],
         changed: Callable[[], None],
     ) -> None:
         self.task = task
@@ -54,6 +57,7 @@ class TaskRunner:
         self._directory = root / task["Name"]
         self._vault, self._identities, self._timers = vault, identities, timers
         self._poll_seconds = poll_seconds
+        self._variable = variable
         self._changed = changed
         self._wake = threading.Condition()
         self._killed = False
@@ -63,7 +67,6 @@ class TaskRunner:
         self._kill_timer: Timer | None = None
         self._token = TaskToken(row, task, vault, identities, self._directory, timers, self._token_event)
         self._template_env: dict[str, str] = {}
-        self._watched: TemplateGroup | None = None
         self._restarts: list[float] = []
         self._thread = threading.Thread(target=self._run, name=f"task-{task['Name']}", daemon=True)
 
@@ -179,14 +182,15 @@ class TaskRunner:
         templates = self.task["Templates"] or []
         host = Host(
             self._vault,
+            lambda namespace, path: self._variable(self._row, self.task, namespace, path),
             lambda: self._token.value,
             self._env,
             self._directory,
             self._wait,
             lambda text: self._emit(event("Template", text)),
         )
-        once = TemplateGroup([one for one in templates if one["Once"]], host)
-        watched = TemplateGroup([one for one in templates if not one["Once"]], host)
+        once = TemplateGroup([one for one in templates if one["Once"]], host, self._poll_seconds)
+        watched = TemplateGroup([one for one in templates if not one["Once"]], host, self._poll_seconds)
         if not once.first_render() or not watched.first_render():
             return False
         # Nomad runs both managers at once, and each replaces the other's variables: the one that is ready last wins.
@@ -194,34 +198,41 @@ class TaskRunner:
         groups = [one for one, kind in ((once, True), (watched, False)) if any(t["Once"] is kind for t in templates)]
         groups.sort(key=lambda one: one.uses_vault)
         self._template_env = dict(groups[-1].env) if groups else {}
-        if any(not one["Once"] for one in templates):
-            self._watched = watched
-            if watched.uses_vault:
-                threading.Thread(target=self._poll, name="templates", daemon=True).start()
+        if watched.uses_vault:
+            threading.Thread(target=self._follow, args=(watched,), name="templates", daemon=True).start()
         return True
 
-    def _poll(self) -> None:
-        watched = self._watched
-        while watched is not None and not self._wait(self._poll_seconds * random.uniform(0.85, 1.0)):
-            try:
-                changed = watched.changed()
-            except TemplatesError as error:
-                self.kill(event("Killing", str(error), FailsTask=True), fails=True)
-                return
-            if changed:
+    def _follow(self, watched: TemplateGroup) -> None:
+        """Take over what changes, and act on it in another thread: leases are kept alive during a splay."""
+        changes: SimpleQueue[list[Row] | None] = SimpleQueue()
+        threading.Thread(target=self._react_to, args=(changes,), name="template-changes", daemon=True).start()
+        try:
+            for changed in watched.changes():
                 self._template_env = dict(watched.env)
-                self._react(changed)
+                changes.put(changed)
+        except TemplatesError as error:
+            self.kill(event("Killing", str(error), FailsTask=True), fails=True)
+        finally:
+            changes.put(None)
+
+    def _react_to(self, changes: SimpleQueue[list[Row] | None]) -> None:
+        while (changed := changes.get()) is not None:
+            self._react(changed)
 
     def _react(self, changed: list[Row]) -> None:
-        modes = {one["ChangeMode"] for one in changed}
-        splay = max(one["Splay"] for one in changed) / 1e9
-        if not modes - {"noop"} or self._wait(random.uniform(0.0, splay)):
+        acting = [one for one in changed if one["ChangeMode"] != "noop"]
+        if not acting or self._wait(random.uniform(0.0, max(one["Splay"] for one in acting) / 1e9)):
             return
-        if "restart" in modes:
+        if any(one["ChangeMode"] == "restart" for one in acting):
             self.restart(event("Restart Signaled", "Template with change_mode restart re-rendered"))
             return
-        for name in {one["ChangeSignal"] for one in changed if one["ChangeMode"] == "signal"}:
+        for name in {one["ChangeSignal"] for one in acting if one["ChangeMode"] == "signal"}:
             self.send_signal(name, event("Signaling", "Template re-rendered", TaskSignal=name))
+        for script in [one["ChangeScript"] for one in acting if one["ChangeMode"] == "script"]:
+            worked, text = run_change_script(script, self._env(), self._directory)
+            self._emit(event("Task hook message" if worked else "Task hook failed", text))
+            if not worked and script["FailOnError"]:
+                self.kill(event("Killing", "Template script failed, task is being killed", FailsTask=True), fails=True)
 
     def _loop(self) -> bool:
         """Run until the end; True when the task failed."""
@@ -273,7 +284,7 @@ class TaskRunner:
         if self.task["Driver"] not in _RUNNABLE:
             raise ValueError(f"driver {self.task['Driver']} is not there")
         env = self._env()
-        config = interpolated(self.task["Config"] or {}, env)
+        config = interpolated(self.task["Config"] or {}, env, self._row["NodeName"])
         command = str(config.get("command") or "")
         found = command if "/" in command else shutil.which(command, path=env.get("PATH"))
         if not found:
@@ -338,7 +349,7 @@ class TaskRunner:
 
     def _env(self) -> dict[str, str]:
         env = base_env(self._row, self.task, self._group, self._root)
-        env |= {key: interpolate(value, env) for key, value in (self.task["Env"] or {}).items()}
+        env |= {key: interpolate(value, env, self._row["NodeName"]) for key, value in (self.task["Env"] or {}).items()}
         env |= self._template_env
         for identity in self.task["Identities"] or []:
             if identity["Env"]:

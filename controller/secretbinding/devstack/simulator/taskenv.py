@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from secretbinding.devstack.simulator.changes import combined_meta
+from secretbinding.devstack.simulator.ports import HOST_IP, ports_of
 from secretbinding.devstack.simulator.reconcile import index_of
-from secretbinding.devstack.simulator.state import DATACENTER, NODE_NAME, REGION
+from secretbinding.devstack.simulator.state import DATACENTER, REGION
 
 _REFERENCE = re.compile(r"\$\{([^}]+)\}")
 _NOT_A_NAME = re.compile(r"(?<!\$)\$\{[^}]*:[^}]*\}")
@@ -41,6 +42,14 @@ def base_env(row: Mapping[str, Any], task: Mapping[str, Any], group: Mapping[str
         "NOMAD_TASK_DIR": str(directory / "local"),
         "NOMAD_TASK_NAME": task["Name"],
     }
+    for label, port in ports_of(row).items():
+        clean = re.sub(r"[^A-Za-z0-9_]", "_", label)
+        env |= {
+            f"NOMAD_ADDR_{clean}": f"{HOST_IP}:{port}",
+            f"NOMAD_HOST_PORT_{clean}": str(port),
+            f"NOMAD_IP_{clean}": HOST_IP,
+            f"NOMAD_PORT_{clean}": str(port),
+        }
     if row["Job"]["ParentID"]:
         env["NOMAD_JOB_PARENT_ID"] = row["Job"]["ParentID"]
     for key, value in combined_meta(row["Job"], group, task).items():
@@ -49,12 +58,12 @@ def base_env(row: Mapping[str, Any], task: Mapping[str, Any], group: Mapping[str
     return env
 
 
-def interpolate(text: str, env: Mapping[str, str]) -> str:
+def interpolate(text: str, env: Mapping[str, str], node_name: str) -> str:
     """Replace `${NAME}`, `${env["NAME"]}` and a few `${node.*}`, `${attr.*}`; others stay as they are."""
     node = {
         "node.datacenter": DATACENTER,
         "node.region": REGION,
-        "node.unique.name": NODE_NAME,
+        "node.unique.name": node_name,
         "attr.kernel.name": "linux",
     }
 
@@ -67,7 +76,7 @@ def interpolate(text: str, env: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text)
 
 
-def interpolated(value: Any, env: Mapping[str, str]) -> Any:
+def interpolated(value: Any, env: Mapping[str, str], node_name: str) -> Any:
     """The same for all texts inside lists and maps.
 
     Nomad evaluates a task's `config` as an HCL template, so `${X:-y}` of a shell is an error there: `ConfigError`.
@@ -78,9 +87,9 @@ def interpolated(value: Any, env: Mapping[str, str]) -> Any:
                 "failed to parse config: Extra characters after interpolation expression: Template interpolation "
                 "doesn't expect a colon at this location."
             )
-        return interpolate(value, env)
+        return interpolate(value, env, node_name)
     if isinstance(value, list):
-        return [interpolated(one, env) for one in value]
+        return [interpolated(one, env, node_name) for one in value]
     if isinstance(value, dict):
-        return {key: interpolated(one, env) for key, one in value.items()}
+        return {key: interpolated(one, env, node_name) for key, one in value.items()}
     return value

@@ -1,11 +1,11 @@
-"""What a Nomad client asks of Vault for a task: log in with a JWT, read secrets, renew the token."""
+"""What a Nomad client asks of Vault for a task: log in with a JWT, read secrets, renew their leases and the token."""
 
 import json
 from dataclasses import dataclass
 
 import urllib3
 
-from secretbinding.devstack.simulator.template import Secret, load_json, secret_of
+from secretbinding.devstack.simulator.template import Dependency, Secret, load_json, secret_of
 
 
 class VaultError(Exception):
@@ -34,7 +34,26 @@ class VaultClient:
     def __init__(self, address: str, mount: str) -> None:
         self._address = address.rstrip("/")
         self._mount = mount
+        self._seen: dict[str, str] = {}
         self._pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=30.0)
+
+    def block(self) -> dict[str, object]:
+        """The `vault` block of the agent's configuration, as `/v1/agent/self` shows it."""
+        empty = {"Namespace": "", "Role": "", "Token": "", "DefaultIdentity": None}
+        return {"Name": "default", "Enabled": True, "Addr": self._address, "JWTAuthBackendPath": self._mount, **empty}
+
+    def attributes(self) -> dict[str, str]:
+        """What a node's fingerprint says of Vault; empty until it has answered once, and the same ever after (Nomad
+        1.9.6+ asks no more then)."""
+        if not self._seen:
+            try:
+                body = json.loads(self._call("GET", "/v1/sys/seal-status", None, ""))
+            except VaultError:
+                return {}
+            named = {"vault.version": "version", "vault.cluster_id": "cluster_id", "vault.cluster_name": "cluster_name"}
+            found = {name: str(body.get(field, "")) for name, field in named.items()}
+            self._seen = {"vault.accessible": "true", **found}
+        return self._seen
 
     def login(self, role: str, token: str) -> Login:
         """Log in at the JWT mount. Raises `VaultError`."""
@@ -45,21 +64,31 @@ class VaultClient:
             raise VaultError(f"failed to login with JWT: {error}", error.status) from None
         return Login(str(auth["client_token"]), int(auth["lease_duration"]), bool(auth["renewable"]))
 
-    def read(self, path: str, token: str) -> Secret:
-        """Read a secret as consul-template does; KV v2 paths come with `data/` in them, a version as a query.
+    def fetch(self, asked: Dependency, token: str) -> Secret:
+        """What a template asks for, as consul-template does; KV v2 paths have `data/` in them, a version as a query.
 
         Raises `VaultError`, also where there is nothing, or only a deleted version.
         """
-        try:
-            body = load_json(self._call("GET", f"/v1/{path}", None, token))
-        except VaultError as error:
-            if error.status == 404:
-                raise VaultError(f"no secret exists at {path}", 404) from None
-            raise
+        body = load_json(self._ask(asked, token) or "{}")
         data = body.get("data")
         if data is None or (isinstance(data, dict) and "metadata" in data and data.get("data", "") is None):
-            raise VaultError(f"no secret exists at {path}", 404)
+            raise VaultError(f"no secret exists at {asked.path}", 404)
         return secret_of(body)
+
+    def _ask(self, asked: Dependency, token: str) -> str:
+        if asked.writes or asked.certificate:
+            return self._call("PUT", f"/v1/{asked.path}", dict(asked.arguments), token)
+        try:
+            return self._call("GET", f"/v1/{asked.path}", None, token)
+        except VaultError as error:
+            if error.status == 404:
+                raise VaultError(f"no secret exists at {asked.path}", 404) from None
+            raise
+
+    def renew_lease(self, lease: str, token: str) -> int:
+        """Renew a secret's lease; how long it lives from now on, in seconds. Raises `VaultError`."""
+        answer = json.loads(self._call("PUT", "/v1/sys/leases/renew", {"lease_id": lease}, token))
+        return int(answer["lease_duration"])
 
     def renew(self, token: str) -> int:
         """Renew the token itself; the new lease in seconds. Raises `VaultError`."""

@@ -1,16 +1,23 @@
 """Executes a template. Secrets that are not known yet are noted and count as nothing, as in consul-template."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from secretbinding.devstack.simulator.template.dependencies import Dependency
 from secretbinding.devstack.simulator.template.functions import FUNCTIONS, FunctionError
 from secretbinding.devstack.simulator.template.lexer import TemplateError
 from secretbinding.devstack.simulator.template.parser import Node, Operand, Pipeline, parse
-from secretbinding.devstack.simulator.template.values import FIELDS, Secret, text_of, truth, type_name
+from secretbinding.devstack.simulator.template.values import (
+    Secret,
+    VariableItem,
+    VariableItems,
+    text_of,
+    truth,
+    type_name,
+)
 
-_SPECIAL = frozenset(("secret", "env", "key", "keyOrDefault", "and", "or"))
+_SPECIAL = frozenset(("secret", "pkiCert", "nomadVar", "env", "key", "keyOrDefault", "and", "or"))
 NAMES = frozenset(FUNCTIONS) | _SPECIAL
 
 
@@ -19,29 +26,30 @@ class Rendering:
     """The outcome of one pass: `text` counts only when `missing` is empty.
 
     `missing` are the dependencies that were not known, as Nomad prints them (`vault.read(secret/data/app)`).
-    `used` are the paths of all secrets asked for.
+    `used` is all that was asked of Vault and Nomad.
     """
 
     text: str
     missing: list[str] = field(default_factory=list)
-    used: list[str] = field(default_factory=list)
+    used: list[Dependency] = field(default_factory=list)
 
 
 def render(
     source: str,
-    secrets: Mapping[str, Secret],
+    secrets: Mapping[Dependency, Secret | VariableItems],
     env: Mapping[str, str],
     *,
     left: str = "{{",
     right: str = "}}",
     error_on_missing_key: bool = False,
+    destination: str = "",
 ) -> Rendering:
-    """One pass over the template. Raises `TemplateError` (parse or execute)."""
+    """One pass over the template, whose text goes to `destination`. Raises `TemplateError` (parse or execute)."""
     try:
         nodes = parse(source, NAMES, left, right)
     except TemplateError as error:
         raise TemplateError(f"parse: {error}") from None
-    run = _Run(source, secrets, env, error_on_missing_key)
+    run = _Run(source, secrets, env, error_on_missing_key, destination)
     run.nodes(nodes, None)
     return Rendering("".join(run.output), run.missing, run.used)
 
@@ -55,11 +63,19 @@ class _ContinueError(Exception):
 
 
 class _Run:
-    def __init__(self, source: str, secrets: Mapping[str, Secret], env: Mapping[str, str], strict: bool) -> None:
+    def __init__(
+        self,
+        source: str,
+        secrets: Mapping[Dependency, Secret | VariableItems],
+        env: Mapping[str, str],
+        strict: bool,
+        destination: str,
+    ) -> None:
         self._source, self._secrets, self._env, self._strict = source, secrets, env, strict
+        self._destination = destination
         self.output: list[str] = []
         self.missing: list[str] = []
-        self.used: list[str] = []
+        self.used: list[Dependency] = []
         self._variables: list[tuple[str, Any]] = [("$", None)]
 
     def _fail(self, operand: Operand | None, offset: int, text: str, why: str) -> TemplateError:
@@ -173,10 +189,14 @@ class _Run:
     def _chain(self, operand: Operand, value: Any, fields: list[str]) -> Any:
         for name in fields:
             if isinstance(value, Secret):
-                if name not in FIELDS:
-                    why = f"can't evaluate field {name} in type *dependency.Secret"
+                if name not in value.fields:
+                    why = f"can't evaluate field {name} in type {value.type}"
                     raise self._fail(operand, 0, operand.text, why)
                 value = value.fields[name]
+            elif isinstance(value, VariableItems) and name == "ItemsMap":
+                value = {key: str(item) for key, item in value.items()}
+            elif isinstance(value, VariableItem) and name in ("Key", "Value"):
+                value = value.key if name == "Key" else str(value)
             elif isinstance(value, dict):
                 if name not in value and self._strict:
                     raise self._fail(operand, 0, operand.text, f'map has no entry for key "{name}"')
@@ -199,7 +219,11 @@ class _Run:
         try:
             match name:
                 case "secret":
-                    return self._secret(arguments)
+                    return self._secret(arguments, "")
+                case "pkiCert":
+                    return self._secret(arguments, self._destination)
+                case "nomadVar":
+                    return self._variable(_string(arguments[0]))
                 case "env":
                     return self._env.get(_string(arguments[0]), "") if arguments else ""
                 case "key":
@@ -224,22 +248,26 @@ class _Run:
                 return value
         return piped[0] if piped else value
 
-    def _secret(self, arguments: list[Any]) -> Secret | None:
-        if len(arguments) != 1:
-            raise FunctionError("the simulator only reads secrets")
-        path = _string(arguments[0]).strip("/")
-        if not path:
+    def _secret(self, arguments: list[Any], destination: str) -> Secret | None:
+        if not arguments:
             return None
-        self.used.append(path)
-        if path not in self._secrets:
-            self.missing.append(f"vault.read({_dependency(path)})")
+        try:
+            asked = Dependency.of([_string(one) for one in arguments], destination)
+        except ValueError as error:
+            raise FunctionError(str(error)) from None
+        found = self._known(asked)
+        return found if isinstance(found, Secret) else None
+
+    def _variable(self, argument: str) -> VariableItems | None:
+        found = self._known(Dependency.of_variable(argument, self._env.get("NOMAD_NAMESPACE", "default")))
+        return found if isinstance(found, VariableItems) else None
+
+    def _known(self, asked: Dependency) -> Secret | VariableItems | None:
+        self.used.append(asked)
+        if asked not in self._secrets:
+            self.missing.append(str(asked))
             return None
-        return self._secrets[path]
-
-
-def _dependency(path: str) -> str:
-    """The name that events give a secret: `secret/data/app?version=7` is `secret/data/app.v7`."""
-    return re.sub(r"\?version=(\d+)$", r".v\1", path)
+        return self._secrets[asked]
 
 
 def _string(value: Any) -> str:

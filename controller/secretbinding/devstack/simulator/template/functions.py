@@ -12,6 +12,7 @@ from typing import Any
 from secretbinding.devstack.simulator.template.values import (
     JsonNumber,
     kind_name,
+    quoted,
     text_of,
     to_json,
     truth,
@@ -68,9 +69,10 @@ def _index(value: Any, *keys: Any) -> Any:
             raise FunctionError("index of untyped nil")
         if isinstance(value, dict):
             value = value.get(_plain(key))
-        elif isinstance(value, list):
+        elif isinstance(value, list | str):
             if not isinstance(key, int):
                 raise FunctionError(f"cannot index slice/array with type {type_name(key)}")
+            value = list(value.encode()) if isinstance(value, str) else value
             if not 0 <= key < len(value):
                 raise FunctionError(f"index out of range: {key}")
             value = value[key]
@@ -105,7 +107,7 @@ def _printf(pattern: str, *values: Any) -> str:
         if verb == "T":
             return type_name(value)
         if verb == "q":
-            return json.dumps(value if isinstance(value, str) else text_of(value), ensure_ascii=False)
+            return quoted(value if isinstance(value, str) else text_of(value))
         numeric = isinstance(value, int) and not isinstance(value, bool)
         if (verb == "d" and not numeric) or (verb == "s" and numeric):
             return f"%!{verb}({type_name(value)}={text_of(value, nested=True)})"
@@ -219,6 +221,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "indent": lambda count, text: "\n".join(" " * count + line for line in _plain(text).split("\n")),
     "add": lambda first, second: second + first,
     "subtract": lambda first, second: second - first,
+    "multiply": lambda first, second: second * first,
+    "divide": lambda first, second: int(second / first),
+    "modulo": lambda first, second: second % first,
     # sprig
     "sprig_fail": _fail,
     "sprig_hasKey": lambda mapping, key: key in mapping,
@@ -242,6 +247,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sprig_contains": lambda part, text: part in text,
     "sprig_b64enc": lambda text: base64.b64encode(text.encode()).decode(),
     "sprig_b64dec": _decode,
+    "sprig_splitList": lambda separator, text: text.split(separator) if separator else list(text),
     "sprig_list": lambda *values: list(values),
     "sprig_dict": _dict,
     "sprig_nospace": lambda text: re.sub(r"\s", "", text),

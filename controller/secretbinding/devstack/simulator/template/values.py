@@ -15,6 +15,8 @@ class JsonNumber(str):
 
 FIELDS = ("RequestID", "LeaseID", "LeaseDuration", "Renewable", "Data", "Warnings", "Auth", "WrapInfo")
 """The fields of a secret that templates may ask for."""
+PEM_FIELDS = ("Cert", "Key", "CA", "CAChain")
+"""The same of a certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,36 @@ class Secret:
     """What the function `secret` returns: `fields` has a value for each of `FIELDS`."""
 
     fields: Mapping[str, Any]
+    type: str = "*dependency.Secret"
+
+
+def certificate_of(cert: str, key: str, chain: list[str]) -> Secret:
+    """What the function `pkiCert` returns: `.Cert`, `.Key`, `.CA` (the first of `.CAChain`), also under `.Data`."""
+    fields = {"Cert": cert, "Key": key, "CA": chain[0] if chain else "", "CAChain": chain}
+    inner = Secret(fields, "dependency.PemEncoded")
+    return Secret({**fields, "Data": inner}, "dependency.PemEncoded")
+
+
+class VariableItem(str):
+    """One value of a Nomad variable; it has its key, and prints as it is."""
+
+    __slots__ = ("key",)
+
+    key: str
+
+    @classmethod
+    def of(cls, key: str, value: str) -> "VariableItem":
+        item = cls(value)
+        item.key = key
+        return item
+
+
+class VariableItems(dict[str, VariableItem]):
+    """What the function `nomadVar` returns."""
+
+    @classmethod
+    def of(cls, items: Mapping[str, str]) -> "VariableItems":
+        return cls({key: VariableItem.of(key, value) for key, value in items.items()})
 
 
 def secret_of(body: Mapping[str, Any]) -> Secret:
@@ -62,7 +94,7 @@ def type_name(value: Any) -> str:
             return "map[string]interface {}"
         case list():
             return "[]interface {}"
-    return "*dependency.Secret"
+    return value.type if isinstance(value, Secret) else "interface {}"
 
 
 def kind_name(value: Any) -> str:
@@ -85,10 +117,31 @@ def text_of(value: Any, *, nested: bool = False) -> str:
             return "map[" + " ".join(f"{key}:{text_of(value[key], nested=True)}" for key in sorted(value)) + "]"
         case list():
             return "[" + " ".join(text_of(one, nested=True) for one in value) + "]"
+        case Secret(type="dependency.PemEncoded"):
+            return "{" + " ".join(text_of(value.fields[name], nested=True) for name in PEM_FIELDS) + "}"
         case Secret():
             inner = [value.fields[name] for name in FIELDS[:5]]
             return "{" + " ".join(text_of(one, nested=True) for one in inner) + " <nil> <nil> <nil>}"
     return str(value)
+
+
+_ESCAPES = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}
+
+
+def quoted(text: str) -> str:
+    """Go's quoted text, `%q`."""
+    return '"' + "".join(_quoted(character) for character in text) + '"'
+
+
+def _quoted(character: str) -> str:
+    code = ord(character)
+    if code in _ESCAPES:
+        return "\\" + _ESCAPES[code]
+    if character.isprintable():
+        return character
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def go_float(value: float) -> str:
@@ -102,7 +155,7 @@ def go_float(value: float) -> str:
 def to_json(value: Any, indent: int | None = None) -> str:
     """Go's JSON: keys sorted, `<>&`, U+2028 and U+2029 escaped, other characters as they are."""
     if isinstance(value, Secret):
-        value = dict(value.fields)
+        value = {name: field for name, field in value.fields.items() if not isinstance(field, Secret)}
     text = _encode(value, indent, 0)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,0 +1,129 @@
+"""A job with its secrets before it is registered, so that it is right in its first version."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from secretbinding.desired import desire
+from secretbinding.desired.adoption import dressed
+from secretbinding.desired.values import BindingInput, Desired, Observed
+from secretbinding.engine.apply import Applier
+from secretbinding.engine.gatekeeper import Gatekeeper
+from secretbinding.engine.observe import Observer
+from secretbinding.engine.store import DEFAULT_CONNECTION, Store, inputs_of
+from secretbinding.engine_roles import without_refused
+from secretbinding.errors import SecretBindingError
+from secretbinding.job.carry import carried_over
+from secretbinding.job.inject import same_job, strip
+from secretbinding.job.marks import placed_marks
+from secretbinding.models.key import WorkloadKey
+from secretbinding.plan import Action, Plan, Rights, make_plan
+from secretbinding.ports import Json, Nomad, Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The job as it is to be registered, and for people what stands in the way of a binding, one line each."""
+
+    job: Json
+    refusals: tuple[str, ...] = ()
+
+
+class Admission:
+    """Decides by what the sources have delivered. Thread-safe.
+
+    Args:
+        sources: names of the sources that must have delivered all that they hold before anything is decided.
+        gates: with them, a version that waits for a window or a limit waits here as well.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        nomad: Nomad,
+        store: Store,
+        *,
+        instance: str,
+        jwt_mount: str,
+        sources: Sequence[str] = (),
+        gates: Gatekeeper | None = None,
+    ) -> None:
+        self._vault = vault
+        self._nomad = nomad
+        self._store = store
+        self._instance = instance
+        self._jwt_mount = jwt_mount
+        self._sources = tuple(sources)
+        self._gates = gates
+        self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
+
+    def admit(self, job: Json) -> Admitted:
+        """The job that somebody is about to register, with its secrets; rights that it lacks are made first, since
+        Nomad does not repeat a failed login. A job that no binding names is left as it is, and no server is asked.
+
+        What the job has from us in its present version is kept where it would be kept there: a version that waits goes
+        on waiting.
+        """
+        namespace, name = str(job.get("Namespace") or "default"), str(job.get("ID") or "")
+        workload = WorkloadKey(DEFAULT_CONNECTION, "", namespace, name)
+        entries = self._store.of_workload(workload)
+        unlisted = [source for source in self._sources if not self._store.is_listed(source)]
+        if unlisted:
+            return Admitted(job, (f"the bindings of {', '.join(unlisted)} are not known yet; try again",))
+        bindings = inputs_of(entries)
+        if not bindings or job.get("Stop"):
+            return Admitted(job)
+        try:
+            return self._admit(job, workload, bindings)
+        except SecretBindingError as error:
+            return Admitted(job, (str(error),))
+
+    def _admit(
+        self, job: Json, workload: WorkloadKey, bindings: Sequence[BindingInput], applier: Applier | None = None
+    ) -> Admitted:
+        applier = applier or Applier(self._vault, self._nomad, jwt_mount=self._jwt_mount)
+        there = self._nomad.job(workload.namespace, workload.job)
+        # The type of a job matters only to those who register it.
+        seen = {**carried_over(there, job, self._instance), "Type": "service", "Namespace": workload.namespace}
+        observed = self._observer.with_job(workload, bindings, seen)
+        if there is not None:
+            observed = replace(
+                observed,
+                deployments=self._nomad.deployments(workload.namespace, workload.job),
+                versions=self._nomad.versions(workload.namespace, workload.job),
+            )
+        if self._gates is not None:
+            observed = replace(observed, gate=self._gates.gate(workload))
+        observed = dressed(without_refused(observed, bindings, applier.refused), bindings, self._instance)
+        desired = desire(observed, bindings, self._instance)
+        if desired.job is None:
+            return Admitted(job, tuple(_faults(desired, bindings)) or ("the job cannot be given its secrets",))
+        if not self._make_rights(applier, observed, desired, bindings):
+            return self._admit(job, workload, bindings, applier)
+        placed = {mark.key for mark in placed_marks(desired.job, self._instance)}
+        by_hand = observed.adoptions and observed.job is not None and same_job(observed.job, desired.job)
+        injected = job if by_hand else {**job, "TaskGroups": desired.job["TaskGroups"]}
+        missing = [item for item in bindings if not item.deleting and item.key not in placed]
+        return Admitted(injected, tuple(_faults(desired, missing)))
+
+    def _make_rights(
+        self, applier: Applier, observed: Observed, desired: Desired, bindings: Sequence[BindingInput]
+    ) -> bool:
+        """False when the job has to be looked at anew."""
+        # Compared with the job as it is without our part, the injection is always due, and so no right is taken away.
+        without = replace(observed, job=strip(observed.job or {}, self._instance).job)
+        plan = make_plan(without, desired, bindings, self._instance)
+        rights: list[Action] = [action for action in plan.actions if isinstance(action, Rights)]
+        return applier.apply(Plan(tuple(rights)), observed.workload.namespace, observed.workload.job)
+
+
+def _faults(desired: Desired, bindings: Sequence[BindingInput]) -> list[str]:
+    """Why the given bindings are not in the job; a suspended one is left out by its owner's wish."""
+    lines: list[str] = []
+    for item in bindings:
+        result = desired.results.get(item.key)
+        fault = item.frozen or (result.fault if result is not None else None)
+        if item.binding is not None and item.binding.spec.suspend:
+            continue
+        told = f"{fault.message} ({fault.reason})" if fault is not None else "no task of the job takes the secrets"
+        lines.append(f"SecretBinding {item.key}: {told}")
+    return lines

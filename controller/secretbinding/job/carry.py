@@ -1,0 +1,43 @@
+"""What a job has from us, carried over to another version of it: a pure function of two jobs."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from secretbinding.job.inject import TaskPart, inject, keep_rendered, strip
+from secretbinding.job.marks import placed_marks
+from secretbinding.job.targets import TaskRef, find_task
+from secretbinding.ports import Json
+
+
+def parts_of(job: Json, instance: str) -> dict[tuple[str, str], TaskPart]:
+    """Our part of a job as it stands there, keyed by (group, task)."""
+    parts: dict[tuple[str, str], TaskPart] = {}
+    for item in placed_marks(job, instance):
+        task = find_task(job, TaskRef(item.group, item.task)) or {}
+        part = parts.get((item.group, item.task)) or kept_part(task)
+        parts[item.group, item.task] = replace(part, templates=(*part.templates, (item.mark.owner, item.template)))
+    return parts
+
+
+def kept_part(task: Json) -> TaskPart:
+    """The ways of a task's Vault block, for a part that stays as it is."""
+    vault: Mapping[str, Any] = task.get("Vault") or {}
+    return TaskPart(
+        role=str(vault.get("Role") or ""),
+        templates=(),
+        polls=not vault.get("AllowTokenExpiration", False),
+        leased=vault.get("ChangeMode") == "restart",
+        vault_namespace=str(vault.get("Namespace") or ""),
+        token_env=bool(vault.get("Env")),
+        token_file=bool(vault) and not vault.get("DisableFile"),
+        vault=bool(vault),
+    )
+
+
+def carried_over(there: Json | None, job: Json, instance: str) -> Json:
+    """`job`, as its user has it, with what `there`, its present version, has from us, in the tasks that both have.
+    A job that brings our part along (it was rendered before) keeps that."""
+    if there is None or any(placed_marks(job, instance)):
+        return job
+    return keep_rendered(inject(strip(job, instance), parts_of(there, instance), instance), there, instance)

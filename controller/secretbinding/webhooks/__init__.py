@@ -1,0 +1,1 @@
+"""Answers to those who ask before something is written: Nomad's admission proxy."""

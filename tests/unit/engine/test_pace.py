@@ -1,0 +1,43 @@
+"""How long until a job is looked at again."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from secretbinding.desired.values import BindingResult, Desired, Observed
+from secretbinding.engine.reconciler import Pace, next_pass_seconds
+from secretbinding.gate import Gate
+from secretbinding.kinds.base import Pin
+from secretbinding.plan import Plan
+from secretbinding.rotation import SecretDecision
+from secretbinding.status import Pass
+from tests.support import builders as make
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+PACE = Pace(resync_seconds=300.0)
+
+
+def after(*seconds: float) -> float:
+    """For secrets of which something is to be done in so many seconds."""
+    key = make.key()
+    decisions = tuple(
+        SecretDecision(f"s{number}", pin=Pin(0, "a"), serving=Pin(0, "a"), until=NOW + timedelta(seconds=each))
+        for number, each in enumerate(seconds)
+    )
+    observed = Observed(make.WORKLOAD, job=make.job(), gate=Gate(now=NOW))
+    desired = Desired(make.job(), {}, {}, {key: BindingResult(key, secrets=decisions)})
+    return next_pass_seconds(Pass(make.INSTANCE, observed, desired, Plan()), failures=0, settings=PACE)
+
+
+def test_it_is_looked_at_at_the_first_date_on_which_something_is_to_be_done() -> None:
+    assert after(20, 50) == pytest.approx(20.05)
+
+
+def test_a_date_that_has_passed_without_anything_happening_makes_nobody_look_again_and_again() -> None:
+    assert after(-5) >= 240
+    assert after(-5, 50) == pytest.approx(50.05)
+
+
+def test_far_dates_and_none_are_left_to_the_resync() -> None:
+    assert 240 <= after(1e6) <= 360
+    assert 240 <= after() <= 360
