@@ -201,7 +201,7 @@ def _rolling(
 
 def _lost(found: Pass, plan: Plan, done: Sequence[Action]) -> RegisterJob | None:
     """The registration to which Nomad gave no answer: it is the first of the planned writes that was not done."""
-    if found.error is None or found.error_system != "nomad" or found.error.reason is not Reason.NOMAD_UNREACHABLE:
+    if found.error is None or found.error.reason is not Reason.NOMAD_UNREACHABLE:
         return None
     undone = next((action for action in plan.actions if not _is_done(action, done)), None)
     return undone if isinstance(undone, RegisterJob) else None
@@ -211,7 +211,7 @@ def _registered(
     action: RegisterJob, desired: Desired, secrets: Mapping[str, SecretSight], references: References, instance: str
 ) -> Registration:
     changes = _changes(action.before, action.job, references, instance)
-    forward = [change for change in changes if desired.held is None and change.is_forward(secrets)]
+    forward = [change for change in changes if change.is_forward(secrets)]
     back = [change for change in changes if change not in forward]
     version = int(action.before.get("Version") or 0) + 1
     made = _registration(version, part_state(action.job, instance), forward, back)
@@ -238,10 +238,12 @@ class _Change(NamedTuple):
 
     def is_forward(self, secrets: Mapping[str, SecretSight]) -> bool:
         """Whether it brings what is newest: a job that goes back gets what it had before."""
+        secret = secrets.get(self.of)
+        newest = secret.newest if secret is not None else None
         if self.after.version:
-            secret = secrets.get(self.of)
-            return secret is not None and secret.newest == self.after
-        return self.after.renewed > self.before.renewed or self.after.told != self.before.told
+            return newest == self.after
+        told = newest is not None and self.after.told == newest.told != self.before.told
+        return told or self.after.renewed > self.before.renewed
 
     def made_at(self) -> datetime | None:
         """When Vault made it; None when it does not tell, and for new leases of the same secret."""

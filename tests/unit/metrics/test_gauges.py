@@ -56,8 +56,10 @@ def test_only_what_is_not_as_it_should_be_is_named(fakes: Fakes) -> None:
     fakes.bind("bad", reported(FALSE, reason="JobNotFound"), tenant="payments")
     fakes.bind("held", reported(rotation=FALSE, reason="DeploymentFailed"))
     fakes.bind("new", SecretBindingStatus())
+    fakes.bind("unknown", reported(UNKNOWN, UNKNOWN, reason="VaultUnreachable"))
     scraped = look(fakes)
     assert set(named(scraped, "secretbinding_binding_not_ready")) == {
+        ("team", "unknown", "VaultUnreachable"),
         ("payments", "bad", "JobNotFound"),
         ("team", "new", "Pending"),
     }

@@ -231,6 +231,17 @@ def test_a_new_state_of_a_secret_without_versions_is_detected_and_rolled() -> No
     assert made.changed == [datetime(2026, 2, 1, tzinfo=UTC)] * 2
 
 
+def test_a_roll_of_a_secret_without_versions_that_is_taken_back_is_a_restore() -> None:
+    made = Counted(make.given(binding(make.database("db", staticRole="app"))), auto_revert=False)
+    made.world.secrets["database", "app"] = static("2026-01-01T00:00:00Z")
+    made.start()
+    made.world.secrets["database", "app"] = static("2026-02-01T00:00:00Z")
+    made.one_pass()
+    made.world.finish_deployment(success=False)
+    assert made.one_pass() == {"failed": 1, "held DeploymentFailed": 1, "registered for restore": 1}
+    assert made.passes() == {"reverted": 1}
+
+
 def static(rotated: str) -> SecretState:
     fields = {0: {"username": None, "password": None}}
     return SecretState("database", fields=fields, revision=Pin(0, rotated), invalidates=True)
