@@ -1,10 +1,11 @@
 """Roles of secrets engines that bindings have made for themselves: what is to be written, and what is to go."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from secretbinding.desired.values import Desired, Observed
-from secretbinding.kinds.base import EngineRole
+from secretbinding.desired.values import BindingInput, Desired, Observed
+from secretbinding.kinds import engine_role
+from secretbinding.kinds.base import EngineRole, Fault
 from secretbinding.naming import name_prefix
 from secretbinding.ports import Json
 from secretbinding.render.engine_role import same_engine_role
@@ -40,6 +41,21 @@ def missing_roles(observed: Observed, desired: Desired) -> list[WriteEngineRole]
         if before is None or not same_engine_role(before, role):
             writes.append(WriteEngineRole(role, before))
     return writes
+
+
+def without_refused(observed: Observed, bindings: Sequence[BindingInput], refused: Mapping[str, Fault]) -> Observed:
+    """The workload where writes of some roles (by path) were refused: the secrets that need them cannot be used, and
+    whatever else the workload has goes on."""
+    if not refused:
+        return observed
+    secrets = dict(observed.secrets)
+    for item in bindings:
+        for entry in item.binding.spec.secrets if item.binding is not None else ():
+            state, role = secrets.get((item.key, entry.name)), engine_role(entry)
+            if state is not None and role is not None and role.path in refused:
+                secrets[item.key, entry.name] = replace(state, fault=refused[role.path])
+    known = {path: body for path, body in observed.engine_roles.items() if path not in refused}
+    return replace(observed, secrets=secrets, engine_roles=known)
 
 
 def unused_roles(

@@ -45,7 +45,7 @@ class Gate:
 
 
 class Obstacle(StrEnum):
-    """What a roll waits for, in one word for metrics."""
+    """What a roll, or a new value, waits for, in one word for metrics."""
 
     SETTLE = "Settle"
     MIN_INTERVAL = "MinInterval"
@@ -53,6 +53,8 @@ class Obstacle(StrEnum):
     LEASE_TURN = "LeaseTurn"
     SLOT = "Slot"
     UNGATED = "UngatedUpdate"
+    DEPLOYMENT = "Deployment"
+    RETRY = "Retry"
 
 
 @dataclass(frozen=True, slots=True)

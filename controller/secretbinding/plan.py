@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from secretbinding.desired.generating import values_to_make
 from secretbinding.desired.values import BindingInput, Desired, Observed
 from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole, missing_roles, unused_roles
+from secretbinding.generation import GenerateValue
 from secretbinding.job.inject import same_job
 from secretbinding.job.marks import part_state, placed_marks
 from secretbinding.models.key import BindingKey
@@ -87,7 +89,17 @@ class EvaluateJob:
 
 Rights = WritePolicy | WriteRole | WriteEngineRole
 """The actions that a job needs to be done before it is registered."""
-Action = Rights | DeletePolicy | DeleteRole | DeleteEngineRole | RegisterJob | EvaluateJob | TagVersion | UntagVersion
+Action = (
+    Rights
+    | GenerateValue
+    | DeletePolicy
+    | DeleteRole
+    | DeleteEngineRole
+    | RegisterJob
+    | EvaluateJob
+    | TagVersion
+    | UntagVersion
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +126,15 @@ class Plan:
         """True when the job is to be registered."""
         return self.registration is not None
 
+    @property
+    def generates(self) -> bool:
+        """True when a secret is to get a new value."""
+        return any(isinstance(action, GenerateValue) for action in self.actions)
+
 
 def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingInput], instance: str) -> Plan:
-    """Widen rights, then register the job, and only when nothing can need them any more narrow or delete.
+    """Widen rights, then register the job, and only when nothing can need them any more narrow or delete. New values
+    come after rights and beside no registration: the next plan sees them as any other new version.
 
     Nothing can need the surplus when no registration is due, no deployment is running or failed, and every allocation
     that may still run has the current version of the job.
@@ -161,7 +179,9 @@ def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingIn
     still = _still_elsewhere(observed, bindings, instance)
     if still and not waiting:
         waiting, surplus = "the job that the binding named before is being given back", True
-    return Plan((*widening, *middle, *narrowing), waiting=waiting if surplus else "", gone=gone - still)
+    written = {action.name for action in (*widening, *narrowing) if isinstance(action, WritePolicy)}
+    generating = values_to_make(observed, desired.generations, written, instance) if register is None else []
+    return Plan((*widening, *middle, *generating, *narrowing), waiting=waiting if surplus else "", gone=gone - still)
 
 
 def deferred(plan: Plan, observed: Observed) -> Plan:
@@ -246,13 +266,13 @@ def _policy(
         return None, False
     elsewhere = {role for role in current.document.roles if _belongs_elsewhere(observed, role)}
     exact = narrow and not elsewhere and _is_sound(desired, document.owner.key)
-    target = document
+    target = replace(document, answered=current.document.answered)
     if not exact:
         rights = join_rights(document.rights, current.document.rights)
         # A revert brings back what was there by hand.
         adopted = document.adopted or current.document.adopted
         target = replace(
-            document,
+            target,
             rights=rights,
             roles=tuple(sorted({*document.roles, *current.document.roles})),
             engine_roles=tuple(sorted({*document.engine_roles, *current.document.engine_roles})),

@@ -1,8 +1,10 @@
 """A plan in words: one line for each action, and the diffs below it."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
+from secretbinding.generation import ABSENT, KV, GenerateValue
 from secretbinding.job.diff import changed_groups, job_diff, policy_diff, role_diff
 from secretbinding.job.marks import read_mark
 from secretbinding.plan import (
@@ -45,6 +47,27 @@ def describe(action: Action) -> str:
             return f"+ tag {name} on job version {version}"
         case UntagVersion(name=name):
             return f"- tag {name}"
+        case GenerateValue():
+            return _generation(action)
+
+
+def why(action: GenerateValue) -> str:
+    """What a new value is made for, in words."""
+    if action.requested:
+        return f"asked for at {_text(action.due)}"
+    return "it is not there" if action.seen == ABSENT else f"due at {_text(action.due)}"
+
+
+def _generation(action: GenerateValue) -> str:
+    if action.target.kind != KV:
+        return f"~ password of {action.target}: {why(action)}"
+    made = ", ".join(action.entry.fields)
+    sign, version = ("+", 1) if action.seen == ABSENT else ("~", int(action.seen) + 1)
+    return f"{sign} version {version} of secret {action.target} with new {made}: {why(action)}"
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def details(action: Action) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from pydantic import SecretStr
+
 Json = dict[str, Any]
 
 
@@ -137,6 +139,22 @@ class Vault(Protocol):
 
     def delete_engine_role(self, path: str) -> None:
         """Delete it; one that is not there is success."""
+
+    def generate_password(self, policy: str) -> SecretStr:
+        """A value that a password policy makes (`sys/policies/password/<policy>/generate`)."""
+
+    def new_secret_id(self, mount: str, role: str) -> SecretStr:
+        """A new secret-id of an AppRole (`auth/<mount>/role/<role>/secret-id`)."""
+
+    def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
+        """Write fields of a KV v2 secret over version `seen` without reading it, the others stay; the first version
+        when `seen` is 0. Gives the new version's number. Raises `Conflict` when the secret is at another version."""
+
+    def rotate_static_role(self, mount: str, name: str) -> None:
+        """Have a database engine make the password of a static role anew."""
+
+    def rotate_root(self, mount: str, connection: str) -> None:
+        """Have a database engine make the root password of a connection anew; nobody but it knows that then."""
 
     def mount_limits(self, mount: str) -> LeaseLimits | None:
         """The lifetimes that a mount sets (`sys/internal/ui/mounts/<mount>`); None when the server does not tell."""

@@ -92,27 +92,55 @@ def behind(observed: Observed) -> Sequence[Json]:
 
 
 def stuck(observed: Observed, instance: str) -> Sequence[Json]:
-    """Of a system job that Nomad has stopped rolling half way: the allocations that run with another part of ours.
+    """Of a system job that Nomad has stopped rolling half way: the allocations with another part of ours that have to
+    make room for the newest version, and those of which nothing is left on their node.
 
     Once a deployment of a system job has failed, Nomad makes none for any later version until it forgets the failed one
     (after an hour); with `max_parallel` 0 it never does. It replaces as many allocations as one evaluation may then,
-    and goes on only at the next one. Nothing is stuck until each allocation of the newest version is known to be
-    healthy.
+    and goes on only at the next one: nothing that runs is stuck until each allocation of the newest version is known
+    to be healthy. And it looks at no system job because an allocation has failed, so that one of a version that was
+    taken back while it started leaves its node empty.
     """
     job = observed.job
-    late = behind(observed)
-    if job is None or not late or job.get("Type") != "system":
+    if job is None or job.get("Type") != "system" or is_active(deployment_of(observed)):
         return ()
+    late = behind(observed)
     newest = [
         item
         for item in observed.allocations
         if item.get("JobVersion") == job.get("Version") and item.get("DesiredStatus") == "run"
     ]
     if not newest or not all((item.get("DeploymentStatus") or {}).get("Healthy") for item in newest):
-        return ()
+        late = ()
     parts = {version.get("Version"): part_state(version, instance) for version in observed.versions}
     ours = part_state(job, instance)
-    return [item for item in late if parts.get(item.get("JobVersion")) != ours]
+    return [item for item in [*late, *deserted(observed)] if parts.get(item.get("JobVersion")) != ours]
+
+
+def deserted(observed: Observed) -> Sequence[Json]:
+    """Of a system job: the newest allocation of each node on which none of any version runs any more, where it failed
+    with an older version."""
+    job = observed.job
+    if job is None or job.get("Type") != "system" or job.get("Stop"):
+        return ()
+    meant = [item for item in observed.allocations if item.get("DesiredStatus") == "run"]
+    busy = {item.get("NodeID") for item in meant if is_live(item) or item.get("JobVersion") == job.get("Version")}
+    by_age = sorted(meant, key=lambda item: int(item.get("CreateIndex") or 0))
+    last = {item.get("NodeID"): item for item in by_age}
+    return [item for node, item in last.items() if node not in busy and item.get("ClientStatus") == "failed"]
+
+
+def all_run(observed: Observed) -> bool:
+    """True when every allocation that is meant to run does, with the newest version, and at least one does."""
+    if observed.job is None or behind(observed) or deserted(observed):
+        return False
+    version = observed.job.get("Version")
+    newest = [
+        item
+        for item in observed.allocations
+        if item.get("JobVersion") == version and item.get("DesiredStatus") == "run"
+    ]
+    return bool(newest) and all(item.get("ClientStatus") == "running" for item in newest)
 
 
 def broken(observed: Observed) -> Sequence[Json]:

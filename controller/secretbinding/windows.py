@@ -45,16 +45,20 @@ def _state(window: Window, now: datetime) -> Opening:
     """Whether this one window is open, and when it closes or opens next."""
     length = timedelta(seconds=window.duration.seconds)
     zone = ZoneInfo(window.time_zone or "UTC")
-    last = _last_fire(window.schedule, now, zone)
+    last = last_fire(window.schedule, now, zone)
     if last is not None and now < last + length:
         # A later opening within the open time makes it longer; that is found when the first one has passed.
         return Opening(allowed=True, changes_at=last + length)
-    upcoming = next(iter(_fires(window.schedule, now, zone, reverse=False)), None)
-    return Opening(allowed=False, changes_at=upcoming)
+    return Opening(allowed=False, changes_at=next_fire(window.schedule, now, zone))
 
 
-def _last_fire(schedule: str, now: datetime, zone: ZoneInfo) -> datetime | None:
-    """The last moment up to `now` at which a schedule fired.
+def next_fire(schedule: str, now: datetime, zone: ZoneInfo) -> datetime | None:
+    """The first moment after `now` at which a schedule fires, in UTC; None when it never does."""
+    return next(iter(_fires(schedule, now, zone, reverse=False)), None)
+
+
+def last_fire(schedule: str, now: datetime, zone: ZoneInfo) -> datetime | None:
+    """The last moment up to `now` at which a schedule fired, in UTC; None when it never did.
 
     Searching back, cronsim passes over what fired in the first run of an hour that comes twice; searching forward it
     does not. So the last hours, in which a clock may have been set back, are searched forward as well.

@@ -51,7 +51,7 @@ def test_restart_starts_the_task_anew_in_place(nomad: Nomad, unique: str) -> Non
     nomad.wait("the restart", lambda: seen(nomad, unique) == ["start one", "start two"])
     assert [one["ID"] for one in nomad.allocations(unique)] == [before["ID"]]
     wait_said(nomad, unique, "Restart Signaled", "Template with change_mode restart re-rendered")
-    assert nomad.allocations(unique)[0]["TaskStates"]["t"]["Restarts"] == 1
+    nomad.wait("the count", lambda: nomad.allocations(unique)[0]["TaskStates"]["t"]["Restarts"] == 1)
 
 
 def test_signal_tells_the_task_that_goes_on(nomad: Nomad, unique: str) -> None:

@@ -132,6 +132,18 @@ def test_a_failing_version_of_a_system_job_goes_on_to_further_nodes_where_it_is_
     nomad.wait("a second node to be hit", hit)
 
 
+def test_a_system_jobs_node_stays_empty_after_a_failure_until_the_job_is_evaluated(nomad: Nomad, unique: str) -> None:
+    # Each first start on a node works.
+    script = "[ -e ../alloc/data/up ] && exit 3; touch ../alloc/data/up; sleep 1.5; exit 3"
+    policy = {"Attempts": 1, "Interval": 60 * SECOND, "Delay": 100 * MS, "Mode": "fail"}
+    sent = job(unique, task(script), kind="system", RestartPolicy=policy)
+    nomad.register(sent)
+    nomad.wait_deployed(unique, 0)
+    nomad.wait("all to fail", lambda: [one["ClientStatus"] for one in nomad.allocations(unique)] == ["failed"] * 3)
+    nomad.api.put(f"/v1/job/{unique}/evaluate", {"JobID": unique}).expect(200)
+    nomad.wait("another on each node", lambda: len(nomad.allocations(unique)) == 6)
+
+
 def test_after_a_failed_deployment_of_a_system_job_no_version_is_deployed_and_each_stops_half_way(
     nomad: Nomad, unique: str
 ) -> None:

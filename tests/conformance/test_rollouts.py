@@ -312,6 +312,14 @@ def test_a_service_check_of_nomads_own_decides_on_health(nomad: Nomad, unique: s
     nomad.wait_deployed(unique, 2)
 
 
+def test_a_check_that_looks_more_often_than_once_a_second_is_refused(nomad: Nomad, unique: str) -> None:
+    hasty = served(unique, "ok")
+    hasty["TaskGroups"][0]["Services"][0]["Checks"][0]["Interval"] = SECOND // 2
+    refused = nomad.try_register(hasty)
+    assert refused.status == 500
+    assert "interval (500ms) cannot be lower than 1s" in refused.text
+
+
 def test_purging_a_job_in_the_middle_of_its_deployment_leaves_nothing(nomad: Nomad, unique: str) -> None:
     sent = job(unique, count=2, Update={"MinHealthyTime": 3 * SECOND})
     nomad.register(sent)

@@ -58,10 +58,11 @@ def test_what_the_crd_refuses_the_model_refuses_and_what_the_model_refuses_the_c
         manifest["spec"]["workload"],
         entry,
         *(v for v in entry.values() if isinstance(v, dict)),
+        *manifest["spec"].get("rotation", {}).get("generate", []),
     ]
     holder = data.draw(st.sampled_from(holders))
-    holder[data.draw(st.sampled_from([*holder, "engine", "changeMode", "delivery"]))] = data.draw(
-        st.sampled_from(SWAPS)
+    holder[data.draw(st.sampled_from([*holder, "engine", "changeMode", "delivery", "fields", "rotateRoot"]))] = (
+        data.draw(st.sampled_from(SWAPS))
     )
     assert (JUDGE.faults(manifest) == []) == model_accepts(manifest)
 

@@ -7,10 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from secretbinding.desired import BindingInput
+from secretbinding.kinds import with_role_names
 from secretbinding.kinds.base import Fault, SecretState
 from secretbinding.models.binding import SecretBinding, SecretEntry
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
+from secretbinding.naming import Owner
 from secretbinding.ports import Json, KvVersion
 
 INSTANCE = "test"
@@ -86,6 +88,21 @@ def pki(name: str = "tls", *, mount: str = "pki", files: Sequence[Json] = (), **
     return _secret(entry, None, files or [{"destination": "secrets/tls.pem"}])
 
 
+def transit(name: str = "key", *, key: str = "app", token: str = "File", operations: Sequence[str] = ()) -> Modifier:
+    """Add the right to use a transit key."""
+    spec = {"mount": "transit", "key": key, "operations": list(operations or ("Encrypt",)), "token": token}
+    return _secret({"name": name, "transit": spec}, None, ())
+
+
+def nomad_variable(
+    name: str = "var", *, path: str = "nomad/jobs/web", env: Mapping[str, str] | None = None, files: Sequence[Json] = ()
+) -> Modifier:
+    """Add values of a Nomad variable."""
+    if env is None and not files:
+        env = {"VARIABLE": "value"}
+    return _secret({"name": name, "nomadVariable": {"path": path}}, env, files)
+
+
 def _secret(entry: Json, env: Mapping[str, str] | None, files: Sequence[Json]) -> Modifier:
     def add(made: Json) -> None:
         if env:
@@ -146,9 +163,10 @@ def given(
         frozen = Fault(Reason.SUSPENDED, "spec.suspend is set")
     if invalid:
         frozen = Fault(Reason.INVALID_MANIFEST, "the manifest breaks a rule")
+    own = key(name or (made.metadata.name if made is not None else "app"), tenant, source)
     return BindingInput(
-        key=key(name or (made.metadata.name if made is not None else "app"), tenant, source),
-        binding=None if invalid else made,
+        key=own,
+        binding=None if invalid or made is None else with_role_names(made, Owner(INSTANCE, own)),
         frozen=frozen,
         deleting=deleting,
         rotate_requested_at=requested_at,
@@ -157,12 +175,16 @@ def given(
 
 def path_of(entry: SecretEntry) -> str:
     """What tells secrets of one kind apart: the path below the mount, or the name of the role."""
+    if (entry.database and entry.database.create) or (entry.pki and entry.pki.create):
+        return "made"
     if entry.database is not None:
         return str(entry.database.static_role or entry.database.role)
     if entry.pki is not None:
-        return entry.pki.role
-    source = entry.kv or entry.generic
-    assert source is not None  # an entry is one of the kinds
+        return str(entry.pki.role)
+    if entry.transit is not None:
+        return entry.transit.key
+    source = entry.kv or entry.generic or entry.nomad_variable
+    assert source is not None  # an entry is one of these kinds
     return source.path
 
 

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from secretbinding.app import Clients, Controller
 from secretbinding.devstack.api import quoted
+from secretbinding.metrics import Monitoring
 from secretbinding.models.reasons import ConditionType
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.settings import ControllerSettings, NomadSettings, Settings, VaultSettings
@@ -118,10 +119,11 @@ class World:
         self.settings.controller = ControllerSettings(instance=instance, **{**pace, **own})
 
     @contextmanager
-    def running(self, *sources: Source) -> Iterator[Controller]:
+    def running(self, *sources: Source, monitoring: Monitoring | None = None) -> Iterator[Controller]:
         """The controller while the block runs; with the nomad source when none is given."""
-        clients = Clients(self.settings)
-        controller = Controller(self.settings, clients, sources or (NomadSource(clients.nomad, (NAMESPACE,)),))
+        clients = Clients(self.settings, on_call=monitoring.called if monitoring is not None else None)
+        given = sources or (NomadSource(clients.nomad, (NAMESPACE,)),)
+        controller = Controller(self.settings, clients, given, monitoring=monitoring)
         controller.start()
         try:
             yield controller
@@ -141,8 +143,45 @@ class World:
         """Wait until the job's newest deployment has succeeded."""
         wait_until(f"{name} is deployed", lambda: self.deployment(name).get("Status") == "successful")
 
+    def promote(self, name: str) -> None:
+        """Promote the canaries of the job's newest deployment, as `nomad deployment promote` does."""
+        newest = self.deployment(name)["ID"]
+        self.api.put(f"/v1/deployment/promote/{newest}", {"DeploymentID": newest, "All": True}).expect(200)
+
+    def set_health(self, name: str, *, healthy: bool = True) -> None:
+        """Say of each allocation of the job's newest deployment whether it is healthy, until that is over."""
+        number = int(self.job(name)["Version"])
+        field = "HealthyAllocationIDs" if healthy else "UnhealthyAllocationIDs"
+
+        def over() -> bool:
+            deployment = self.deployment(name)
+            if deployment.get("JobVersion") != number or deployment["Status"] != "running":
+                return deployment.get("JobVersion", -1) >= number
+            rows = [one["ID"] for one in self.running_allocations(name) if one["JobVersion"] == number]
+            if rows:
+                body = {"DeploymentID": deployment["ID"], field: rows}
+                self.api.put(f"/v1/deployment/allocation-health/{deployment['ID']}", body)
+            return False
+
+        wait_until(f"the deployment of {name} is over", over)
+
+    def pause(self, seconds: float) -> float:
+        """Let time pass where the moment itself is what is tested; returns how long it was."""
+        started = time.monotonic()
+        time.sleep(seconds)
+        return time.monotonic() - started
+
     def job(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.api.get(f"/v1/job/{quoted(name)}", namespace=NAMESPACE).expect().json()
+        return found
+
+    def nodes(self) -> list[str]:
+        """The IDs of the cluster's nodes."""
+        return sorted(node["ID"] for node in self.api.get("/v1/nodes").expect(200).json())
+
+    def children(self, name: str) -> list[dict[str, Any]]:
+        """The rows of the children of a periodic or parameterized job."""
+        found: list[dict[str, Any]] = self.api.get("/v1/jobs", prefix=f"{name}/").expect().json()
         return found
 
     def versions(self, name: str) -> list[dict[str, Any]]:

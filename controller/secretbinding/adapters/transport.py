@@ -42,6 +42,7 @@ class Call:
         repeatable: whether doing it twice is the same as doing it once.
         anonymous: send no token.
         absent: what Nomad's own 404 says, so that a proxy's 404 never looks like an absence; empty: it gives none.
+        content_type: of the body, if there is one.
         hidden: secret values of the request; an error text of the server that repeats one is withheld.
     """
 
@@ -52,6 +53,7 @@ class Call:
     repeatable: bool = True
     anonymous: bool = False
     absent: str = ""
+    content_type: str = "application/json"
     hidden: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -263,7 +265,7 @@ class Transport:
         """Send and read the answer's head. `limits`: seconds of silence, and seconds for the answer as a whole."""
         headers = dict(self._fixed_headers)
         if payload is not None:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = call.content_type
         if not call.anonymous:
             try:
                 token = current_token(self._connection.token)

@@ -165,7 +165,8 @@ def _meant(
 
 
 def _write_rights(injection: Injection, workload: WorkloadKey, settings: "Settings", connected: "Clients") -> bool:
-    """False when what was made tells more, so that the job has to be rendered anew."""
+    """False when what was made tells more, so that the job has to be rendered anew. Raises `ManifestError` when a role
+    of an engine is refused."""
     from secretbinding.engine.apply import Applier
     from secretbinding.plan_text import describe
 
@@ -175,7 +176,10 @@ def _write_rights(injection: Injection, workload: WorkloadKey, settings: "Settin
         jwt_mount=settings.controller.jwt_mount,
         on_action=lambda action: say(describe(action)),
     )
-    return applier.apply(Plan(injection.rights), workload.namespace, workload.job)
+    done = applier.apply(Plan(injection.rights), workload.namespace, workload.job)
+    if applier.refused:
+        raise ManifestError([Problem(fault.message) for fault in applier.refused.values()])
+    return done
 
 
 def _read(job_file: str) -> str:

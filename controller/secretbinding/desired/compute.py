@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from secretbinding.desired.generating import generations
 from secretbinding.desired.once import Mixture
 from secretbinding.desired.past import Past, good_job, rolling
 from secretbinding.desired.shares import Judged, Share, judge
@@ -36,7 +37,14 @@ from secretbinding.rotation import (
 
 
 def desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> Desired:
-    """What the workload should be.
+    """What the workload should be: policies, roles and job, and the secrets that are to get new values. See `_desire`
+    for what `bindings` are."""
+    found = _desire(observed, bindings, instance)
+    return replace(found, generations=generations(observed, bindings, found.results, instance))
+
+
+def _desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> Desired:
+    """What policies, roles and job should be.
 
     `bindings` are all that name this workload, and, as `deleting`, owners whose marks are in the job though their
     binding is proven gone or has moved to another job. An owner in the job that is not among them is somebody whom

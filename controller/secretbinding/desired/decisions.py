@@ -7,6 +7,7 @@ from typing import Any
 from secretbinding.desired.gating import gated
 from secretbinding.desired.past import rolling
 from secretbinding.desired.values import BindingInput, Observed
+from secretbinding.generation import moment
 from secretbinding.job.marks import Placed, serving_pins
 from secretbinding.job.targets import select_tasks
 from secretbinding.kinds.base import Fault, SecretState
@@ -60,7 +61,7 @@ def decide_all(
             decisions[item.key] = _decide(item, binding, observed, placed, turns)
             if any(turn.requested_at is not None for turn in turns.values()):
                 requested.add(item.key)
-    ungated = _ungated(observed.job, placed)
+    ungated = ungated_groups(observed.job, placed)
     return gated(decisions, active, frozenset(requested), ungated, observed.gate, _last_roll(observed, instance))
 
 
@@ -80,6 +81,8 @@ def _turn(item: BindingInput, binding: SecretBinding, entry: SecretEntry, observ
     state = state_of(observed, item.key, entry)
     gate = observed.gate
     asked = item.rotate_requested_at if _requested(item.rotate_requested_at, state, observed) else None
+    if asked is None and made_on_request(item, entry, state, observed.job):
+        asked = item.generate_request.at if item.generate_request is not None else None
     now = gate.now + gate.nomad_ahead if gate.now is not None else None
     return Turn(now, asked, _lease(binding, state, observed), gate.vault_ahead, gate.nomad_ahead)
 
@@ -96,7 +99,7 @@ def _lease(binding: SecretBinding, state: SecretState, observed: Observed) -> Le
     return lease_of(observed.allocations, groups, state.lease_seconds, observed.workload, observed.gate.lease_share)
 
 
-def _ungated(job: Json | None, placed: Sequence[Placed]) -> dict[BindingKey, str]:
+def ungated_groups(job: Json | None, placed: Sequence[Placed]) -> dict[BindingKey, str]:
     """For each binding in the job, a group of its that Nomad replaces without a deployment: `max_parallel` 0 (Nomad's
     `Update.MaxParallel`) means all allocations at once, and no health check. A group without one is stored with 1."""
     groups = {
@@ -147,6 +150,30 @@ def _requested(at: datetime | None, state: SecretState, observed: Observed) -> b
         return False
     registered = nanoseconds_to_time(int(observed.job.get("SubmitTime") or 0))
     return at + _CLOCK_SKEW > registered - observed.gate.nomad_ahead
+
+
+def made_on_request(item: BindingInput, entry: SecretEntry, state: SecretState, job: Json | None) -> bool:
+    """True when what is newest was made because somebody asked for a new value: who does so wants the job to have it.
+
+    That is the first version from the request on; of what has no versions the present state, when the job was not
+    registered since the request.
+    """
+    request = item.generate_request
+    wanted = item.binding.spec.rotation.generate if item.binding is not None else ()
+    if request is None or not request.covers(entry.name) or all(one.secret != entry.name for one in wanted):
+        return False
+    newest = state.versions.get(state.current)
+    if newest is None:
+        told = moment(state.revision.told) if state.revision is not None and not state.pinnable else None
+        made = told is not None and told >= request.at
+        return (
+            made and job is not None and request.at + _CLOCK_SKEW > nanoseconds_to_time(int(job.get("SubmitTime") or 0))
+        )
+    before = state.versions.get(state.current - 1)
+    older = moment(before.created) if before is not None else None
+    made_at = moment(newest.created)
+    first = state.current == 1 or (older is not None and older < request.at)
+    return made_at is not None and made_at >= request.at and first
 
 
 def state_of(observed: Observed, key: BindingKey, entry: SecretEntry) -> SecretState:

@@ -7,6 +7,7 @@ from typing import Any
 
 from secretbinding.desired.adopted import Adoption
 from secretbinding.gate import Gate
+from secretbinding.generation import Attempts, GenerateRequest, Generation
 from secretbinding.kinds.base import EngineRole, Fault, SecretState
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey, WorkloadKey
@@ -25,6 +26,7 @@ class BindingInput:
         deleting: the share is to be taken out, and its policy and roles deleted.
         moved: with `deleting`: the binding lives on and names another job now, so that its policy stays.
         rotate_requested_at: when somebody last asked for a roll.
+        generate_request: what somebody last asked new values of.
         generation: the source's number of the specification, for the status.
     """
 
@@ -34,6 +36,7 @@ class BindingInput:
     deleting: bool = False
     moved: bool = False
     rotate_requested_at: datetime | None = None
+    generate_request: GenerateRequest | None = None
     generation: int = 0
 
 
@@ -61,6 +64,7 @@ class Observed:
         engine_roles: roles of secrets engines that bindings have made, or had, by path; None for one that is not there.
         secrets: by binding and secret name.
         gate: what the limits on rolls are measured against.
+        attempts: what this process knows of its attempts at new values.
         purged_at_risk: the job is gone, but tasks of it may still be running.
         adoptions: what bindings have taken over that is in the job by hand; `job` shows it as if it were ours then,
             and `bare` is the job as it really is.
@@ -79,6 +83,7 @@ class Observed:
     secrets: Mapping[tuple[BindingKey, str], SecretState] = field(default_factory=dict)
     purged_at_risk: bool = False
     gate: Gate = field(default_factory=Gate)
+    attempts: Attempts = field(default_factory=Attempts)
     adoptions: Mapping[BindingKey, Adoption] = field(default_factory=dict)
     bare: Json | None = None
 
@@ -112,6 +117,7 @@ class Desired:
         held: the failed state that is wanted but not tried again; None when there is none.
         clean: False when something in the job is left as it is though its bindings ask for another thing, so that
             surplus rights stay.
+        generations: what is decided about new values, by binding and secret.
     """
 
     job: Json | None
@@ -120,6 +126,7 @@ class Desired:
     results: Mapping[BindingKey, BindingResult]
     held: FailedState | None = None
     clean: bool = True
+    generations: Mapping[tuple[BindingKey, str], Generation] = field(default_factory=dict)
     engine_roles: Mapping[str, EngineRole] = field(default_factory=dict)
 
     def holding(self) -> frozenset[int]:

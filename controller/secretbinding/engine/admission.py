@@ -10,6 +10,7 @@ from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.observe import Observer
 from secretbinding.engine.store import DEFAULT_CONNECTION, Store, inputs_of
+from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError
 from secretbinding.job.carry import carried_over
 from secretbinding.job.inject import same_job, strip
@@ -76,7 +77,10 @@ class Admission:
         except SecretBindingError as error:
             return Admitted(job, (str(error),))
 
-    def _admit(self, job: Json, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Admitted:
+    def _admit(
+        self, job: Json, workload: WorkloadKey, bindings: Sequence[BindingInput], applier: Applier | None = None
+    ) -> Admitted:
+        applier = applier or Applier(self._vault, self._nomad, jwt_mount=self._jwt_mount)
         there = self._nomad.job(workload.namespace, workload.job)
         # The type of a job matters only to those who register it.
         seen = {**carried_over(there, job, self._instance), "Type": "service", "Namespace": workload.namespace}
@@ -89,12 +93,12 @@ class Admission:
             )
         if self._gates is not None:
             observed = replace(observed, gate=self._gates.gate(workload))
-        observed = dressed(observed, bindings, self._instance)
+        observed = dressed(without_refused(observed, bindings, applier.refused), bindings, self._instance)
         desired = desire(observed, bindings, self._instance)
         if desired.job is None:
             return Admitted(job, tuple(_faults(desired, bindings)) or ("the job cannot be given its secrets",))
-        if not self._make_rights(observed, desired, workload, bindings):
-            return self._admit(job, workload, bindings)
+        if not self._make_rights(applier, observed, desired, bindings):
+            return self._admit(job, workload, bindings, applier)
         placed = {mark.key for mark in placed_marks(desired.job, self._instance)}
         by_hand = observed.adoptions and observed.job is not None and same_job(observed.job, desired.job)
         injected = job if by_hand else {**job, "TaskGroups": desired.job["TaskGroups"]}
@@ -102,15 +106,14 @@ class Admission:
         return Admitted(injected, tuple(_faults(desired, missing)))
 
     def _make_rights(
-        self, observed: Observed, desired: Desired, workload: WorkloadKey, bindings: Sequence[BindingInput]
+        self, applier: Applier, observed: Observed, desired: Desired, bindings: Sequence[BindingInput]
     ) -> bool:
-        """False when what was made tells more, so that the job has to be looked at anew."""
+        """False when the job has to be looked at anew."""
         # Compared with the job as it is without our part, the injection is always due, and so no right is taken away.
         without = replace(observed, job=strip(observed.job or {}, self._instance).job)
         plan = make_plan(without, desired, bindings, self._instance)
         rights: list[Action] = [action for action in plan.actions if isinstance(action, Rights)]
-        applier = Applier(self._vault, self._nomad, jwt_mount=self._jwt_mount)
-        return applier.apply(Plan(tuple(rights)), workload.namespace, workload.job)
+        return applier.apply(Plan(tuple(rights)), observed.workload.namespace, observed.workload.job)
 
 
 def _faults(desired: Desired, bindings: Sequence[BindingInput]) -> list[str]:

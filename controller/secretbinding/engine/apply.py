@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import structlog
 
+from secretbinding.engine.generator import Generator
 from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
-from secretbinding.errors import NotFound, Rejected, ServiceError
+from secretbinding.errors import Denied, NotFound, Rejected, ServiceError
+from secretbinding.generation import GenerateValue, Made
 from secretbinding.job.inject import to_register
+from secretbinding.kinds import Fault
 from secretbinding.plan import (
     Action,
     DeletePolicy,
@@ -20,6 +23,7 @@ from secretbinding.plan import (
     WriteRole,
 )
 from secretbinding.ports import Json, Nomad, Vault
+from secretbinding.status import fault_of
 
 _log = structlog.get_logger(__name__)
 
@@ -28,24 +32,53 @@ class Applier:
     """Writes through the two ports. `on_action` is called after each action that was done."""
 
     def __init__(
-        self, vault: Vault, nomad: Nomad, *, jwt_mount: str, on_action: Callable[[Action], None] = lambda action: None
+        self,
+        vault: Vault,
+        nomad: Nomad,
+        *,
+        jwt_mount: str,
+        on_action: Callable[[Action], None] = lambda action: None,
+        generator: Generator | None = None,
     ) -> None:
+        self.made: list[Made] = []
+        self._generator = generator or Generator(vault)
         self._vault = vault
         self._nomad = nomad
         self._jwt_mount = jwt_mount
         self._on_action = on_action
+        self.refused: dict[str, Fault] = {}
+        """The roles of engines, by path, whose write was refused."""
 
     def apply(self, plan: Plan, namespace: str, job_id: str) -> bool:
         """Do all of it. Raises `errors.ServiceError` subclasses; what was done before stays done, and the next pass
         goes on from there: rights are widened first, so that no step leaves a task without what it needs.
 
-        False when only a new look tells what the rest of the plan needs; then the rest is not done.
+        False when the rest of the plan has to be decided anew, and is not done: a role of an engine was refused
+        (`refused`), which is its binding's fault and no one else's, or tells more now that it is there.
         """
         for action in plan.actions:
-            self._do(action, namespace, job_id)
+            if isinstance(action, GenerateValue):
+                made = self._generator.make(action)
+                if made is None:
+                    continue
+                self.made.append(made)
+            elif isinstance(action, WriteEngineRole):
+                if not self._write_engine_role(action):
+                    return False
+            else:
+                self._do(action, namespace, job_id)
             self._on_action(action)
             if isinstance(action, WriteEngineRole) and action.ends_the_look:
                 return action is plan.actions[-1]
+        return True
+
+    def _write_engine_role(self, action: WriteEngineRole) -> bool:
+        role = action.role
+        try:
+            self._vault.write_engine_role(role.path, role.body)
+        except (Denied, NotFound, Rejected) as error:
+            self.refused[role.path] = fault_of(error)
+            return False
         return True
 
     def _do(self, action: Action, namespace: str, job_id: str) -> None:
@@ -60,8 +93,6 @@ class Applier:
                 self._vault.delete_jwt_role(self._jwt_mount, name)
             case EvaluateJob():
                 self._nomad.evaluate(namespace, job_id)
-            case WriteEngineRole(role=role):
-                self._vault.write_engine_role(role.path, role.body)
             case DeleteEngineRole(path=path):
                 self._vault.delete_engine_role(path)
             case TagVersion(version=version, name=name, description=description):

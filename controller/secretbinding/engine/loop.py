@@ -17,13 +17,15 @@ from secretbinding.engine.reconciler import Pace, Reconciler, next_pass_seconds
 from secretbinding.engine.retention import is_retained, leaves_behind, retain
 from secretbinding.engine.store import Entry, Store, inputs_of, workload_of
 from secretbinding.errors import SecretBindingError
+from secretbinding.generation import Made
 from secretbinding.job.marks import placed_marks
 from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.reasons import Reason
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.naming import Owner
 from secretbinding.ports import Vault
 from secretbinding.sources.base import Source, SourceItem
-from secretbinding.status import Pass, compute_status, transitions
+from secretbinding.status import Pass, Requests, Transition, compute_status, transitions
 
 _log = structlog.get_logger(__name__)
 
@@ -272,17 +274,19 @@ class Engine:
             current = self.store.get(entry.item.key)
             if current is None:
                 continue
-            request = entry.item.rotate_requested_at
-            status = compute_status(entry.input, found, current.status, self._now(), request=request)
-            written = self._write(current, status) and written
+            requests = Requests(entry.item.rotate_requested_at, entry.item.generate_requested_at)
+            status = compute_status(entry.input, found, current.status, self._now(), requests=requests)
+            made = [each for each in found.made if each.key == entry.item.key]
+            written = self._write(current, status, made) and written
         return written
 
-    def _write(self, entry: Entry, status: SecretBindingStatus) -> bool:
+    def _write(self, entry: Entry, status: SecretBindingStatus, made: Sequence[Made]) -> bool:
         source = self._sources.get(entry.item.key.source)
-        if status == entry.status or source is None:
+        if (status == entry.status and not made) or source is None:
             return True
+        events = [Transition("Normal", Reason.VALUE_GENERATED, each.message) for each in made]
         try:
-            source.report(entry.item.key, status, transitions(entry.status, status))
+            source.report(entry.item.key, status, (*events, *transitions(entry.status, status)))
         except SecretBindingError as error:
             _log.warning("status cannot be written", binding=str(entry.item.key), error=str(error))
             return False

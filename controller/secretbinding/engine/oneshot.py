@@ -13,7 +13,7 @@ from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 from secretbinding.rollout import deployment_of, is_active
 from secretbinding.sources.base import SourceItem
-from secretbinding.status import Pass, compute_status
+from secretbinding.status import Pass, Requests, compute_status
 
 
 @dataclass(slots=True)
@@ -127,8 +127,8 @@ class OneShot:
         finished: bool,
         on_change: Callable[[BindingKey, SecretBindingStatus], None],
     ) -> None:
-        request = entry.item.rotate_requested_at
-        status = compute_status(entry.input, found, entry.status, datetime.now(UTC), request=request)
+        requests = Requests(entry.item.rotate_requested_at, entry.item.generate_requested_at)
+        status = compute_status(entry.input, found, entry.status, datetime.now(UTC), requests=requests)
         outcome.done = finished
         plan = found.plan if finished else None
         outcome.gone = plan is not None and entry.item.key in plan.gone and not plan.waiting
@@ -140,6 +140,8 @@ class OneShot:
 
 def _finished(found: Pass, bindings: Sequence[BindingInput], *, wait: bool) -> bool:
     """True when another pass would bring nothing new unless somebody does something."""
+    if found.plan is not None and found.plan.generates:
+        return False
     if found.error is not None:
         return found.error.reason not in (
             Reason.VAULT_UNREACHABLE,

@@ -1,7 +1,7 @@
 """One pass over one workload: observe, desire, plan, apply, and the status of each of its bindings."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from secretbinding.desired import Desired, Observed, desire
@@ -10,17 +10,22 @@ from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotatio
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
+from secretbinding.engine.generator import Generator
 from secretbinding.engine.observe import Observer
+from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError, ServiceError
+from secretbinding.kinds import Fault
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
 from secretbinding.plan import Action, EvaluateJob, Plan, deferred, make_plan
 from secretbinding.ports import Nomad, Vault
 from secretbinding.render.policy import read_policy
-from secretbinding.rollout import behind, deployment_of, is_active
+from secretbinding.rollout import behind, deployment_of, deserted, is_active
 from secretbinding.status import Pass, fault_of
 
 _START_GRACE_SECONDS = 10.0
+# What was made is there to be rolled, and what could not be made is to be told.
+_AGAIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class Reconciler:
         self._missing_since: dict[WorkloadKey, float] = {}
         self._deferred_since: dict[WorkloadKey, float] = {}
         self._evaluated: dict[WorkloadKey, EvaluateJob] = {}
+        self._generator = Generator(vault)
         self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
 
     @property
@@ -83,10 +89,13 @@ class Reconciler:
         same = (former.namespace, former.job) == (workload.namespace, workload.job)
         return None if same or not former.job else former
 
-    def preview(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Preview:
-        """Everything but the writes. Raises `errors.ServiceError` subclasses."""
-        observed = self._observer.observe(workload, bindings)
-        observed = self._with_grace(observed, bindings)
+    def preview(
+        self, workload: WorkloadKey, bindings: Sequence[BindingInput], refused: Mapping[str, Fault] | None = None
+    ) -> Preview:
+        """Everything but the writes; `refused` are roles of engines, by path, that could not be written. Raises
+        `errors.ServiceError` subclasses."""
+        observed = without_refused(self._observer.observe(workload, bindings), bindings, refused or {})
+        observed = replace(self._with_grace(observed, bindings), attempts=self._generator.attempts())
         if self._gates is not None:
             observed = replace(observed, gate=self._gates.gate(workload))
         if _unsettled(observed):
@@ -144,10 +153,12 @@ class Reconciler:
                 self._nomad,
                 jwt_mount=self._jwt_mount,
                 on_action=lambda action: self._on_action(workload, action),
+                generator=self._generator,
             )
             done = False
             while not done:
-                preview = self._deferred(workload, self._evaluated_once(workload, self.preview(workload, bindings)))
+                preview = self.preview(workload, bindings, applier.refused)
+                preview = self._deferred(workload, self._evaluated_once(workload, preview))
                 preview = self._entered(workload, bindings, preview)
                 done = applier.apply(preview.plan, workload.namespace, workload.job)
             assert preview is not None
@@ -156,7 +167,14 @@ class Reconciler:
             system = error.system if isinstance(error, ServiceError) else "vault"
             cut_short = (preview.desired, preview.plan) if preview is not None else None
             return Pass(self._instance, observed, error=fault_of(error), error_system=system, cut_short=cut_short)
-        return Pass(self._instance, preview.observed, preview.desired, preview.plan, registered=preview.plan.registers)
+        return Pass(
+            self._instance,
+            preview.observed,
+            preview.desired,
+            preview.plan,
+            registered=preview.plan.registers,
+            made=tuple(applier.made),
+        )
 
     def _with_grace(self, observed: Observed, bindings: Sequence[BindingInput]) -> Observed:
         """For a job that is gone while a binding is going: tasks may run on for their kill timeout."""
@@ -178,6 +196,8 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
 
     `failures` counts the passes that ended in an error without one that did not in between.
     """
+    if found.plan is not None and found.plan.generates:
+        return _AGAIN_SECONDS
     if found.error is not None:
         ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))
         return float(ceiling * random.uniform(0.5, 1.0))
@@ -199,6 +219,7 @@ def _gate_seconds(found: Pass, settings: "Pace") -> float:
     dates = [
         item.until for result in found.desired.results.values() for item in result.secrets if item.until is not None
     ]
+    dates += [item.until for item in found.desired.generations.values() if item.until is not None]
     ahead = [moment for moment in dates if moment > now]
     # A moment later, so that the clock has surely passed the date.
     return (min(ahead) - now).total_seconds() + 0.05 if ahead else settings.resync_seconds
@@ -224,4 +245,6 @@ class Pace:
 
 def _unsettled(observed: Observed) -> bool:
     deployment = deployment_of(observed)
-    return bool(behind(observed)) or (deployment is not None and deployment.get("Status") != "successful")
+    if behind(observed) or deserted(observed):
+        return True
+    return deployment is not None and deployment.get("Status") != "successful"

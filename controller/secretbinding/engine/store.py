@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from secretbinding.desired.values import BindingInput
+from secretbinding.generation import read_request
 from secretbinding.kinds import Fault, with_role_names
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
@@ -36,6 +37,7 @@ class Entry:
             frozen=_frozen(item),
             deleting=item.deleting,
             rotate_requested_at=None if answered else request,
+            generate_request=read_request(item.generate_requested_at),
             generation=item.generation,
         )
 

@@ -26,13 +26,14 @@ class KvKind:
 
     def observe(self, entry: SecretEntry, vault: Vault, versions: Sequence[int]) -> SecretState:
         kv = spec_of(entry, Kv)
-        engine = kv.engine or vault.kv_engine(kv.mount) or "v2"
-        if engine == "v1":
+        told = kv.engine or vault.kv_engine(kv.mount)
+        if told == "v1":
             return SecretState(engine="v1")
         try:
             metadata = vault.kv_metadata(kv.mount, kv.path)
         except Denied as error:
-            return SecretState(engine="v2", pinnable=True, fault=Fault(Reason.PERMISSION_DENIED, str(error)))
+            guess = "" if told else f"; where {kv.mount} is of version 1, say engine: v1"
+            return SecretState(engine="v2", pinnable=True, fault=Fault(Reason.PERMISSION_DENIED, f"{error}{guess}"))
         if metadata is None or metadata.current == 0:
             message = f"no secret at {kv.mount}/{kv.path}; write one, or mend spec.secrets[{entry.name}].kv"
             return SecretState(engine="v2", pinnable=True, fault=Fault(Reason.SECRET_NOT_FOUND, message))

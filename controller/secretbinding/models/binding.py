@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from secretbinding.models.base import Fault, Model, Rule, mapping, objects, unique
 from secretbinding.models.files import FileFormat, FileTarget
+from secretbinding.models.generation import GENERATE_RULES, Generate, SecretIdOf
 from secretbinding.models.kinds import (
     Aws,
     Azure,
@@ -64,6 +65,7 @@ __all__ = [
     "FileFormat",
     "FileTarget",
     "Gcp",
+    "Generate",
     "Generic",
     "GroupSelector",
     "Kv",
@@ -75,6 +77,7 @@ __all__ = [
     "Schedule",
     "SecretBinding",
     "SecretEntry",
+    "SecretIdOf",
     "Spec",
     "Ssh",
     "Strategy",
@@ -351,6 +354,7 @@ class Spec(Model):
             check=_tokens_that_end,
         ),
         OWN_VARIABLES,
+        *GENERATE_RULES,
     )
 
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from secretbinding.models import template_rules
-from secretbinding.models.base import Fault, Model, Rule, mapping
+from secretbinding.models.base import Fault, Model, Rule, mapping, objects
 from secretbinding.models.types import (
     ENV_NAME,
     Delimiter,
@@ -38,6 +38,21 @@ VARIABLE_FORMATS = (FileFormat.DOTENV, FileFormat.SHELL)
 def file_path(destination: str) -> str:
     """Where a file goes: a name without a folder goes to `secrets/`."""
     return destination if "/" in destination else f"{DEFAULT_FOLDER}/{destination}"
+
+
+def _one_place(obj: Mapping[str, Any]) -> Iterator[Fault]:
+    """Two spellings of one destination; equal ones are told apart by the key of the list."""
+    first: dict[str, str] = {}
+    for index, target in objects(obj.get("files")):
+        destination = target.get("destination")
+        if isinstance(destination, str):
+            spelled = first.setdefault(file_path(destination), destination)
+            if spelled != destination:
+                yield Fault(("files", index, "destination"), f"`{destination}` and `{spelled}` are one file")
+
+
+ONE_PLACE = Rule(message="two files have one destination", remedy="give each its own destination", check=_one_place)
+"""A rule of the object that has the files."""
 
 
 def _template_or_fields(obj: Mapping[str, Any]) -> Iterator[Fault]:

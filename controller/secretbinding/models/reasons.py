@@ -92,6 +92,10 @@ class Reason(_Meant):
         "The deployment failed, the version that worked serves again; it is not tried again by itself.",
     )
 
+    # New values.
+    VALUE_GENERATED = "ValueGenerated", "A new value was made on schedule or on request; the message says which."
+    GENERATION_FAILED = "GenerationFailed", "A new value could not be made or written; what serves stays."
+
     # The servers and the source.
     PERMISSION_DENIED = "PermissionDenied", "The controller's token may not do this; the message names path and right."
     VAULT_SEALED = "VaultSealed", "Vault is sealed."

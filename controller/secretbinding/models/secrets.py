@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self, get_args
 from pydantic import Field
 
 from secretbinding.models.base import Fault, Model, Rule, mapping, objects, unique
-from secretbinding.models.files import FileTarget, file_path
+from secretbinding.models.files import ONE_PLACE, FileTarget, file_path
 from secretbinding.models.kinds import (
     Aws,
     Azure,
@@ -245,6 +245,7 @@ class SecretEntry(_Named):
             check=_no_signal_for_env,
         ),
         unique("files", "destination"),
+        ONE_PLACE,
     )
 
     @property

@@ -139,6 +139,8 @@ class SecretBindingStatus(_Status):
     """When a new version last served in all allocations."""
     last_handled_rotate_at: Annotated[str, Field(max_length=64)] | None = None
     """The value of the annotation nomad-vault.io/rotate-requested-at that was last acted on."""
+    last_handled_generate_at: Annotated[str, Field(max_length=2304)] | None = None
+    """The value of the annotation nomad-vault.io/generate-requested-at that was last acted on."""
     failed: FailedState | None = None
     """The state whose deployment failed, as long as it is the wanted one."""
 

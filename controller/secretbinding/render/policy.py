@@ -19,7 +19,11 @@ _BLOCK = re.compile(r'^path "([^"\n]+)" \{\n  capabilities = \[([^\]\n]*)\]\n\}\
 class PolicyDocument:
     """A policy as a value. `roles` are the JWT roles that grant it; `engine_roles` the paths of the roles that the
     binding has in secrets engines; `retain` keeps it when its binding goes; `adopted` is what the binding has taken
-    over in its job (`desired.adopted`), as JSON."""
+    over in its job (`desired.adopted`), as JSON.
+
+    `answered` is for what Vault does not tell by itself: the request after which a connection's root password was last
+    made anew, by secret.
+    """
 
     owner: Owner
     workload: WorkloadKey
@@ -27,6 +31,7 @@ class PolicyDocument:
     roles: tuple[str, ...] = ()
     engine_roles: tuple[str, ...] = ()
     retain: bool = False
+    answered: tuple[tuple[str, str], ...] = ()
     adopted: Mapping[str, Any] | None = None
 
 
@@ -59,6 +64,8 @@ def policy_text(document: PolicyDocument) -> str:
         fields["engines"] = sorted(document.engine_roles)
     if document.retain:
         fields["retain"] = True
+    if document.answered:
+        fields["answered"] = dict(document.answered)
     if document.adopted is not None:
         fields["adopted"] = dict(document.adopted)
     return f"{_HEADER}{mark_json(fields)}\n{blocks}"
@@ -80,6 +87,7 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
     found = [Right(path, _unquoted(capabilities)) for path, capabilities in _BLOCK.findall(body)]
     rights = join_rights(right for right in found if _plain(right))
     roles, engines = (_texts(fields, name) for name in ("roles", "engines"))
+    answered = fields.get("answered")
     document = PolicyDocument(
         owner=owner,
         workload=WorkloadKey(
@@ -92,6 +100,7 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
         roles=roles,
         engine_roles=engines,
         retain=fields.get("retain") is True,
+        answered=tuple(sorted((name, str(at)) for name, at in answered.items())) if isinstance(answered, dict) else (),
         adopted=adopted if isinstance(adopted := fields.get("adopted"), dict) else None,
     )
     return document, fields.get("body") == stable_digest(body)

@@ -26,6 +26,7 @@ class SourceItem:
         generation: the source's number of this specification (metadata.generation, a variable's ModifyIndex).
         deleting: somebody wants it gone; the engine calls `Source.gone` when nothing of it is left.
         rotate_requested_at: the text of the request as it was made (RFC 3339), "" when there is none.
+        generate_requested_at: the text of a request for new values: a time, then names of secrets if not all are meant.
         status: the status as it was last written; used for transition times only, never trusted.
     """
 
@@ -38,6 +39,7 @@ class SourceItem:
     generation: int = 0
     deleting: bool = False
     rotate_requested_at: str = ""
+    generate_requested_at: str = ""
     status: SecretBindingStatus = field(default_factory=SecretBindingStatus)
 
 

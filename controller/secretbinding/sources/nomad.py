@@ -28,6 +28,8 @@ REQUESTS = "nomad-vault/requests/"
 STATUS = "nomad-vault/status/"
 MANIFEST_ITEM = "manifest"
 REQUEST_ITEM = "rotateRequestedAt"
+GENERATE_ITEM = "generateRequestedAt"
+_NO_REQUEST = (0, "", "")
 _RETRY_MAX_SECONDS = 30.0
 
 
@@ -53,7 +55,7 @@ class NomadSource:
         self._namespaces = tuple(namespaces)
         self._wait_seconds = wait_seconds
         self._known: dict[BindingKey, _Known] = {}
-        self._requests: dict[BindingKey, tuple[int, str]] = {}
+        self._requests: dict[BindingKey, tuple[int, str, str]] = {}
         self._lock = threading.Lock()
         self._heard: dict[str, float] = {}
         self._listed: set[str] = set()
@@ -158,8 +160,8 @@ class NomadSource:
         status = self._known[key].item.status if key in self._known else self._stored_status(key)
         item = replace(read_binding(key, variable), status=status)
         with self._lock:
-            request = self._requests.get(key, (0, ""))[1]
-            item = replace(item, rotate_requested_at=request)
+            _, rotate, generate = self._requests.get(key, _NO_REQUEST)
+            item = replace(item, rotate_requested_at=rotate, generate_requested_at=generate)
             self._known[key] = _Known(variable.modify_index, item)
         sink.upsert(item)
 
@@ -179,18 +181,18 @@ class NomadSource:
     def _take_requests(self, sink: Sink, rows: Sequence[VariableMeta]) -> None:
         for row in rows:
             key = _key(row, REQUESTS)
-            if self._requests.get(key, (0, ""))[0] == row.modify_index:
+            if self._requests.get(key, _NO_REQUEST)[0] == row.modify_index:
                 continue
             variable = self._nomad.read_variable(row.namespace, row.path)
             if variable is None:
                 continue
-            request = str(variable.items.get(REQUEST_ITEM, ""))
+            rotate, generate = (str(variable.items.get(name, "")) for name in (REQUEST_ITEM, GENERATE_ITEM))
             with self._lock:
-                self._requests[key] = (row.modify_index, request)
+                self._requests[key] = (row.modify_index, rotate, generate)
                 known = self._known.get(key)
                 if known is None:
                     continue
-                item = replace(known.item, rotate_requested_at=request)
+                item = replace(known.item, rotate_requested_at=rotate, generate_requested_at=generate)
                 self._known[key] = _Known(known.index, item)
             sink.upsert(item)
 

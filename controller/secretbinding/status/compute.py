@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from secretbinding.desired.values import BindingInput, Observed
+from secretbinding.generation import Generation
 from secretbinding.kinds.base import Pin, SecretState
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import (
@@ -26,17 +28,29 @@ from secretbinding.status.view import Draft, Pass, View, pins_in, stable_pins, v
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[^ ]*Z\Z")
 
 
-def compute_status(
-    item: BindingInput, found: Pass, previous: SecretBindingStatus, now: datetime, *, request: str = ""
-) -> SecretBindingStatus:
-    """The status of `item`. `previous` is used for transition times and for what a failed pass could not look at.
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """What somebody asks of a binding, as texts: for a roll, which a pass answers unless it fails, and for new values,
+    which are answered when they have been made."""
 
-    `request` is the text of a request to rotate, which the pass has answered unless it failed.
-    """
+    rotate: str = ""
+    generate: str = ""
+
+
+def compute_status(
+    item: BindingInput,
+    found: Pass,
+    previous: SecretBindingStatus,
+    now: datetime,
+    *,
+    requests: Requests = Requests(),
+) -> SecretBindingStatus:
+    """The status of `item`. `previous` is used for transition times and for what a failed pass could not look at."""
     view = view_of(item, found)
     drafts = conditions(view, previous)
     failed = _failed(view, previous)
-    handled = request if request and found.error is None else previous.last_handled_rotate_at
+    handled = requests.rotate if requests.rotate and found.error is None else previous.last_handled_rotate_at
+    generated = requests.generate if _generated(view, requests) else previous.last_handled_generate_at
     status = SecretBindingStatus(
         observed_generation=item.generation or None,
         conditions=_dated(drafts, previous, now, item.generation),
@@ -47,11 +61,29 @@ def compute_status(
         deployment=_deployment(view) or _known_deployment(view, previous),
         last_rotation_time=previous.last_rotation_time,
         last_handled_rotate_at=handled or None,
+        last_handled_generate_at=generated or None,
         failed=failed if found.error is None else previous.failed,
     )
     if _rotated(previous, status):
         status = status.model_copy(update={"last_rotation_time": _stamp(now)})
     return status
+
+
+def _generations(view: View) -> list[Generation]:
+    """What was decided about new values of the binding."""
+    desired = view.found.desired
+    return [found for (key, _), found in desired.generations.items() if key == view.item.key] if desired else []
+
+
+def _generated(view: View, requests: Requests) -> bool:
+    """True when a request for new values has been answered: every secret that it is for has changed since."""
+    request = view.item.generate_request
+    if not requests.generate or request is None or view.found.error is not None or view.found.made:
+        return False
+    wanted = view.item.binding.spec.rotation.generate if view.item.binding is not None else ()
+    decided = {found.entry.secret: found for found in _generations(view)}
+    asked = [entry.secret for entry in wanted if request.covers(entry.secret)]
+    return bool(asked) and all(name in decided and not decided[name].open for name in asked)
 
 
 def _failed(view: View, previous: SecretBindingStatus) -> FailedState | None:
@@ -83,6 +115,9 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
             serving = stable.get(decision.name)
         wanted = failed.get(decision.name) or _wanted(decision)
         finding = decision.hold or decision.fault
+        coming = next((found for found in _generations(view) if found.entry.secret == decision.name), None)
+        dates = [date for date in (decision.until, coming.until if coming is not None else None) if date is not None]
+        told = finding.message if finding is not None else coming.message if coming is not None else ""
         state = view.found.observed.secrets.get((view.item.key, decision.name))
         statuses.append(
             SecretStatus(
@@ -90,8 +125,8 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
                 serving_version=(serving.label or None) if serving is not None else None,
                 wanted_version=(wanted.label or None) if wanted is not None else None,
                 changed_at=_changed_at(wanted, state),
-                next_rotation_at=_stamp(decision.until) if decision.until is not None else None,
-                message=finding.message if finding is not None else None,
+                next_rotation_at=_stamp(min(dates)) if dates else None,
+                message=told or None,
             )
         )
     return tuple(statuses)

@@ -9,7 +9,7 @@ from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 from secretbinding.rollout import behind, broken, is_active, waits_for_promotion
 from secretbinding.status.faults import STALLED
 from secretbinding.status.rolling import failed_message, rotation_healthy, under_way
-from secretbinding.status.view import Draft, View, served_before
+from secretbinding.status.view import Draft, View, absent, served_before
 
 _UNKNOWN = ConditionStatus.UNKNOWN
 _TRUE = ConditionStatus.TRUE
@@ -70,9 +70,13 @@ def _job_synced(view: View, fault: Fault | None, previous: SecretBindingStatus) 
     if job is None:
         message = f"Nomad has no job {workload.job} in namespace {workload.namespace}; policy and role are ready for it"
         return Draft(_FALSE, Reason.JOB_NOT_FOUND, message)
+    untouchable = job_fault(job)
+    if view.present and untouchable is not None and absent(view):
+        missing = ", ".join(absent(view))
+        message = f"the job was registered without {missing}, which the binding asks for; {untouchable.message}"
+        return Draft(_FALSE, untouchable.reason, message)
     if view.present:
         return Draft(_TRUE, Reason.SYNCED)
-    untouchable = job_fault(job)
     if untouchable is not None:
         return Draft(_FALSE, untouchable.reason, untouchable.message)
     if job.get("Stop"):

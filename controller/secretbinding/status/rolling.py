@@ -1,15 +1,15 @@
 """The condition RotationHealthy: which versions serve, which are on their way, and what became of those that were."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from secretbinding.job.marks import serving_pins
 from secretbinding.job.targets import job_fault
 from secretbinding.kinds.base import Pin
-from secretbinding.models.reasons import Reason
+from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 from secretbinding.rollout import behind, broken, is_active, is_parent, superseded, waits_for_promotion
 from secretbinding.rotation import FailedState, SecretDecision
-from secretbinding.status.view import Draft, View, pins_in, recovered, rolls, stable_pins, taken_back
+from secretbinding.status.view import Draft, View, lacking, pins_in, recovered, rolls, stable_pins, taken_back
 
 _UNKNOWN = ConditionStatus.UNKNOWN
 _TRUE = ConditionStatus.TRUE
@@ -34,19 +34,19 @@ def rotation_healthy(view: View, previous: SecretBindingStatus) -> Draft:
             return _held(view, decision)
     if result is not None and result.fault is not None:
         return Draft(_UNKNOWN, result.fault.reason, result.fault.message)
-    return _untouchable(view) or _deferred(view) or _moving(view) or _arrived(view)
+    return _untouchable(view) or _deferred(view) or _moving(view) or _not_generated(view) or _arrived(view)
 
 
 def failed_message(view: View, failure: FailedState, previous: SecretBindingStatus) -> str:
     """What failed, why as far as Nomad says so, what serves, and what to do."""
     failed = _listed(pins_in(view, failure.version)) or "this state"
     told = failure_told(view, failure, previous)
-    what = f"{failed} failed its deployment (job version {failure.version}{f': {told}' if told else ''})"
+    what = f"the deployment with {failed} failed (job version {failure.version}{f': {told}' if told else ''})"
     serving = {name: pin for name, (pin, _) in sorted(serving_pins(view.placed, view.item.key).items())}
     serves = _listed(serving) or "the job without these secrets"
     if not taken_back(view, failure):
-        return f"{what} and is in the job still, since there is nothing to go back to; {_REMEDY}"
-    if recovered(view, failure):
+        return f"{what}, and the job keeps it, since there is nothing to go back to; {_REMEDY}"
+    if _is_back(view, failure, previous):
         return f"{what}; {serves} serves again, and the failed state is not tried again by itself: {_REMEDY}"
     return f"{what}; {serves} is being put back, and the failed state is not tried again by itself: {_REMEDY}"
 
@@ -79,9 +79,17 @@ def under_way(view: View) -> str:
 
 
 def _failed(view: View, failure: FailedState, previous: SecretBindingStatus) -> Draft:
-    back = taken_back(view, failure) and recovered(view, failure)
-    reason = Reason.DEPLOYMENT_REVERTED if back else Reason.DEPLOYMENT_FAILED
+    reason = Reason.DEPLOYMENT_REVERTED if _is_back(view, failure, previous) else Reason.DEPLOYMENT_FAILED
     return Draft(_FALSE, reason, failed_message(view, failure, previous))
+
+
+def _is_back(view: View, failure: FailedState, previous: SecretBindingStatus) -> bool:
+    """True when what worked before serves again, or has done so since the failure: what comes later is no matter."""
+    if not taken_back(view, failure):
+        return False
+    told, known = previous.condition(ConditionType.ROTATION_HEALTHY), previous.failed
+    before = told is not None and told.reason == Reason.DEPLOYMENT_REVERTED.value
+    return recovered(view, failure) or (before and known is not None and known.job_version == failure.version)
 
 
 def _held(view: View, decision: SecretDecision) -> Draft:
@@ -104,7 +112,7 @@ def _untouchable(view: View) -> Draft | None:
     if job is None or not view.present:
         return None
     fault = job_fault(job)
-    newer = _listed(_newer(view))
+    newer = _listed(lacking(view))
     if fault is not None and newer:
         return Draft(_TRUE, fault.reason, f"{newer} is taken when the job is registered again; {fault.message}")
     if fault is None and job.get("Stop"):
@@ -115,7 +123,7 @@ def _untouchable(view: View) -> Draft | None:
 
 def _deferred(view: View) -> Draft | None:
     deferred = view.found.plan.deferred if view.found.plan is not None else ""
-    newer = _listed(_newer(view))
+    newer = _listed(lacking(view))
     if not (deferred and newer):
         return None
     return Draft(_TRUE, Reason.NEW_VERSION_HELD, f"{newer} waits for a moment: {deferred}")
@@ -144,18 +152,21 @@ def _moving(view: View) -> Draft | None:
     return None
 
 
+def _not_generated(view: View) -> Draft | None:
+    """What hinders a new value that is due."""
+    desired = view.found.desired
+    for (key, _), found in desired.generations.items() if desired is not None else ():
+        if key == view.item.key and found.fault is not None:
+            return Draft(_FALSE, found.fault.reason, found.fault.message)
+    return None
+
+
 def _arrived(view: View) -> Draft:
     if not view.present:
         return Draft(_UNKNOWN, Reason.PENDING, "nothing is injected yet")
     if is_parent(view.job or {}):
         return Draft(_TRUE, Reason.UP_TO_DATE, "children that are started from now on have it; others are left alone")
     return Draft(_TRUE, Reason.UP_TO_DATE)
-
-
-def _newer(view: View) -> dict[str, Pin]:
-    """What the binding's secrets should have and do not have in the job."""
-    decisions: Iterable[SecretDecision] = view.result.secrets if view.result is not None else ()
-    return {item.name: item.pin for item in decisions if item.pin is not None and item.serving not in (None, item.pin)}
 
 
 def _health_by_hand(view: View) -> str:

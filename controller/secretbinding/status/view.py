@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
+from secretbinding.generation import Made
 from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins, share_states
 from secretbinding.kinds.base import Fault, Pin
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus
 from secretbinding.plan import Plan
 from secretbinding.ports import Json
-from secretbinding.rollout import deployment_of
+from secretbinding.rollout import all_run, deployment_of
 from secretbinding.rotation import FailedState
 
 
@@ -21,6 +22,7 @@ class Pass:
         desired, plan: None when the pass ended before they were made.
         error: what ended the pass early; `error_system` is `vault` or `nomad` then.
         registered: the pass registered the job.
+        made: new values that the pass has had made.
         cut_short: with an error: what was decided and planned before it, of which a part may have been done.
     """
 
@@ -31,6 +33,7 @@ class Pass:
     error: Fault | None = None
     error_system: str = ""
     registered: bool = False
+    made: tuple[Made, ...] = ()
     cut_short: tuple[Desired, Plan] | None = None
 
 
@@ -98,14 +101,33 @@ def taken_back(view: View, failure: FailedState) -> bool:
 
 def recovered(view: View, failure: FailedState) -> bool:
     """True when a job version since the failed one has come through. Nomad calls a version that it reverts to stable at
-    once, so that the deployment of it counts where there is one."""
+    once, so that the deployment of it counts where there is one; where it makes none, the allocations do."""
+    job, observed = view.job, view.found.observed
+    newer = job is not None and int(job.get("Version") or 0) > failure.version
+    if newer and not view.found.registered and view.deployment is None and all_run(observed):
+        return True
     states = {item.get("JobVersion"): item.get("Status") for item in reversed(view.found.observed.deployments)}
+    system = job is not None and job.get("Type") == "system"
     return any(
-        job.get("Stable")
-        and int(job.get("Version") or 0) > failure.version
-        and states.get(job.get("Version")) in (None, "successful")
-        for job in view.found.observed.versions
+        version.get("Stable")
+        and int(version.get("Version") or 0) > failure.version
+        and states.get(version.get("Version")) in ("successful", *(() if system else (None,)))
+        for version in observed.versions
     )
+
+
+def lacking(view: View) -> dict[str, Pin]:
+    """What the job has to be registered for: the binding's secrets that it has in another version, or not at all."""
+    if view.result is None:
+        return {}
+    return {item.name: item.pin for item in view.result.secrets if item.pin is not None and item.pin != item.serving}
+
+
+def absent(view: View) -> tuple[str, ...]:
+    """The binding's secrets that no task of the job has, though there is nothing wrong with them."""
+    there = {mark.mark.secret for mark in view.placed if mark.key == view.item.key}
+    decisions = view.result.secrets if view.result is not None else ()
+    return tuple(item.name for item in decisions if item.fault is None and item.name not in there)
 
 
 def rolls(view: View) -> bool:

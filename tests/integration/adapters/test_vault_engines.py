@@ -301,3 +301,111 @@ def test_a_role_of_another_shape_is_a_service_error(server: Misbehaving, misled:
         server.script = [reply(200, {"data": found})]
         with pytest.raises(ServiceError, match="JSON of another shape"):
             ask()
+
+
+# --- any engine's configuration, and roles that are made --------------------------------------------------------------
+
+FURTHER = Path(__file__).parents[3] / "deploy" / "vault-policy-engines.hcl"
+
+
+@pytest.fixture
+def further(bao: OpenBao) -> Iterator[VaultAdapter]:
+    """An adapter with the rights for further engines and for roles that bindings make, and with those alone."""
+    adapter = VaultAdapter(VaultConnection(address=bao.address, token=token_for(bao, "further", FURTHER.read_text())))
+    yield adapter
+    adapter.close()
+
+
+@pytest.fixture
+def engines(bao: OpenBao) -> OpenBao:
+    """Transit and SSH engines at their usual mounts, and KV version 1 at `kv`."""
+    mounted = bao.api.get("/v1/sys/mounts").expect(200).json()["data"]
+    for kind, options in (("transit", {}), ("ssh", {}), ("kv", {"options": {"version": "1"}})):
+        if f"{kind}/" not in mounted:
+            bao.api.put(f"/v1/sys/mounts/{kind}", {"type": kind, **options}).expect(200, 204)
+    return bao
+
+
+def test_the_configuration_of_engines_is_read_and_what_is_not_there_is_none(
+    engines: OpenBao, further: VaultAdapter, unique: str
+) -> None:
+    engines.api.put(f"/v1/transit/keys/{unique}", {"type": "ed25519"}).expect(200)
+    engines.api.put(f"/v1/ssh/roles/{unique}", {"key_type": "otp", "default_user": "u"}).expect(204)
+    key = further.read_engine_config(f"transit/keys/{unique}")
+    assert key is not None
+    assert (key["supports_signing"], key["supports_encryption"]) == (True, False)
+    role = further.read_engine_config(f"ssh/roles/{unique}")
+    assert role is not None
+    assert role["key_type"] == "otp"
+    assert further.read_engine_config(f"transit/keys/no-{unique}") is None
+    assert further.read_engine_config(f"ssh/roles/no-{unique}") is None
+
+
+def test_a_mount_that_is_not_there_is_named(bao: OpenBao, unique: str) -> None:
+    adapter = VaultAdapter(VaultConnection(address=bao.address, token=bao.root_token))
+    for ask in (
+        lambda: adapter.read_engine_config(f"nothing-{unique}/keys/a"),
+        lambda: adapter.write_engine_role(f"nothing-{unique}/roles/a", {}),
+    ):
+        with pytest.raises(NotFound, match=f"nothing-{unique}"):
+            ask()
+    adapter.delete_engine_role(f"nothing-{unique}/roles/a")
+
+
+def test_a_role_of_ours_is_written_read_and_deleted_and_no_other(
+    database: DatabaseEngine, further: VaultAdapter, unique: str
+) -> None:
+    database.dynamic_role(unique)
+    ours = f"database/roles/nsb.default.{unique}.x"
+    further.write_engine_role(ours, {"db_name": "postgres", "creation_statements": ["SELECT 1"], "max_ttl": 3600})
+    found = further.read_engine_config(ours)
+    assert found is not None
+    assert (found["max_ttl"], found["creation_statements"]) == (3600, ["SELECT 1"])
+    further.delete_engine_role(ours)
+    further.delete_engine_role(ours)
+    assert further.read_engine_config(ours) is None
+    for attempt in (
+        lambda: further.write_engine_role(f"database/roles/{unique}", {"db_name": "postgres"}),
+        lambda: further.delete_engine_role(f"database/roles/{unique}"),
+        lambda: further.write_engine_role("database/config/postgres", {}),
+    ):
+        with pytest.raises(Denied):
+            attempt()
+
+
+def test_a_role_that_the_engine_refuses_is_the_bindings_fault_and_the_database_does_not_speak(
+    database: DatabaseEngine, further: VaultAdapter, unique: str
+) -> None:
+    database.dynamic_role(unique)
+    role = f"database/static-roles/nsb.default.{unique}.x"
+    with pytest.raises(Rejected, match="nowhere"):
+        further.write_engine_role(role, {"db_name": "nowhere", "username": unique, "rotation_period": 3600})
+    with pytest.raises(Rejected) as caught:
+        further.write_engine_role(role, {"db_name": "postgres", "username": f"no-{unique}", "rotation_period": 3600})
+    assert f"no-{unique}" not in str(caught.value)
+
+
+def test_that_a_kv_mount_is_of_version_1_is_told_to_who_may_do_nothing_in_it(
+    engines: OpenBao, further: VaultAdapter, bare: VaultAdapter
+) -> None:
+    assert further.kv_engine("kv") == "v1"
+    assert bare.kv_engine("kv") is None
+
+
+def test_no_right_for_further_engines_gives_a_value_out(
+    engines: OpenBao, database: DatabaseEngine, pki: PkiEngine, further: VaultAdapter, unique: str
+) -> None:
+    database.dynamic_role(unique)
+    database.static_role(f"{unique}-static")
+    pki.role(unique)
+    engines.api.put("/v1/kv/app", {"password": "x"}).expect(204)
+    engines.api.put(f"/v1/transit/keys/{unique}", {"exportable": True}).expect(200)
+    values = ["kv/app", f"database/creds/{unique}", f"database/static-creds/{unique}-static"]
+    values += [f"transit/export/encryption-key/{unique}", f"transit/backup/{unique}", f"ssh/creds/{unique}"]
+    values += ["gcp/roleset/x/token", "gcp/static-account/x/key", "aws/creds/x", "aws/config/root", "azure/config"]
+    for path in values:
+        with pytest.raises(Denied):
+            further.read_engine_config(path)
+    for path in (f"pki/issue/{unique}", f"ssh/issue/{unique}", f"transit/decrypt/{unique}"):
+        with pytest.raises(Denied):
+            further.write_engine_role(path, {"common_name": "a"})

@@ -86,5 +86,24 @@ def test_it_is_not_evaluated_again(allocations: list[Json]) -> None:
     assert half_way(*allocations) == []
 
 
+GONE = {"JobVersion": 1, "ClientStatus": "failed", "NodeID": "b", "CreateIndex": 1}
+
+
+@pytest.mark.parametrize(
+    ("others", "asked"),
+    [
+        ([], 1),
+        ([{"NodeID": "b", "CreateIndex": 2}], 0),
+        ([{"NodeID": "b", "CreateIndex": 2, "ClientStatus": "failed"}], 0),
+        ([{**GONE, "CreateIndex": 0}], 1),
+        ([{**GONE, "NodeID": "c"}], 2),
+    ],
+    ids=["empty", "taken", "failed with the newest as well", "failed twice", "two nodes"],
+)
+def test_a_node_that_a_failed_older_version_left_empty_is_filled_again(others: list[Json], asked: int) -> None:
+    found = half_way({"NodeID": "a"}, GONE, *others)
+    assert [action.left for action in found] == ([asked] if asked else [])
+
+
 def test_a_service_job_is_never_stuck() -> None:
     assert half_way(HEALTHY, {"JobVersion": 1}, kind="service") == []

@@ -9,7 +9,7 @@ from secretbinding.desired import BindingInput
 from secretbinding.kinds.base import Fault
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
-from secretbinding.status import Pass, compute_status, transitions
+from secretbinding.status import Pass, Requests, compute_status, transitions
 from tests.support import builders as make
 from tests.support.builders import INSTANCE, binding, kv_state
 from tests.unit.core.world import World
@@ -208,6 +208,6 @@ def test_a_request_is_answered_by_a_pass_that_was_not_stopped() -> None:
     world.settle([item])
     desired, plan = world.decide([item])
     found = Pass(INSTANCE, world.observe([item]), desired, plan)
-    assert compute_status(item, found, EMPTY, NOW, request="now").last_handled_rotate_at == "now"
+    assert compute_status(item, found, EMPTY, NOW, requests=Requests("now")).last_handled_rotate_at == "now"
     stopped = replace(found, error=Fault(Reason.VAULT_SEALED, "sealed"), error_system="vault")
-    assert compute_status(item, stopped, EMPTY, NOW, request="now").last_handled_rotate_at is None
+    assert compute_status(item, stopped, EMPTY, NOW, requests=Requests("now")).last_handled_rotate_at is None

@@ -139,15 +139,28 @@ def test_a_revert_is_told_when_the_version_that_worked_serves_again() -> None:
     after = look(world, item, during)
     assert at(after, ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_REVERTED)
     message = rotation(after).message
-    assert f"app version 2 failed its deployment (job version {failed}" in message
+    assert f"the deployment with app version 2 failed (job version {failed}" in message
     assert "app version 1 serves again" in message
 
 
-def test_a_reverted_job_for_which_nomad_makes_no_deployment_is_back_at_once() -> None:
+def test_a_reverted_system_job_which_gets_no_deployment_is_back_when_all_of_it_runs() -> None:
     world, item = rolling()
     reverting(world)
     world.deployments.pop(0)
-    assert at(look(world, item), ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_REVERTED)
+    assert world.job is not None
+    for job in (world.job, *world.versions):
+        job["Type"] = "system"
+    version = world.job["Version"]
+    failed = {"JobVersion": version - 1, "ClientStatus": "failed", "NodeID": "b", "CreateIndex": 1}
+    newest = {"JobVersion": version, "ClientStatus": "running", "NodeID": "a", "CreateIndex": 2}
+    world.allocations = [{**one, "DesiredStatus": "run"} for one in (failed, newest)]
+    during = look(world, item)
+    assert at(during, ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_FAILED)
+    world.allocations.append({**newest, "DesiredStatus": "run", "NodeID": "b", "CreateIndex": 3})
+    after = look(world, item, during)
+    assert at(after, ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_REVERTED)
+    world.allocations[-1]["ClientStatus"] = "pending"
+    assert look(world, item, after) == after, "a restart on a node does not unsay it"
 
 
 def test_our_own_taking_back_is_told_like_a_revert() -> None:

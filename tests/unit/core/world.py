@@ -1,13 +1,15 @@
 """Vault and Nomad as plain dicts, and what Nomad's server does to a job on registration: for tests of the pure core."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from secretbinding.desired import BindingInput, Desired, Observed, Policy, desire
+from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
 from secretbinding.gate import Gate
 from secretbinding.job.inject import to_register
+from secretbinding.kinds import engine_role
 from secretbinding.kinds.base import SecretState
 from secretbinding.models.key import BindingKey
 from secretbinding.models.templates import scan
@@ -94,6 +96,7 @@ class World:
         self.instance = instance
         self.policies: dict[str, str] = {}
         self.roles: dict[str, Json] = {}
+        self.engine_roles: dict[str, Json] = {}
         self.job: Json | None = None
         self.versions: list[Json] = []
         self.deployments: list[Json] = []
@@ -156,8 +159,23 @@ class World:
                 if item.binding is not None
                 for entry in item.binding.spec.secrets
             },
-            gate=replace(self.gate, now=nanoseconds_to_time(self._clock)) if self.gate.now is not None else self.gate,
+            engine_roles={
+                path: copy.deepcopy(self.engine_roles.get(path)) for path in self._engine_paths(policies, wanted)
+            },
+            gate=self._gate(),
         )
+
+    def _engine_paths(self, policies: Mapping[str, Policy | None], wanted: Iterable[BindingInput]) -> set[str]:
+        entries = [entry for item in wanted if item.binding is not None for entry in item.binding.spec.secrets]
+        made = {role.path for entry in entries if (role := engine_role(entry)) is not None}
+        documents = [policy.document for policy in policies.values() if policy is not None]
+        return made.union(*(document.engine_roles for document in documents if document is not None))
+
+    def _gate(self) -> Gate:
+        """The time is Nomad's, as our own clock shows it."""
+        if self.gate.now is None:
+            return self.gate
+        return replace(self.gate, now=nanoseconds_to_time(self._clock) - self.gate.nomad_ahead)
 
     def decide(self, bindings: Sequence[BindingInput]) -> tuple[Desired, Plan]:
         """What a pass would do."""
@@ -244,6 +262,12 @@ class World:
         match action:
             case WritePolicy(name=name, text=text):
                 self.policies[name] = text
+            case WriteEngineRole(role=role):
+                assert self._remembered(role.path), "made before any policy remembers it"
+                self.engine_roles[role.path] = {**self.engine_roles.get(role.path, {}), **copy.deepcopy(role.body)}
+            case DeleteEngineRole(path=path):
+                assert self._remembered(path), "forgotten before it is deleted"
+                del self.engine_roles[path]
             case DeletePolicy(name=name):
                 granted = [role for role, body in self.roles.items() if name in body["token_policies"]]
                 assert not granted, f"policy {name} is deleted while {granted} grant it"
@@ -266,6 +290,10 @@ class World:
                 for job in self.versions:
                     if (job.get("VersionTag") or {}).get("Name") == name:
                         job["VersionTag"] = None
+
+    def _remembered(self, path: str) -> bool:
+        found = [read_policy(text) for text in self.policies.values()]
+        return any(path in item[0].engine_roles for item in found if item is not None)
 
     def _register(self, sent: Json) -> None:
         self._store(server_hooks(sent, older_nomad=self.older_nomad))

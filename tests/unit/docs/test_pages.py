@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from secretbinding.metrics.catalogue import CATALOGUE
 from secretbinding.models.loading import parse_manifests
 from secretbinding.models.reasons import ConditionType, Reason
 
@@ -33,3 +34,13 @@ def test_manifests_on_the_pages_are_valid(page: Path) -> None:
     for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
         if "kind: SecretBinding" in block:
             assert parse_manifests(block, file=page.name)
+
+
+def test_every_metric_stands_on_its_page_as_it_is_exposed() -> None:
+    row = re.compile(r"^\| `([a-z_]+)` \| (counter|gauge|histogram) \| (.*?) \| (.*) \|$", re.MULTILINE)
+    told = row.findall((ROOT / "deploy" / "metrics.md").read_text())
+    exposed = [
+        (metric.name, metric.kind.value, ", ".join(f"`{label}`" for label in metric.labels), metric.meaning)
+        for metric in CATALOGUE
+    ]
+    assert told == exposed

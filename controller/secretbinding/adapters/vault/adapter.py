@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -9,18 +10,21 @@ from urllib.parse import quote
 from hvac.api.auth_methods import JWT, Token
 from hvac.api.secrets_engines import KvV2
 from hvac.api.system_backend import Health, Policies
+from pydantic import SecretStr
 
 from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import VaultConnection
 from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
 from secretbinding.adapters.vault.engines import SecretsEngines
 from secretbinding.adapters.vault.faults import NO_ROUTE, judge
+from secretbinding.adapters.vault.generation import NewValues
 from secretbinding.adapters.vault.remembered import Remembered
 from secretbinding.adapters.vault.shapes import data_of, keys_of, mapping
 from secretbinding.errors import Denied, NotFound, Rejected
 from secretbinding.ports import Json, KvMetadata, KvVersion, LeaseLimits, PkiRole, StaticRole, VaultHealth
 
-_VERBS = {"read": "read", "list": "list", "update": "write", "create": "write", "delete": "delete"}
+_MERGE_PATCH = "application/merge-patch+json"
+_VERBS = {"patch": "patch", "read": "read", "list": "list", "update": "write", "create": "write", "delete": "delete"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -58,6 +62,7 @@ class VaultAdapter:
         )
         self._kv_engines: Remembered[str] = Remembered(engine_seconds)
         self._engines = SecretsEngines(_Reader(self), engine_seconds)
+        self._values = NewValues(_Writer(self))
 
     def __repr__(self) -> str:
         return f"VaultAdapter({self._transport!r})"
@@ -214,6 +219,26 @@ class VaultAdapter:
         """See `ports.Vault`."""
         self._engines.delete_role(path)
 
+    def generate_password(self, policy: str) -> SecretStr:
+        """See `ports.Vault`; raises `NotFound` when there is no such policy."""
+        return self._values.password(policy)
+
+    def new_secret_id(self, mount: str, role: str) -> SecretStr:
+        """See `ports.Vault`; raises `NotFound` when there is no such role."""
+        return self._values.secret_id(mount, role)
+
+    def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
+        """See `ports.Vault`."""
+        return self._values.patch_kv(mount, path, fields, seen=seen)
+
+    def rotate_static_role(self, mount: str, name: str) -> None:
+        """See `ports.Vault`."""
+        self._values.rotate_static_role(mount, name)
+
+    def rotate_root(self, mount: str, connection: str) -> None:
+        """See `ports.Vault`."""
+        self._values.rotate_root(mount, connection)
+
     def mount_limits(self, mount: str) -> LeaseLimits | None:
         """See `ports.Vault`; remembered for `engine_seconds`, None for half a minute at most."""
         return self._engines.mount_limits(mount)
@@ -224,8 +249,18 @@ class VaultAdapter:
         try:
             found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
         except (Denied, NotFound):
-            return None
+            # It is told only to those who may do something in the mount: with version 1 the controller may nothing.
+            return self._ask_tuned_engine(mount)
         if found.get("type") not in ("kv", "generic"):
+            return None
+        return "v2" if mapping(found.get("options") or {}, call).get("version") == "2" else "v1"
+
+    def _ask_tuned_engine(self, mount: str) -> str | None:
+        path = f"sys/mounts/{mount}/tune"
+        call = self._call("mount_tune_read", f"read the kind of mount {mount}", path, "read")
+        try:
+            found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
+        except (Denied, NotFound, Rejected):
             return None
         return "v2" if mapping(found.get("options") or {}, call).get("version") == "2" else "v1"
 
@@ -260,6 +295,30 @@ class VaultAdapter:
 
     def _hvac(self, call: Call) -> "_HvacAdapter":
         return _HvacAdapter(self._transport, call)
+
+
+class _Writer:
+    """How writes of new values ask the adapter."""
+
+    def __init__(self, adapter: VaultAdapter) -> None:
+        self._adapter = adapter
+
+    def call(
+        self,
+        label: str,
+        text: str,
+        path: str,
+        *capabilities: str,
+        hidden: tuple[str, ...] = (),
+        once: bool = False,
+        merge: bool = False,
+    ) -> Call:
+        call = self._adapter._call(label, text, path, *capabilities)
+        kind = _MERGE_PATCH if merge else call.content_type
+        return replace(call, hidden=hidden, repeatable=not once, content_type=kind)
+
+    def send(self, call: Call, method: str, path: str, body: Json | None = None) -> Any:
+        return self._adapter._hvac(call).send(method, f"/v1/{quote(path)}", body)
 
 
 class _Reader:
@@ -304,6 +363,9 @@ class _HvacAdapter:
 
     def delete(self, url: str, **_: object) -> Any:
         return self._send("DELETE", url, None, None)
+
+    def send(self, method: str, url: str, body: Any) -> Any:
+        return self._send(method, url, None, body)
 
     def _send(self, method: str, url: str, params: Mapping[str, Any] | None, body: Any) -> Any:
         answer: Answer = self._transport.send(self._call, method, url, params=params, body=body)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from secretbinding.adapters.transport import Call
-from secretbinding.adapters.vault.faults import NO_ROUTE, OTHER_ENGINE, PKI_ISSUER_READ
+from secretbinding.adapters.vault.faults import ENGINE_ROLE_WRITE, NO_ROUTE, OTHER_ENGINE, PKI_ISSUER_READ
 from secretbinding.adapters.vault.remembered import Remembered
 from secretbinding.adapters.vault.shapes import data_of, mapping, seconds
 from secretbinding.errors import Denied, NotFound, Rejected
@@ -95,7 +95,7 @@ class SecretsEngines:
 
     def write_role(self, path: str, body: Json) -> None:
         """Create or change a role."""
-        call = self._reader.call("engine_role_write", f"write {path}", path, "create", "update")
+        call = self._reader.call(ENGINE_ROLE_WRITE, f"write {path}", path, "create", "update")
         try:
             self._reader.post(call, path, body)
             return

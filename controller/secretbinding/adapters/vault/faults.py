@@ -11,6 +11,9 @@ NO_ROUTE = "no handler for route"
 OTHER_ENGINE = "unsupported path"
 """What an engine's 404 says of a path that engines of its kind do not have."""
 PKI_ISSUER_READ = "pki_issuer_read"
+ENGINE_ROLE_WRITE = "engine_role_write"
+_NO_CONNECTION = "failed to find entry for connection with name"
+"""What a database engine says, with HTTP 500, of a connection that is not there."""
 _NO_ISSUER = ("unable to find PKI issuer for reference", "no default issuer currently configured")
 """What a PKI engine says, with HTTP 500, of an issuer that is not there."""
 
@@ -47,6 +50,15 @@ def judge(call: Call, status: int, text: str) -> ServiceError:
         )
     if call.label == PKI_ISSUER_READ and any(text in said for text in _NO_ISSUER):
         return NotFound(f"Vault does not have what it takes to {call.text}{says}", **about, status=status)
+    if call.label == ENGINE_ROLE_WRITE and status == 500:
+        # A database's own words may repeat a statement, and with it a password.
+        says = says if _NO_CONNECTION in said else ""
+        return Rejected(
+            f"Vault refused to {call.text} (HTTP {status}){says}",
+            **about,
+            status=status,
+            remedy="correct the role in the binding, or see Vault's log",
+        )
     if status == 429:
         return Unavailable(
             f"Vault has too many requests to {call.text}", **about, status=status, remedy="raise its rate limit quota"

@@ -11,6 +11,7 @@ from secretbinding.devstack.simulator.changes import find
 from secretbinding.devstack.simulator.checks import Checks
 from secretbinding.devstack.simulator.durations import format_duration
 from secretbinding.devstack.simulator.identity import Identities
+from secretbinding.devstack.simulator.reschedule import eligible
 from secretbinding.devstack.simulator.scheduler import publish_allocation
 from secretbinding.devstack.simulator.state import State, is_client_terminal, now_nanos
 from secretbinding.devstack.simulator.task import TaskRunner
@@ -203,8 +204,8 @@ class AllocRunner:
             key = (row["Namespace"], row["JobID"])
             if is_client_terminal(row) and not was_over:
                 row["_finished_at"] = now_nanos()
-                ended_by_itself = row["DesiredStatus"] == "run"
-                if ended_by_itself and (status == "failed" or row["Job"]["Type"] == "service"):
+                # A system job has no reschedule policy: Nomad does not look at it because an allocation has failed.
+                if status == "failed" and eligible(row, self._group["ReschedulePolicy"], now_nanos()):
                     self._client.scheduler.evaluate(key, "alloc-failure", index)
             self._client.state.refresh_status(key, index)
         self._look_at_health()

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from secretbinding.devstack.simulator.durations import format_duration
+from secretbinding.devstack.simulator.durations import SECOND, format_duration
 
 Json = Mapping[str, Any]
 
@@ -122,6 +122,9 @@ def _group_faults(job: Json, group: Json) -> list[str]:
             "ambiguous"
         )
         faults.append("If Attempts >0, Unlimited cannot also be set to true")
+    inner = listed(_service_faults(group))
+    if inner:
+        faults.append(f"Task group service validation failed: {inner}")
     update = group["Update"]
     if update is not None:
         if job["Type"] not in ("service", "system"):
@@ -141,6 +144,20 @@ def _group_faults(job: Json, group: Json) -> list[str]:
         inner = listed(_task_faults(task, group))
         if inner:
             faults.append(f"Task {task['Name']} validation failed: {inner}")
+    return faults
+
+
+def _service_faults(group: Json) -> list[str]:
+    faults = []
+    for place, service in enumerate(group["Services"] or []):
+        inner = []
+        for check in service["Checks"] or []:
+            for name in ("interval", "timeout"):
+                value = check[name.capitalize()]
+                if value < SECOND:
+                    inner.append(f"{name} ({format_duration(value)}) cannot be lower than 1s")
+        if inner:
+            faults.append(f"Service[{place}] {service['Name']} validation failed: {listed(inner)}")
     return faults
 
 

@@ -20,6 +20,7 @@ STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")
 DEFAULT_TENANT = "default"
 ROTATE_ANNOTATION = "nomad-vault.io/rotate-requested-at"
+GENERATE_ANNOTATION = "nomad-vault.io/generate-requested-at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,4 +192,5 @@ def _item(binding: SecretBinding, source: str, nomad_namespace: str) -> SourceIt
         binding,
         nomad_namespace,
         rotate_requested_at=metadata.annotations.get(ROTATE_ANNOTATION, ""),
+        generate_requested_at=metadata.annotations.get(GENERATE_ANNOTATION, ""),
     )

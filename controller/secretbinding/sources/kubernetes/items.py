@@ -15,6 +15,7 @@ Json = Mapping[str, Any]
 NAME = "kubernetes"
 FINALIZER = "nomad-vault.io/finalizer"
 ROTATE_ANNOTATION = "nomad-vault.io/rotate-requested-at"
+GENERATE_ANNOTATION = "nomad-vault.io/generate-requested-at"
 NO_PROBLEMS: tuple[Problem, ...] = ()
 
 
@@ -78,6 +79,7 @@ def item_of(obj: Json, nomad_namespace: str) -> SourceItem:
         generation=int(metadata.get("generation") or 0),
         deleting=bool(metadata.get("deletionTimestamp")),
         rotate_requested_at=str(annotations.get(ROTATE_ANNOTATION, "")),
+        generate_requested_at=str(annotations.get(GENERATE_ANNOTATION, "")),
         status=SecretBindingStatus.read(obj.get("status")),
     )
 

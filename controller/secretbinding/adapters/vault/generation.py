@@ -1,0 +1,107 @@
+"""Writes that make new values: no value that is there is read, and none that is made is kept."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from pydantic import SecretStr
+
+from secretbinding.adapters.transport import Call
+from secretbinding.adapters.vault.shapes import data_of
+from secretbinding.errors import Conflict, NotFound, Rejected
+from secretbinding.ports import Json
+
+_STALE = "check-and-set parameter did not match"
+
+
+class Writer(Protocol):
+    """The adapter's way to ask and to write."""
+
+    def call(
+        self,
+        label: str,
+        text: str,
+        path: str,
+        *capabilities: str,
+        hidden: tuple[str, ...] = (),
+        once: bool = False,
+        merge: bool = False,
+    ) -> Call:
+        """What the request is for. Raises `Rejected` for a path that Vault cannot have."""
+
+    def send(self, call: Call, method: str, path: str, body: Json | None = None) -> Any:
+        """The JSON of the answer. Raises `errors.ServiceError` subclasses."""
+
+
+class NewValues:
+    """Fulfils the part of `ports.Vault` that has new values made."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def password(self, policy: str) -> SecretStr:
+        """`sys/policies/password/<policy>/generate`."""
+        path = f"sys/policies/password/{policy}/generate"
+        call = self._writer.call("password_generate", f"have password policy {policy} make a value", path, "read")
+        try:
+            found = data_of(self._writer.send(call, "GET", path), call)
+        except NotFound:
+            message = f"Vault has no password policy {policy}"
+            remedy = "make it, or mend passwordPolicy"
+            raise NotFound(message, system="vault", operation=call.text, status=404, remedy=remedy) from None
+        return SecretStr(str(found.get("password") or ""))
+
+    def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
+        """A merge patch of `<mount>/data/<path>` over version `seen`; the first version when that is 0.
+
+        Raises `Conflict` when the secret is at another version.
+        """
+        data = f"{mount.strip('/')}/data/{path}"
+        values = {name: value.get_secret_value() for name, value in fields.items()}
+        first = seen == 0
+        call = self._writer.call(
+            "kv_create" if first else "kv_patch",
+            f"write a new version of {mount}/{path}",
+            data,
+            "create" if first else "patch",
+            hidden=tuple(values.values()),
+            once=True,
+            merge=not first,
+        )
+        body: Json = {"options": {"cas": seen}, "data": values}
+        try:
+            found = data_of(self._writer.send(call, "POST" if first else "PATCH", data, body), call)
+        except Rejected as error:
+            if _STALE not in error.message:
+                raise
+            message = f"{mount}/{path} was changed meanwhile"
+            raise Conflict(message, system="vault", operation=call.text, status=error.status) from None
+        return int(found.get("version") or 0)
+
+    def rotate_static_role(self, mount: str, name: str) -> None:
+        """`<mount>/rotate-role/<name>`."""
+        path = f"{mount.strip('/')}/rotate-role/{name}"
+        call = self._writer.call(
+            "static_role_rotate", f"rotate static role {name} of {mount}", path, "update", once=True
+        )
+        self._writer.send(call, "POST", path)
+
+    def rotate_root(self, mount: str, connection: str) -> None:
+        """`<mount>/rotate-root/<connection>`."""
+        path = f"{mount.strip('/')}/rotate-root/{connection}"
+        text = f"rotate the root password of connection {connection} of {mount}"
+        call = self._writer.call("database_root_rotate", text, path, "update", once=True)
+        self._writer.send(call, "POST", path)
+
+    def secret_id(self, mount: str, role: str) -> SecretStr:
+        """`auth/<mount>/role/<role>/secret-id`."""
+        path = f"auth/{mount.strip('/')}/role/{role}/secret-id"
+        text = f"make a secret-id of AppRole {role} of {mount}"
+        call = self._writer.call("secret_id_make", text, path, "update", once=True)
+        try:
+            found = data_of(self._writer.send(call, "POST", path, {}), call)
+        except NotFound:
+            message = f"Vault has no AppRole {role} at {mount}"
+            raise NotFound(
+                message, system="vault", operation=call.text, status=404, remedy="make it, or mend secretIdOf"
+            ) from None
+        return SecretStr(str(found.get("secret_id") or ""))

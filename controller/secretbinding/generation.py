@@ -1,0 +1,285 @@
+"""When a secret is to get a new value, and what making one takes. Pure; the clock is an argument.
+
+Nothing is remembered from one decision to the next: a value is due when the newest moment at which one was wanted (a
+tick of the schedule, a request) is later than the secret's last change, which Vault tells.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from secretbinding.gate import Obstacle, Wait
+from secretbinding.kinds.base import Fault, SecretState
+from secretbinding.models.binding import Generate, SecretEntry
+from secretbinding.models.key import BindingKey
+from secretbinding.models.reasons import Reason
+from secretbinding.windows import last_fire, next_fire
+
+KV = "kv"
+STATIC_ROLE = "static role"
+ROOT = "root"
+ABSENT = "0"
+"""What is seen of a KV secret that is not there: its next version is the first."""
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """What gets a new value: a KV secret by its path, a static role, or a database connection's root user by name."""
+
+    kind: str
+    mount: str
+    name: str
+
+    def __str__(self) -> str:
+        if self.kind == KV:
+            return f"{self.mount}/{self.name}"
+        return f"{'static role' if self.kind == STATIC_ROLE else 'root user of connection'} {self.mount}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """Somebody asks for new values: of all that the binding generates, or of the `secrets` named."""
+
+    at: datetime
+    secrets: tuple[str, ...] = ()
+
+    def covers(self, secret: str) -> bool:
+        """True when the request is for this entry of spec.secrets."""
+        return not self.secrets or secret in self.secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An attempt that did not lead to a new value, and is not repeated before `retry_at`. Without a fault nothing was
+    wrong but the moment, and `why` says what: somebody else wrote, or Vault's clock has not come to it."""
+
+    entry: Generate
+    due: datetime
+    retry_at: datetime
+    fault: Fault | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """What this process knows of its own attempts. Without it nothing is lost: it only keeps failures apart in time,
+    and a clock that was set back from having values made over and over.
+
+    Attributes:
+        tried: by binding and secret, those that are not to be repeated yet.
+        served: by target, the newest moment for which a value was made.
+    """
+
+    tried: Mapping[tuple[BindingKey, str], Tried] = field(default_factory=dict)
+    served: Mapping[Target, datetime] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """When a secret last changed, and what of it was seen then.
+
+    Attributes:
+        at: the moment; None for a secret that is not there, or of which nothing tells (`absent` says which).
+        seen: what a write is to be compared with: the version's number, or the text of `last_vault_rotation`.
+        fault: why no value can be made for it as it is.
+    """
+
+    at: datetime | None
+    seen: str = ""
+    absent: bool = False
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What is decided for one entry of spec.rotation.generate.
+
+    Attributes:
+        due: the moment for which a new value is wanted; None while the one that is there will do.
+        requested: somebody asked for it; the schedule did otherwise.
+        wait: why a value that is due is not made yet.
+        fault: why it cannot be made; an attempt that failed is repeated at `until`.
+        until: when something is to be done next, None when nobody knows.
+        open: a request for it is not answered yet.
+    """
+
+    entry: Generate
+    target: Target
+    changed: Changed
+    due: datetime | None = None
+    requested: bool = False
+    wait: Wait | None = None
+    fault: Fault | None = None
+    until: datetime | None = None
+    open: bool = False
+
+    @property
+    def now(self) -> bool:
+        """True when a value is to be made in this pass."""
+        return self.due is not None and self.wait is None and self.fault is None
+
+    @property
+    def message(self) -> str:
+        """What hinders a value that is due, "" when nothing does."""
+        if self.fault is not None:
+            return self.fault.message
+        return f"a new value of {self.entry.secret} waits: {self.wait.why}" if self.wait is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateValue:
+    """Have a new value made and written, for the moment `due`, over what was `seen` (see `Changed`).
+
+    `requested` tells a request from a tick of the schedule. `answer` is the policy to write when it is done, by name
+    and text: where the request is remembered that Vault itself does not tell of.
+    """
+
+    key: BindingKey
+    entry: Generate
+    target: Target
+    seen: str
+    due: datetime
+    requested: bool
+    answer: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A new value that was made: for whom, and in words without it."""
+
+    key: BindingKey
+    secret: str
+    message: str
+
+
+def moment(text: str) -> datetime | None:
+    """A time as Vault writes it (RFC 3339 with nanoseconds, cut to microseconds), None when it is none."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def read_request(text: str) -> GenerateRequest | None:
+    """A request as it is written: a time (RFC 3339), then the names of secrets if not all are meant. None when there is
+    none, or it does not begin with a time."""
+    first, *names = text.split() or [""]
+    at = moment(first) if first else None
+    return GenerateRequest(at, tuple(names)) if at is not None else None
+
+
+def target_of(entry: Generate, secret: SecretEntry) -> Target:
+    """What an entry of spec.rotation.generate is about."""
+    if secret.kv is not None:
+        return Target(KV, secret.kv.mount, secret.kv.path)
+    if secret.database is None:
+        raise ValueError(f"secret {secret.name} cannot be generated")
+    if entry.rotate_root is not None:
+        return Target(ROOT, secret.database.mount, entry.rotate_root)
+    return Target(STATIC_ROLE, secret.database.mount, secret.database.static_role or "")
+
+
+def changed_of(target: Target, state: SecretState, done_at: str = "") -> Changed | None:
+    """The last change of a target; None when it is not known. `state` is that of the secret.
+
+    Of a root password Vault tells nothing: `done_at` is the request that was last answered, as the binding's own policy
+    says.
+    """
+    if target.kind == ROOT:
+        return Changed(moment(done_at) if done_at else None)
+    if state.fault is not None:
+        absent = target.kind == KV and state.engine == "v2" and state.fault.reason is Reason.SECRET_NOT_FOUND
+        return Changed(None, ABSENT, absent=True) if absent else None
+    if target.kind == STATIC_ROLE:
+        told = state.revision.told if state.revision is not None else ""
+        return Changed(moment(told), told) if told else None
+    if state.engine != "v2":
+        message = (
+            f"{target} is of KV version {state.engine.removeprefix('v')}, where a write replaces what it cannot read"
+        )
+        return Changed(None, fault=Fault(Reason.GENERATION_FAILED, message))
+    version = state.versions.get(state.current)
+    at = moment(version.created) if version is not None else None
+    if version is None or at is None:
+        return None
+    fault = None
+    if not version.readable:
+        gone = "destroyed" if version.destroyed else "deleted"
+        message = (
+            f"version {version.number} of {target} is {gone}, so that its other fields cannot be kept: "
+            "undelete it, or write a new version"
+        )
+        fault = Fault(Reason.GENERATION_FAILED, message)
+    return Changed(at, str(version.number), fault=fault)
+
+
+def decide_generation(
+    entry: Generate,
+    target: Target,
+    changed: Changed,
+    *,
+    now: datetime | None,
+    request: GenerateRequest | None = None,
+    tried: Tried | None = None,
+    served: datetime | None = None,
+) -> Generation:
+    """Whether a new value is due, before a look at what it has to wait for.
+
+    `now` is None where nothing is done by the clock (one-shot commands): a schedule then only makes a secret that is
+    not there at all. `request` is one that covers this entry, `tried` the last attempt that failed, `served` the newest
+    moment for which this process has had a value made.
+    """
+    asked = request.at if request is not None and _is_later(request.at, changed.at, served) else None
+    # What is made before a request's own time would count as older than it: that clock is ahead of ours.
+    ahead = asked is not None and now is not None and asked > now
+    tick = _tick(entry, changed, now)
+    if tick is not None and not changed.absent and not _is_later(tick, changed.at, served):
+        tick = None
+    due = _latest(None if ahead else asked, tick)
+    upcoming = next_fire(entry.schedule, now, _zone(entry)) if entry.schedule is not None and now is not None else None
+    until = _earliest(upcoming, asked if ahead else None)
+    found = Generation(
+        entry, target, changed, due, due is not None and due == asked, until=until, open=asked is not None
+    )
+    if due is None:
+        return found
+    if changed.fault is not None:
+        return replace(found, fault=changed.fault)
+    if tried is None or (tried.entry, tried.due) != (entry, due):
+        return found
+    wait = Wait(tried.why, Obstacle.RETRY, tried.retry_at) if tried.fault is None else None
+    return replace(found, fault=tried.fault, wait=wait, until=tried.retry_at)
+
+
+def held(found: Generation, wait: Wait | None) -> Generation:
+    """The decision with what a value that is due has to wait for."""
+    return found if wait is None or not found.now else replace(found, wait=wait, until=wait.until)
+
+
+def _tick(entry: Generate, changed: Changed, now: datetime | None) -> datetime | None:
+    """The newest moment at which the schedule wants a value, later than the last change or not."""
+    if entry.schedule is None:
+        return None
+    if now is None:
+        return _EPOCH if changed.absent else None
+    return last_fire(entry.schedule, now, _zone(entry)) or (_EPOCH if changed.absent else None)
+
+
+def _is_later(wanted: datetime, *known: datetime | None) -> bool:
+    return all(moment is None or wanted > moment for moment in known)
+
+
+def _zone(entry: Generate) -> ZoneInfo:
+    return ZoneInfo(entry.time_zone or "UTC")
+
+
+def _latest(*moments: datetime | None) -> datetime | None:
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _earliest(*moments: datetime | None) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)

@@ -1,0 +1,158 @@
+"""New values are made once, over what was seen; what fails is remembered, told, and never ends a pass."""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from secretbinding.engine.generator import Generator
+from secretbinding.errors import Conflict, Denied, NotFound, SecretBindingError, Unreachable
+from secretbinding.generation import KV, ROOT, STATIC_ROLE, GenerateValue, Target
+from secretbinding.models.binding import Generate
+from secretbinding.models.reasons import Reason
+from secretbinding.ports import StaticRole
+from tests.support import builders as make
+
+NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+KEY = make.key()
+VALUE = "hunter2-from-vault"
+
+
+class Writes:
+    """A Vault that takes writes. `fails` is raised by each of them."""
+
+    def __init__(self, fails: SecretBindingError | None = None, rotated: str = "then") -> None:
+        self.fails, self.rotated = fails, rotated
+        self.log: list[tuple[Any, ...]] = []
+
+    def _did(self, *what: Any) -> None:
+        if self.fails is not None:
+            raise self.fails
+        self.log.append(what)
+
+    def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
+        self._did("patch", mount, path, {name: value.get_secret_value() for name, value in fields.items()}, seen)
+        return seen + 1
+
+    def generate_password(self, policy: str) -> SecretStr:
+        self._did("password", policy)
+        return SecretStr(VALUE)
+
+    def new_secret_id(self, mount: str, role: str) -> SecretStr:
+        self._did("secret-id", mount, role)
+        return SecretStr(VALUE)
+
+    def static_role(self, mount: str, name: str) -> StaticRole | None:
+        return StaticRole(self.rotated)
+
+    def rotate_static_role(self, mount: str, name: str) -> None:
+        self._did("rotate", mount, name)
+
+    def rotate_root(self, mount: str, connection: str) -> None:
+        self._did("root", mount, connection)
+
+    def write_policy(self, name: str, text: str) -> None:
+        self._did("policy", name, text)
+
+
+def action(kind: str = KV, *, seen: str = "3", answer: tuple[str, str] | None = None, **entry: Any) -> GenerateValue:
+    fields = ("password",) if kind == KV else ()
+    wanted = Generate(secret="app", fields=fields, **entry)
+    return GenerateValue(KEY, wanted, Target(kind, "secret", "myapp"), seen, NOW, requested=True, answer=answer)
+
+
+def generator(vault: Any) -> Generator:
+    return Generator(vault, now=lambda: NOW)
+
+
+def test_a_value_is_written_over_the_version_that_was_seen() -> None:
+    vault = Writes()
+    made = generator(vault).make(action(length=40))
+    ((what, mount, path, fields, seen),) = vault.log
+    assert (what, mount, path, seen) == ("patch", "secret", "myapp", 3)
+    assert len(fields["password"]) == 40
+    assert fields["password"].isalnum()
+    assert made is not None
+    assert made.message == "version 4 of secret app was made (password), on request of 2026-03-10T12:00:00Z"
+
+
+def test_two_values_are_never_the_same() -> None:
+    vault = Writes()
+    for _ in range(50):
+        generator(vault).make(action())
+    assert len({row[3]["password"] for row in vault.log}) == 50
+
+
+@pytest.mark.parametrize(
+    "way", [{"password_policy": "strong"}, {"secret_id_of": {"mount": "approle", "role": "app"}}], ids=["policy", "id"]
+)
+def test_a_value_that_vault_makes_goes_into_the_field(way: dict[str, Any]) -> None:
+    vault = Writes()
+    generator(vault).make(action(**way))
+    assert vault.log[-1][3] == {"password": VALUE}
+
+
+def test_a_static_role_that_was_rotated_since_it_was_seen_is_left_alone() -> None:
+    vault = Writes(rotated="now")
+    found = generator(vault)
+    assert found.make(action(STATIC_ROLE, seen="then")) is None
+    assert vault.log == []
+    assert generator(Writes()).make(action(STATIC_ROLE, seen="then")) is not None
+
+
+def test_a_root_password_is_made_before_its_request_is_remembered() -> None:
+    vault = Writes()
+    generator(vault).make(action(ROOT, answer=("policy", "text")))
+    assert [row[0] for row in vault.log] == ["root", "policy"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Denied("no right", system="vault"), Reason.PERMISSION_DENIED),
+        (NotFound("no policy", system="vault"), Reason.GENERATION_FAILED),
+        (Unreachable("no answer", system="vault"), Reason.VAULT_UNREACHABLE),
+    ],
+)
+def test_what_fails_is_remembered_with_its_reason_and_repeated_later_and_later(
+    error: SecretBindingError, reason: Reason
+) -> None:
+    found = generator(Writes(error))
+    waits: list[timedelta] = []
+    for _ in range(12):
+        assert found.make(action()) is None
+        tried = found.attempts().tried[KEY, "app"]
+        assert tried.fault is not None
+        assert tried.fault.reason is reason
+        waits.append(tried.retry_at - NOW)
+    assert waits[0] == timedelta(seconds=5)
+    assert waits[-1] == timedelta(minutes=10)
+    assert waits == sorted(waits)
+
+
+def test_a_write_of_somebody_else_is_no_fault_and_is_looked_at_soon() -> None:
+    found = generator(Writes(Conflict("changed meanwhile", system="vault")))
+    assert found.make(action()) is None
+    tried = found.attempts().tried[KEY, "app"]
+    assert tried.fault is None
+    assert tried.retry_at - NOW == timedelta(seconds=1)
+
+
+def test_what_worked_is_remembered_as_served_and_clears_what_failed() -> None:
+    vault = Writes(Denied("no right", system="vault"))
+    found = generator(vault)
+    found.make(action())
+    vault.fails = None
+    found.make(action())
+    assert found.attempts().tried == {}
+    assert found.attempts().served == {Target(KV, "secret", "myapp"): NOW}
+
+
+def test_no_value_is_in_what_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    vault = Writes()
+    made = generator(vault).make(action(password_policy="strong"))
+    assert VALUE not in repr(made) + repr(generator(vault).attempts()) + caplog.text
