@@ -46,12 +46,16 @@ def rotation_healthy(view: View, previous: SecretBindingStatus) -> Draft:
         reverted = told.reason == Reason.DEPLOYMENT_REVERTED.value
         return Draft(_FALSE, Reason.DEPLOYMENT_REVERTED if reverted else Reason.DEPLOYMENT_FAILED, told.message)
     result = view.result
+    blocked = _not_generated(view)
     for decision in result.secrets if result is not None else ():
         if decision.hold is not None or decision.fault is not None:
-            return _held(view, decision)
+            held = _held(view, decision)
+            # A value that cannot be made is worse than one that waits, and why a secret is missing.
+            covered = held.status is _TRUE or held.reason is Reason.SECRET_NOT_FOUND
+            return blocked if blocked is not None and covered else held
     if result is not None and result.fault is not None:
         return Draft(_UNKNOWN, result.fault.reason, result.fault.message)
-    return _untouchable(view) or _deferred(view) or _moving(view) or _not_generated(view) or _arrived(view)
+    return _untouchable(view) or _deferred(view) or _moving(view) or blocked or _arrived(view)
 
 
 def failed_message(view: View, failure: FailedState, previous: SecretBindingStatus) -> str:
