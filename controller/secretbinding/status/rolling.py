@@ -69,6 +69,11 @@ def failed_message(view: View, failure: FailedState, previous: SecretBindingStat
         return f"{what}, and the job keeps it, since there is nothing to go back to; {_REMEDY}"
     if _is_back(view, failure, previous):
         return f"{what}; {serves} serves again, and the failed state is not tried again by itself: {_REMEDY}"
+    again = view.deployment
+    if again is not None and again.get("Status") == "failed" and again.get("JobVersion") != failure.version:
+        version = again.get("JobVersion")
+        back = f"the job is back at {serves}, and that deployment (job version {version}) failed as well"
+        return f"{what}; {back}; {_REMEDY}"
     return f"{what}; {serves} is being put back, and the failed state is not tried again by itself: {_REMEDY}"
 
 
