@@ -135,15 +135,15 @@ def recovered(view: View, failure: FailedState) -> bool:
     """True when a job version since the failed one has come through. Nomad calls a version that it reverts to stable at
     once, so that the deployment of it counts where there is one; where it makes none, the allocations do."""
     job, observed = view.job, view.found.observed
-    newer = job is not None and int(job.get("Version") or 0) > failure.version
-    if newer and not view.found.registered and view.deployment is None and all_run(observed):
-        return True
-    states = {item.get("JobVersion"): item.get("Status") for item in reversed(view.found.observed.deployments)}
-    system = job is not None and job.get("Type") == "system"
+    current = job.get("Version") if job is not None else None
+    states = {item.get("JobVersion"): item.get("Status") for item in reversed(observed.deployments)}
+    if current is not None and int(current) > failure.version and current not in states and not view.found.registered:
+        return all_run(observed)
     return any(
         version.get("Stable")
         and int(version.get("Version") or 0) > failure.version
-        and states.get(version.get("Version")) in ("successful", *(() if system else (None,)))
+        and states.get(version.get("Version"))
+        in ("successful", *(() if version.get("Version") == current else (None,)))
         for version in observed.versions
     )
 
