@@ -3,12 +3,14 @@ PYTHON := $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14
 BIN := .venv/bin
 # Most tests wait for servers rather than for a processor.
 WORKERS ?= 6
+# How long `soak-survival` looks, in seconds.
+SOAK_SECONDS ?= 960
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-e2e lint types imports unit crd format lock clean
+.PHONY: help demo test test-e2e soak-survival bench-rotation lint types imports unit crd policies format lock clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 .venv/.ready: pyproject.toml tests/requirements.txt
 	@test -n "$(PYTHON)" || { echo "no python3 found: install Python 3.11 or newer" >&2; exit 1; }
@@ -42,8 +44,17 @@ unit: .venv/.ready ## All tests; those that need a binary that is not there say 
 test-e2e: .venv/.ready ## Only the tests against a real Nomad and a real Kubernetes API server
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "real_nomad or real_kubernetes"
 
+soak-survival: .venv/.ready ## What running tasks survive, on a real Nomad and OpenBao; 20 minutes (SOAK_SECONDS)
+	@SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest tests/soak/survival.py -q -s -o timeout=0
+
+bench-rotation: .venv/.ready ## Time from a write in Vault to the job and to its last new allocation
+	@$(BIN)/python -m tests.performance.rotation_latency --json build/rotation-latency.json
+
 crd: .venv/.ready ## Generate crds/ from the model
 	@$(BIN)/python -m secretbinding.models.crd > crds/nomad-vault.io_secretbindings.yaml
+
+policies: .venv/.ready ## Generate the controller's policies in deploy/
+	@$(BIN)/python -m secretbinding.ops.shipped deploy
 
 format: .venv/.ready ## Format the code
 	@$(BIN)/ruff check --fix controller tests

@@ -90,6 +90,7 @@ class Controller:
             self.engine.store,
             self.engine.wake,
             interval_seconds=own.poll_seconds,
+            now=clients.vault.clock.now,
             namespace=settings.vault.namespace,
         )
         self.audits: list[AuditListener | AuditFile] = []

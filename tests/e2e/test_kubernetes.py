@@ -26,6 +26,12 @@ def world(simulator: Stack) -> World:
     return World(simulator)
 
 
+@pytest.fixture
+def any_world(stack: Stack) -> World:
+    """On the simulator and on a real Nomad."""
+    return World(stack)
+
+
 @contextmanager
 def running(world: World, cluster: Cluster) -> Iterator[Controller]:
     client = KubernetesClient(KubernetesConnection(kubeconfig=str(cluster.kubeconfig)))
@@ -93,9 +99,9 @@ def test_a_custom_resource_is_made_true_rotated_and_taken_back(
 
 
 def test_an_annotation_asks_for_a_manual_roll_and_the_status_answers(
-    world: World, kubernetes_api: Cluster, tenant: str, unique: str
+    any_world: World, kubernetes_api: Cluster, tenant: str, unique: str
 ) -> None:
-    cluster = kubernetes_api
+    world, cluster = any_world, kubernetes_api
     world.secret(unique, username="app", password="one")
     world.register(a_job(unique))
     with running(world, cluster):

@@ -154,7 +154,7 @@ def test_a_right_that_is_missing_in_vault_is_named_and_the_job_is_left_alone(
 
 
 def test_a_right_that_is_missing_in_nomad_is_named(guarded: Stack, unique: str) -> None:
-    rules = (DEPLOY / "nomad-policy.hcl").read_text().replace('"submit-job", ', "")
+    rules = (DEPLOY / "nomad-policy.hcl").read_text().replace('"submit-job",', "")
     world = World(
         guarded,
         vault_token=vault_token(guarded, f"poor-{unique}", (DEPLOY / "vault-policy.hcl").read_text()),

@@ -12,6 +12,7 @@ import urllib3
 from secretbinding.devstack.api import Api, ApiError, quoted
 
 _SECONDS = 1_000_000_000
+_ENDINGS = ("Killing", "Killed", "Restarting", "Restart Signaled", "Terminated", "Not Restarting", "Driver Failure")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,7 +36,6 @@ class JobStory:
         registrations: job versions that came after the beginning.
         down: spells, in seconds since the beginning, in which fewer allocations ran than at it.
         events: the tasks' events since the beginning, in order.
-        said: what the task wrote last, by allocation.
     """
 
     before: dict[str, str] = field(default_factory=dict)
@@ -51,10 +51,14 @@ class JobStory:
         return bool(self.before) and self.before == self.after and self.restarts == 0 and self.registrations == 0
 
     @property
+    def endings(self) -> list[TaskEvent]:
+        """The events by which tasks were killed, restarted or failed."""
+        return [event for event in self.events if event.kind in _ENDINGS]
+
+    @property
     def ended_at(self) -> float | None:
         """Seconds until a task was first killed, restarted or failed; None when none was."""
-        told = ("Killing", "Killed", "Restarting", "Restart Signaled", "Terminated", "Not Restarting", "Driver Failure")
-        return min((event.at for event in self.events if event.kind in told and event.at >= 0), default=None)
+        return min((event.at for event in self.endings), default=None)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "untouched": self.untouched, "ended_at": self.ended_at}

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from secretbinding.app import Clients, Controller
 from secretbinding.devstack.api import quoted
+from secretbinding.metrics import Monitoring
 from secretbinding.models.reasons import ConditionType
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.settings import ControllerSettings, NomadSettings, Settings, VaultSettings
@@ -118,10 +119,11 @@ class World:
         self.settings.controller = ControllerSettings(instance=instance, **{**pace, **own})
 
     @contextmanager
-    def running(self, *sources: Source) -> Iterator[Controller]:
+    def running(self, *sources: Source, monitoring: Monitoring | None = None) -> Iterator[Controller]:
         """The controller while the block runs; with the nomad source when none is given."""
-        clients = Clients(self.settings)
-        controller = Controller(self.settings, clients, sources or (NomadSource(clients.nomad, (NAMESPACE,)),))
+        clients = Clients(self.settings, on_call=monitoring.called if monitoring is not None else None)
+        given = sources or (NomadSource(clients.nomad, (NAMESPACE,)),)
+        controller = Controller(self.settings, clients, given, monitoring=monitoring)
         controller.start()
         try:
             yield controller

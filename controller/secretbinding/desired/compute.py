@@ -8,11 +8,12 @@ from secretbinding.desired.generating import generations
 from secretbinding.desired.once import Mixture
 from secretbinding.desired.past import Past, good_job, rolling
 from secretbinding.desired.shares import Judged, Share, judge
+from secretbinding.desired.tokens import renewed_roles
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
 from secretbinding.job.carry import kept_part, parts_of
 from secretbinding.job.inject import Stripped, TaskPart, inject, keep_rendered, strip
-from secretbinding.job.marks import Placed, part_state, placed_marks, read_mark, serving_pins
-from secretbinding.job.targets import REGISTERED_TYPES, TaskRef, find_task, job_fault
+from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins
+from secretbinding.job.targets import TaskRef, find_task, job_fault
 from secretbinding.kinds import KINDS, engine_role
 from secretbinding.kinds.base import EngineRole, Fault, Right
 from secretbinding.models.binding import DeletionPolicy
@@ -29,7 +30,6 @@ from secretbinding.render.role import (
     role_body,
     role_limits,
 )
-from secretbinding.render.template import TemplateBlock
 from secretbinding.rotation import (
     FailedState,
     held_failure,
@@ -298,7 +298,7 @@ def _roles(
     if observed.job is None:
         _expected_roles(observed, shares, scopes, owners, scope)
     active = {share.key: share.binding for share in shares}
-    renewed = _renewed_roles(observed.job, parts, shares, owners)
+    renewed = renewed_roles(observed.job, parts, shares, owners)
     bodies: dict[str, dict[str, Any]] = {}
     for name, keys in sorted(owners.items()):
         # A binding that stays as it is has a part in the limits that are there.
@@ -308,31 +308,6 @@ def _roles(
         limits = join_limits(auths, current, default_period=default)
         bodies[name] = role_body(scope[name], [policy_name(Owner(instance, key)) for key in keys], limits)
     return bodies, owners
-
-
-def _renewed_roles(
-    job: Json | None,
-    parts: Mapping[tuple[str, str], TaskPart],
-    shares: Sequence[Share],
-    owners: Mapping[str, set[BindingKey]],
-) -> set[str]:
-    """The roles whose tokens live for a short while only, since Nomad renews them as long as their task runs; and all
-    roles of a job whose tasks come and go, whose tokens would heap up in Vault."""
-    if job is None:
-        polling = {share.key for share in shares if any(_reads_again(block) for block in share.blocks)}
-        return {name for name, keys in owners.items() if keys & polling}
-    if job.get("Periodic") or job.get("ParameterizedJob") or job.get("Type", "service") not in REGISTERED_TYPES:
-        return set(owners)
-    return {part.role for part in parts.values() if any(_reads_again(item) for _, item in part.templates)}
-
-
-def _reads_again(template: TemplateBlock | Json) -> bool:
-    """True for a template that reads a secret while its task runs. Of one that stays as it is its mark tells: a Nomad
-    that cannot render once does not keep the template's own word."""
-    if isinstance(template, TemplateBlock):
-        return bool(template.of) and not template.once
-    found = read_mark(template)
-    return found is not None and bool(found[0].of) and not found[0].once
 
 
 def _expected_roles(

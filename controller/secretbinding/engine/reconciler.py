@@ -101,7 +101,8 @@ class Reconciler:
         if _unsettled(observed):
             observed = self._observer.with_history(observed)
         preview = self._decided(observed, bindings)
-        if (preview.plan.registers or preview.plan.generates) and not observed.versions:
+        due = preview.plan.registers or preview.plan.generates or _waits(preview.desired)
+        if due and not observed.versions:
             # Only the history tells whether this very state has failed before, and when the job was last rolled.
             preview = self._decided(self._observer.with_history(observed), bindings)
         return preview
@@ -113,13 +114,8 @@ class Reconciler:
 
     def _evaluated_once(self, workload: WorkloadKey, preview: Preview) -> Preview:
         """The preview, without an evaluation that has been asked for already and has brought nothing."""
-        wanted = next((action for action in preview.plan.actions if isinstance(action, EvaluateJob)), None)
-        if wanted is None:
-            return preview
-        if self._evaluated.get(workload) != wanted:
-            self._evaluated[workload] = wanted
-            return preview
-        rest = tuple(action for action in preview.plan.actions if action is not wanted)
+        done = self._evaluated.get(workload)
+        rest = tuple(action for action in preview.plan.actions if action != done)
         return replace(preview, plan=replace(preview.plan, actions=rest))
 
     def _deferred(self, workload: WorkloadKey, preview: Preview) -> Preview:
@@ -162,6 +158,9 @@ class Reconciler:
                 preview = self._entered(workload, bindings, preview)
                 done = applier.apply(preview.plan, workload.namespace, workload.job)
             assert preview is not None
+            for action in preview.plan.actions:
+                if isinstance(action, EvaluateJob):
+                    self._evaluated[workload] = action
         except SecretBindingError as error:
             observed = preview.observed if preview is not None else Observed(workload)
             system = error.system if isinstance(error, ServiceError) else "vault"
@@ -250,6 +249,11 @@ class Pace:
     missing_seconds: float = 30.0
     backoff_seconds: float = 1.0
     backoff_max_seconds: float = 300.0
+
+
+def _waits(desired: Desired) -> bool:
+    """True when a version is there that could be rolled and is not yet."""
+    return any(item.waiting is not None for result in desired.results.values() for item in result.secrets)
 
 
 def _unsettled(observed: Observed) -> bool:

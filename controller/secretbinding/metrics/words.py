@@ -72,11 +72,13 @@ REFUSED = (
 )
 """Why a new version is not rolled whatever the clock says."""
 
+# Of rolls in flight, and of new values.
+_ELSEWHERE = (Obstacle.SLOT, Obstacle.DEPLOYMENT, Obstacle.RETRY)
 REASONS: dict[Decision, tuple[str, ...]] = {
     Decision.DETECTED: (VERSION, LEASE),
     Decision.COALESCED: ("",),
     Decision.DEFERRED: (
-        *(obstacle.value for obstacle in Obstacle if obstacle is not Obstacle.SLOT),
+        *(obstacle.value for obstacle in Obstacle if obstacle not in _ELSEWHERE),
         Reason.MANUAL_ROTATION_PENDING.value,
         UNREADABLE_GROUP,
     ),

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from secretbinding.kinds.base import Right
+from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.naming import Owner, policy_name
+from secretbinding.render.policy import PolicyDocument, policy_text
 from tests.integration.cli.test_run import controller
 from tests.support.commandline import CommandLine
 from tests.support.kubernetes import Cluster, a_binding, kubernetes_api, real_kubernetes, small_kubernetes, tenant
@@ -100,3 +104,23 @@ def test_run_makes_a_custom_resource_true(
         process.child.send_signal(signal.SIGTERM)
         assert process.child.wait(timeout=20) == 0
     assert world.seen(unique) == ["app first"]
+
+
+def test_doctor_looks_at_custom_resources_and_asks_for_those_that_policies_name(
+    cli: CommandLine, kubernetes_api: Cluster, tenant: str, simulator: Stack, unique: str
+) -> None:
+    instance = unique[:20].rstrip("-")
+    cli.use(simulator, SECRETBINDING_INSTANCE=instance)
+    create(kubernetes_api, a_binding(tenant, "there"))
+    names = {}
+    for name in ("there", "gone"):
+        owner = Owner(instance, BindingKey("kubernetes", tenant, name))
+        workload = WorkloadKey("default", "", "default", "web")
+        names[name] = policy_name(owner)
+        simulator.openbao.put_policy(
+            names[name], policy_text(PolicyDocument(owner, workload, (Right("secret/data/x", ("read",)),)))
+        )
+    report = json.loads(cli("doctor", "--source", "kubernetes", "-n", tenant, "-o", "json").out)
+    found = {check["name"]: check["findings"] for check in report["checks"]}
+    assert [one["subject"] for one in found["orphaned-policy"]] == [f"policy {names['gone']}"]
+    assert [one["subject"] for one in found["binding-job"]] == [f"binding {tenant}/there"]

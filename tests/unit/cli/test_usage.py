@@ -23,6 +23,8 @@ COMMANDS = [
     "status",
     "rotate",
     "crd",
+    "bootstrap",
+    "doctor",
     "demo",
     "completion",
     "version",

@@ -166,7 +166,7 @@ class World:
                 path: copy.deepcopy(self.engine_roles.get(path)) for path in self._engine_paths(policies, wanted)
             },
             attempts=self.attempts,
-            gate=replace(self.gate, now=nanoseconds_to_time(self._clock)) if self.gate.now is not None else self.gate,
+            gate=self._gate(),
         )
 
     def _engine_paths(self, policies: Mapping[str, Policy | None], wanted: Iterable[BindingInput]) -> set[str]:
@@ -174,6 +174,12 @@ class World:
         made = {role.path for entry in entries if (role := engine_role(entry)) is not None}
         documents = [policy.document for policy in policies.values() if policy is not None]
         return made.union(*(document.engine_roles for document in documents if document is not None))
+
+    def _gate(self) -> Gate:
+        """The time is Nomad's, as our own clock shows it."""
+        if self.gate.now is None:
+            return self.gate
+        return replace(self.gate, now=nanoseconds_to_time(self._clock) - self.gate.nomad_ahead)
 
     def decide(self, bindings: Sequence[BindingInput]) -> tuple[Desired, Plan]:
         """What a pass would do."""

@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from secretbinding.metrics.catalogue import CATALOGUE
 from secretbinding.models.loading import parse_manifests
 from secretbinding.models.reasons import ConditionType, Reason
+from secretbinding.ops.bootstrap import snippets
+from secretbinding.ops.bootstrap.snippets import Surroundings
+from secretbinding.ops.bootstrap.target import Target
+from secretbinding.ops.doctor.checks import CHECKS
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("deploy/**/*.md")])
@@ -21,6 +26,23 @@ def test_every_condition_and_reason_stands_on_its_page_with_its_meaning() -> Non
     assert table(ROOT / "deploy" / "reasons.md") == meant
 
 
+def test_every_check_of_doctor_stands_on_its_page_with_what_is_well_then() -> None:
+    found = re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", (ROOT / "deploy" / "doctor.md").read_text(), re.MULTILINE)
+    assert found == [(check.name, check.title) for check in CHECKS]
+
+
+@pytest.mark.parametrize("block", ["client_block", "server_block", "older_block"])
+def test_the_blocks_on_the_page_are_those_that_bootstrap_prints(block: str) -> None:
+    target = Target(jwks_url="http://127.0.0.1:4646/.well-known/jwks.json")
+    around = Surroundings("http://127.0.0.1:8200", "http://127.0.0.1:4646")
+    texts = {
+        "client_block": snippets.client_block(target, around),
+        "server_block": snippets.server_block(),
+        "older_block": snippets.older_block(around),
+    }
+    assert f"```hcl\n{texts[block]}```" in (ROOT / "deploy" / "bootstrap.md").read_text()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
@@ -33,3 +55,13 @@ def test_manifests_on_the_pages_are_valid(page: Path) -> None:
     for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
         if "kind: SecretBinding" in block:
             assert parse_manifests(block, file=page.name)
+
+
+def test_every_metric_stands_on_its_page_as_it_is_exposed() -> None:
+    row = re.compile(r"^\| `([a-z_]+)` \| (counter|gauge|histogram) \| (.*?) \| (.*) \|$", re.MULTILINE)
+    told = row.findall((ROOT / "deploy" / "metrics.md").read_text())
+    exposed = [
+        (metric.name, metric.kind.value, ", ".join(f"`{label}`" for label in metric.labels), metric.meaning)
+        for metric in CATALOGUE
+    ]
+    assert told == exposed
