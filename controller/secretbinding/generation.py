@@ -271,12 +271,16 @@ def decide_generation(
     if tried is None or (tried.entry, tried.due) != (entry, due):
         return found
     wait = Wait(tried.why, Obstacle.RETRY, tried.retry_at) if tried.fault is None else None
-    return replace(found, fault=tried.fault, wait=wait, until=tried.retry_at, look_at=tried.retry_at)
+    # Another moment that comes before that is another attempt.
+    look_at = _earliest(tried.retry_at, found.look_at)
+    return replace(found, fault=tried.fault, wait=wait, until=tried.retry_at, look_at=look_at)
 
 
 def held(found: Generation, wait: Wait | None) -> Generation:
-    """The decision with what a value that is due has to wait for."""
-    return found if wait is None or not found.now else replace(found, wait=wait, until=wait.until, look_at=wait.until)
+    """The decision with what a value that is due has to wait for. A request that is to come waits for less."""
+    if wait is None or not found.now:
+        return found
+    return replace(found, wait=wait, until=wait.until, look_at=_earliest(wait.until, found.look_at))
 
 
 def _tick(entry: Generate, changed: Changed, now: datetime | None) -> datetime | None:

@@ -206,6 +206,17 @@ def test_a_request_waits_for_no_window() -> None:
     assert made.run([asked]).registers
 
 
+def test_a_request_that_comes_while_a_scheduled_value_waits_is_looked_at_when_it_can_be_answered() -> None:
+    item = of_kv(OVERDUE, windows=[EVENINGS])
+    made = injected(world(), item)
+    asked = ask(item, now(made))
+    held = decided(made, asked)
+    assert held.wait is not None
+    assert held.look_at == now(made) + timedelta(seconds=2)
+    made.wait(2)
+    assert decided(made, asked).now
+
+
 def test_a_value_waits_for_the_least_interval_between_two_rolls() -> None:
     item = of_kv(OVERDUE, minInterval="5h")
     made = injected(world(), item)
