@@ -46,12 +46,16 @@ def rotation_healthy(view: View, previous: SecretBindingStatus) -> Draft:
         reverted = told.reason == Reason.DEPLOYMENT_REVERTED.value
         return Draft(_FALSE, Reason.DEPLOYMENT_REVERTED if reverted else Reason.DEPLOYMENT_FAILED, told.message)
     result = view.result
+    blocked = _not_generated(view)
     for decision in result.secrets if result is not None else ():
         if decision.hold is not None or decision.fault is not None:
-            return _held(view, decision)
+            held = _held(view, decision)
+            # A value that cannot be made is worse than one that waits, and why a secret is missing.
+            covered = held.status is _TRUE or held.reason is Reason.SECRET_NOT_FOUND
+            return blocked if blocked is not None and covered else held
     if result is not None and result.fault is not None:
         return Draft(_UNKNOWN, result.fault.reason, result.fault.message)
-    return _untouchable(view) or _deferred(view) or _moving(view) or _not_generated(view) or _arrived(view)
+    return _untouchable(view) or _deferred(view) or _moving(view) or blocked or _arrived(view)
 
 
 def failed_message(view: View, failure: FailedState, previous: SecretBindingStatus) -> str:
@@ -65,6 +69,11 @@ def failed_message(view: View, failure: FailedState, previous: SecretBindingStat
         return f"{what}, and the job keeps it, since there is nothing to go back to; {_REMEDY}"
     if _is_back(view, failure, previous):
         return f"{what}; {serves} serves again, and the failed state is not tried again by itself: {_REMEDY}"
+    again = view.deployment
+    if again is not None and again.get("Status") == "failed" and again.get("JobVersion") != failure.version:
+        version = again.get("JobVersion")
+        back = f"the job is back at {serves}, and that deployment (job version {version}) failed as well"
+        return f"{what}; {back}; {_REMEDY}"
     return f"{what}; {serves} is being put back, and the failed state is not tried again by itself: {_REMEDY}"
 
 

@@ -143,6 +143,15 @@ def test_a_revert_is_told_when_the_version_that_worked_serves_again() -> None:
     assert "app version 1 serves again" in message
 
 
+def test_a_revert_that_fails_as_well_is_told() -> None:
+    world, item = rolling()
+    reverting(world)
+    world.deployments[0]["Status"] = "failed"
+    status = look(world, item)
+    assert at(status, ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_FAILED)
+    assert "failed as well" in rotation(status).message
+
+
 def test_a_reverted_system_job_which_gets_no_deployment_is_back_when_all_of_it_runs() -> None:
     world, item = rolling()
     reverting(world)
