@@ -7,7 +7,7 @@ WORKERS ?= 6
 SOAK_SECONDS ?= 960
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-e2e soak-survival bench-rotation lint types imports unit crd format lock clean
+.PHONY: help demo test test-e2e soak-survival bench-rotation lint types imports unit crd policies format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ bench-rotation: .venv/.ready ## Time from a write in Vault to the job and to its
 
 crd: .venv/.ready ## Generate crds/ from the model
 	@$(BIN)/python -m secretbinding.models.crd > crds/nomad-vault.io_secretbindings.yaml
+
+policies: .venv/.ready ## Generate the controller's policies in deploy/
+	@$(BIN)/python -m secretbinding.ops.shipped deploy
 
 format: .venv/.ready ## Format the code
 	@$(BIN)/ruff check --fix controller tests

@@ -1,7 +1,8 @@
-# What the controller may do besides in Nomad where bindings take values from Nomad variables (`nomadVariable`): see that
-# a variable is there and when it was changed. It reads no values. A second policy for its token.
+# What the controller may do besides in Nomad where bindings take values from Nomad variables
+# (`nomadVariable`). A second policy for its token.
 namespace "*" {
   variables {
+    # Variables that bindings take values from: that they are there and when they changed, never their values.
     path "nomad/jobs*" {
       capabilities = ["list"]
     }

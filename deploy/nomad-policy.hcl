@@ -1,17 +1,29 @@
-# What the controller may do in Nomad. One block for each namespace that bindings name; "*" for all of them.
+# secretbinding {"body":"tyo5e7dou6h3mspokb2qnak74g","instance":"default","part":"controller"}
+# What the controller may do in Nomad, for instance "default": one block for each namespace that
+# bindings may name, "*" for all of them.
+
 namespace "*" {
-  # Read jobs, their versions, deployments, allocations and events; register, tag versions, parse HCL.
-  capabilities = ["list-jobs", "read-job", "submit-job", "parse-job"]
+  capabilities = [
+    # Find the children of periodic and parameterized jobs, and jobs that come after their binding.
+    "list-jobs",
+    # Read jobs, their versions, deployments and allocations, and follow events.
+    "read-job",
+    # Register and plan jobs, tag versions whose deployment failed.
+    "submit-job",
+    # Read job files in HCL (`inject`, `doctor --job-file`); leave it out for the controller alone.
+    "parse-job",
+  ]
 
   variables {
-    # What tenants write (source `nomad`): bindings, and requests to rotate.
+    # Bindings, which tenants write (source `nomad`).
     path "nomad-vault/bindings/*" {
       capabilities = ["list", "read"]
     }
+    # Requests to rotate, which tenants write.
     path "nomad-vault/requests/*" {
       capabilities = ["list", "read"]
     }
-    # What the controller writes and tenants only read.
+    # Statuses, which the controller writes and tenants only read.
     path "nomad-vault/status/*" {
       capabilities = ["list", "read", "write", "destroy"]
     }

@@ -1,5 +1,6 @@
+# secretbinding {"body":"qd4w2opa6rejdl3wmartj2athi","instance":"default","part":"controller"}
 # What the controller may do in Vault or OpenBao, for instance "default" and the auth mount "jwt-nomad".
-# Another instance or mount: replace "nsb.default." and "jwt-nomad". No path here gives a secret's value.
+# No path here gives a secret's value.
 
 # The ACL policies of this instance; their names all begin with its prefix.
 path "sys/policies/acl/nsb.default.*" {
@@ -21,42 +22,57 @@ path "sys/internal/ui/mounts/*" {
   capabilities = ["read"]
 }
 
-# For each KV v2 mount that bindings may use: versions and field names, never values.
+# KV mount `secret`: versions of secrets, never values.
 path "secret/metadata/*" {
   capabilities = ["read"]
 }
+
+# Field names of a version, so that one that lacks a field is not rolled.
 path "secret/subkeys/*" {
   capabilities = ["read"]
 }
 
-# The same of all secrets of a folder at once. OpenBao only; without it each secret is read by itself.
+# The versions of all secrets of a folder at once. OpenBao only; without it each is read by itself.
 path "secret/detailed-metadata/*" {
   capabilities = ["list"]
 }
 
-# For each database engine that bindings may use: when Vault last rotated a static role's password, and how long the
-# credentials of a role live. Passwords are at `static-creds` and `creds`, which are not here.
+# Database mount `database`: when a static role's password was last rotated. Passwords are at `static-creds`.
 path "database/static-roles/*" {
   capabilities = ["read"]
 }
+
+# How long the credentials of a role live. Credentials are at `creds`.
 path "database/roles/*" {
   capabilities = ["read"]
 }
 
-# For each PKI engine: which issuer a role has, and how long its certificates live. Issuers are open to everybody.
+# How long what it gives out lives where a role leaves that to the mount.
+path "sys/mounts/database/tune" {
+  capabilities = ["read"]
+}
+
+# PKI mount `pki`: which issuer a role has, how long certificates live. Issuers are public.
 path "pki/roles/*" {
   capabilities = ["read"]
 }
 
-# How long leases and certificates live where a role leaves it to its mount. Leave it out when every role says it.
-path "sys/mounts/database/tune" {
-  capabilities = ["read"]
-}
+# How long what it gives out lives where a role leaves that to the mount.
 path "sys/mounts/pki/tune" {
   capabilities = ["read"]
 }
 
-# When the controller's own token ends, for a metric. Leave it out, and that metric is missing.
+# When the controller's own token ends: for a metric, and for doctor.
 path "auth/token/lookup-self" {
   capabilities = ["read"]
+}
+
+# Keep it alive: Nomad's client, Vault Agent and `vault token renew` do.
+path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
+
+# What it may do, for doctor.
+path "sys/capabilities-self" {
+  capabilities = ["update"]
 }

@@ -100,6 +100,7 @@ def test_a_list_that_comes_back_empty_for_lack_of_rights_deletes_nothing(world: 
         wait_until("the source cannot prove absence any more", lambda: not _proves(rows, unique))
         controller.engine.wake(controller.engine.store.workloads())
         wait_until("it was looked at", lambda: controller.engine.queue.idle(within=0.1))
+        wait_until("it is told as held", lambda: rows.pulse().held == 1)
         assert [entry.item.key.name for entry in controller.engine.store.entries()] == [unique]
     # A controller that starts blind, with a policy in Vault whose binding it cannot see.
     with world.running() as controller:
@@ -154,7 +155,7 @@ def test_a_right_that_is_missing_in_vault_is_named_and_the_job_is_left_alone(
 
 
 def test_a_right_that_is_missing_in_nomad_is_named(guarded: Stack, unique: str) -> None:
-    rules = (DEPLOY / "nomad-policy.hcl").read_text().replace('"submit-job", ', "")
+    rules = (DEPLOY / "nomad-policy.hcl").read_text().replace('"submit-job",', "")
     world = World(
         guarded,
         vault_token=vault_token(guarded, f"poor-{unique}", (DEPLOY / "vault-policy.hcl").read_text()),

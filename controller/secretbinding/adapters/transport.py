@@ -44,6 +44,7 @@ class Call:
         absent: what Nomad's own 404 says, so that a proxy's 404 never looks like an absence; empty: it gives none.
         content_type: of the body, if there is one.
         hidden: secret values of the request; an error text of the server that repeats one is withheld.
+        headers: headers of this call alone.
     """
 
     label: str
@@ -55,6 +56,7 @@ class Call:
     absent: str = ""
     content_type: str = "application/json"
     hidden: tuple[str, ...] = field(default=(), repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,7 @@ class Transport:
         pool: urllib3.HTTPConnectionPool,
     ) -> urllib3.BaseHTTPResponse | _Failure:
         """Send and read the answer's head. `limits`: seconds of silence, and seconds for the answer as a whole."""
-        headers = dict(self._fixed_headers)
+        headers = {**self._fixed_headers, **dict(call.headers)}
         if payload is not None:
             headers["Content-Type"] = call.content_type
         if not call.anonymous:

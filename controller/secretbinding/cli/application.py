@@ -8,7 +8,18 @@ from collections.abc import Callable, Sequence
 import typer
 
 from secretbinding import logs
-from secretbinding.cli import about, adopting, changes, injecting, manifests, rotating, running, statuses
+from secretbinding.cli import (
+    about,
+    adopting,
+    bootstrapping,
+    changes,
+    diagnosing,
+    injecting,
+    manifests,
+    rotating,
+    running,
+    statuses,
+)
 from secretbinding.cli.console import error, report, report_unexpected, say
 from secretbinding.errors import SecretBindingError
 
@@ -48,6 +59,8 @@ for name, command, panel in (
     ("status", statuses.status, "Controller"),
     ("rotate", rotating.rotate, "Controller"),
     ("crd", manifests.crd, "Controller"),
+    ("bootstrap", bootstrapping.bootstrap, "Servers"),
+    ("doctor", diagnosing.doctor, "Servers"),
     ("demo", about.demo, "More"),
     ("completion", about.completion, "More"),
     ("version", about.version, "More"),

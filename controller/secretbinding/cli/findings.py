@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from secretbinding.errors import Problem
+from secretbinding.models.binding import SecretEntry
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import Condition, ConditionStatus, SecretBindingStatus
 from secretbinding.sources.files import Loaded
@@ -104,6 +105,14 @@ def _field(loaded: Loaded, status: SecretBindingStatus, reason: Reason, message:
     names = [secret.name for secret in status.secrets if secret.message and secret.message in message]
     for index, entry in enumerate(loaded.binding.spec.secrets):
         if entry.name in names:
-            inside = "env" if reason is Reason.SECRET_FIELD_MISSING else entry.kind_name
-            return ("spec", "secrets", index, inside)
+            inside = _user(entry, message) if reason is Reason.SECRET_FIELD_MISSING else (entry.kind_name,)
+            return ("spec", "secrets", index, *inside)
     return _FIELDS.get(reason, ())
+
+
+def _user(entry: SecretEntry, message: str) -> Path:
+    """Where an entry asks for the field that `rotation.fields` says is missing."""
+    for index, target in enumerate(entry.files):
+        if f"which {target.path} needs" in message:
+            return ("files", index, "fields")
+    return ("env",)

@@ -7,6 +7,7 @@ import durationpy
 import typer
 
 from secretbinding.errors import UsageError
+from secretbinding.ops.rights import Mount
 
 
 class SourceName(StrEnum):
@@ -113,6 +114,39 @@ Timeout = Annotated[
 ]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, as `plan` does.")]
+
+
+Mounts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mount",
+        metavar="KIND=PATH",
+        help="Secrets engine that bindings may use, such as database=db. May be repeated. [default: kv=secret]",
+        show_default=False,
+    ),
+]
+
+MadeRoles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--make-roles",
+        metavar="KIND=PATH",
+        help="The same, and bindings may have roles made for them there (`create`). May be repeated.",
+        show_default=False,
+    ),
+]
+
+
+def mounts_of(texts: list[str] | None, making: list[str] | None) -> tuple[Mount, ...]:
+    """The mounts that both options name, each once. Raises `UsageError`."""
+    found: dict[tuple[str, str], Mount] = {}
+    for makes, given in ((False, texts or []), (True, making or [])):
+        for text in given:
+            kind, equals, path = text.partition("=")
+            if not equals:
+                raise UsageError(f"{text!r} is no mount", remedy="write KIND=PATH, such as kv=secret")
+            found[kind, path] = Mount(kind, path, makes)
+    return tuple(found.values()) if texts or making else (Mount("kv", "secret"),)
 
 
 def where(kept: SourceName | None, filename: list[str] | None) -> SourceName:

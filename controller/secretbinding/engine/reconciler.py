@@ -101,8 +101,9 @@ class Reconciler:
         if _unsettled(observed):
             observed = self._observer.with_history(observed)
         preview = self._decided(observed, bindings)
-        if preview.plan.registers and not observed.versions:
-            # A registration is due: only the history tells whether this very state has failed before.
+        due = preview.plan.registers or preview.plan.generates or _waits(preview.desired)
+        if due and not observed.versions:
+            # Only the history tells whether this very state has failed before, and when the job was last rolled.
             preview = self._decided(self._observer.with_history(observed), bindings)
         return preview
 
@@ -113,13 +114,8 @@ class Reconciler:
 
     def _evaluated_once(self, workload: WorkloadKey, preview: Preview) -> Preview:
         """The preview, without an evaluation that has been asked for already and has brought nothing."""
-        wanted = next((action for action in preview.plan.actions if isinstance(action, EvaluateJob)), None)
-        if wanted is None:
-            return preview
-        if self._evaluated.get(workload) != wanted:
-            self._evaluated[workload] = wanted
-            return preview
-        rest = tuple(action for action in preview.plan.actions if action is not wanted)
+        done = self._evaluated.get(workload)
+        rest = tuple(action for action in preview.plan.actions if action != done)
         return replace(preview, plan=replace(preview.plan, actions=rest))
 
     def _deferred(self, workload: WorkloadKey, preview: Preview) -> Preview:
@@ -147,14 +143,14 @@ class Reconciler:
     def run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
         """One pass. Errors of the servers do not leave it: they are part of what it found."""
         preview: Preview | None = None
+        applier = Applier(
+            self._vault,
+            self._nomad,
+            jwt_mount=self._jwt_mount,
+            on_action=lambda action: self._on_action(workload, action),
+            generator=self._generator,
+        )
         try:
-            applier = Applier(
-                self._vault,
-                self._nomad,
-                jwt_mount=self._jwt_mount,
-                on_action=lambda action: self._on_action(workload, action),
-                generator=self._generator,
-            )
             done = False
             while not done:
                 preview = self.preview(workload, bindings, applier.refused)
@@ -162,11 +158,21 @@ class Reconciler:
                 preview = self._entered(workload, bindings, preview)
                 done = applier.apply(preview.plan, workload.namespace, workload.job)
             assert preview is not None
+            for action in preview.plan.actions:
+                if isinstance(action, EvaluateJob):
+                    self._evaluated[workload] = action
         except SecretBindingError as error:
             observed = preview.observed if preview is not None else Observed(workload)
             system = error.system if isinstance(error, ServiceError) else "vault"
             cut_short = (preview.desired, preview.plan) if preview is not None else None
-            return Pass(self._instance, observed, error=fault_of(error), error_system=system, cut_short=cut_short)
+            return Pass(
+                self._instance,
+                observed,
+                error=fault_of(error),
+                error_system=system,
+                made=tuple(applier.made),
+                cut_short=cut_short,
+            )
         return Pass(
             self._instance,
             preview.observed,
@@ -202,10 +208,12 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
         ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))
         return float(ceiling * random.uniform(0.5, 1.0))
     busy = found.registered or (found.plan is not None and bool(found.plan.waiting or found.plan.deferred))
+    # A value that is due and not in the plan waits for something else of it.
+    busy = busy or (found.desired is not None and any(item.now for item in found.desired.generations.values()))
     if busy or is_active(deployment_of(found.observed)) or behind(found.observed):
         return settings.progress_seconds
     if found.observed.job is None:
-        return settings.missing_seconds
+        return min(settings.missing_seconds, _gate_seconds(found, settings))
     resync = settings.resync_seconds * random.uniform(0.8, 1.2)
     return min(resync, _gate_seconds(found, settings))
 
@@ -219,7 +227,7 @@ def _gate_seconds(found: Pass, settings: "Pace") -> float:
     dates = [
         item.until for result in found.desired.results.values() for item in result.secrets if item.until is not None
     ]
-    dates += [item.until for item in found.desired.generations.values() if item.until is not None]
+    dates += [item.look_at for item in found.desired.generations.values() if item.look_at is not None]
     ahead = [moment for moment in dates if moment > now]
     # A moment later, so that the clock has surely passed the date.
     return (min(ahead) - now).total_seconds() + 0.05 if ahead else settings.resync_seconds
@@ -241,6 +249,11 @@ class Pace:
     missing_seconds: float = 30.0
     backoff_seconds: float = 1.0
     backoff_max_seconds: float = 300.0
+
+
+def _waits(desired: Desired) -> bool:
+    """True when a version is there that could be rolled and is not yet."""
+    return any(item.waiting is not None for result in desired.results.values() for item in result.secrets)
 
 
 def _unsettled(observed: Observed) -> bool:

@@ -25,6 +25,7 @@ from secretbinding.models.kinds import (
 )
 from secretbinding.models.rotation import Rotation, Schedule, Strategy, TimeZone, Window, WindowKind
 from secretbinding.models.secrets import (
+    CHANGE_MODE_CHOSEN,
     MAX_SECRETS,
     ChangeMode,
     ChangeScript,
@@ -355,6 +356,7 @@ class Spec(Model):
             check=_tokens_that_end,
         ),
         OWN_VARIABLES,
+        CHANGE_MODE_CHOSEN,
         *GENERATE_RULES,
     )
 

@@ -1,6 +1,6 @@
 """The secrets of a binding: where each comes from, and as what the tasks see it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Self, get_args
 
@@ -20,7 +20,9 @@ from secretbinding.models.kinds import (
     Pki,
     Ssh,
     Transit,
+    When,
 )
+from secretbinding.models.rotation import Strategy
 from secretbinding.models.types import (
     Command,
     DnsLabel,
@@ -117,20 +119,51 @@ def kind_of(entry: Mapping[str, Any]) -> str:
     return next((kind for kind in KINDS if entry.get(kind) is not None), "")
 
 
+def _holds(entry: Mapping[str, Any], when: Callable[[type[KindSpec]], When]) -> str:
+    """The kind of a raw entry for which a condition of its kind holds, "" for another entry."""
+    kind = kind_of(entry)
+    return kind if kind and when(KINDS[kind]).check(mapping(entry[kind])) else ""
+
+
+def _holds_cel(entry: str, when: Callable[[type[KindSpec]], When]) -> str:
+    """The same as a CEL condition on a variable that stands for the entry."""
+    conditions = []
+    for name, model in KINDS.items():
+        inner = when(model).cel.format(f"{entry}.{name}")
+        if inner != "false":
+            conditions.append(f"has({entry}.{name}) && {inner}" if inner else f"has({entry}.{name})")
+    return " || ".join(f"({text})" if "&&" in text else text for text in conditions)
+
+
 def token_lasts(entry: Mapping[str, Any]) -> str:
     """The kind of a raw entry whose running tasks go on needing their Vault token; "" for one where they do not."""
-    kind = kind_of(entry)
-    return kind if kind and KINDS[kind].token_lasts.check(mapping(entry[kind])) else ""
+    return _holds(entry, lambda kind: kind.token_lasts)
 
 
 def token_lasts_cel(entry: str) -> str:
     """The same as a CEL condition on a variable that stands for the entry."""
-    conditions = []
-    for name, model in KINDS.items():
-        inner = model.token_lasts.cel.format(f"{entry}.{name}")
-        if inner != "false":
-            conditions.append(f"has({entry}.{name}) && {inner}" if inner else f"has({entry}.{name})")
-    return " || ".join(f"({text})" if "&&" in text else text for text in conditions)
+    return _holds_cel(entry, lambda kind: kind.token_lasts)
+
+
+def _ever_new(obj: Mapping[str, Any]) -> Iterator[Fault]:
+    if mapping(obj.get("rotation")).get("strategy") != Strategy.NATIVE:
+        return
+    for index, entry in objects(obj.get("secrets")):
+        if entry.get("changeMode") is None and (kind := _holds(entry, lambda kind: kind.ever_new)):
+            message = f"Nomad would restart the task every few minutes, since {kind} gives another value at each look"
+            yield Fault(("secrets", index), message)
+
+
+CHANGE_MODE_CHOSEN = Rule(
+    message="with strategy Native Nomad would restart the task every few minutes, since an SSH certificate and a Google"
+    " token are other ones at each look",
+    remedy="set changeMode (Noop where the task reads its file again), or use strategy Rolling",
+    cel="!has(self.rotation) || !has(self.rotation.strategy) || self.rotation.strategy != 'Native'"
+    f" || self.secrets.all(s, has(s.changeMode) || !({_holds_cel('s', lambda kind: kind.ever_new)}))",
+    field=".secrets",
+    check=_ever_new,
+)
+"""A rule of the specification."""
 
 
 def _one_kind(obj: Mapping[str, Any]) -> Iterator[Fault]:

@@ -201,6 +201,18 @@ class NomadSource:
         return read_status(variable) if variable is not None else SecretBindingStatus()
 
 
+def list_bindings(nomad: Nomad, namespace: str) -> list[SourceItem]:
+    """The bindings of a Nomad namespace (`*` for all that the token may see), as they are now. None at all may mean
+    that the token may not list: Nomad says the same then. Raises `errors.ServiceError` subclasses."""
+    found: list[SourceItem] = []
+    for row in nomad.list_variables(namespace, BINDINGS)[1]:
+        key = _key(row, BINDINGS)
+        variable = nomad.read_variable(key.tenant, row.path)
+        if variable is not None:
+            found.append(read_binding(key, variable))
+    return found
+
+
 def read_binding(key: BindingKey, variable: Variable) -> SourceItem:
     """The item that a variable amounts to; one that does not validate comes with its problems."""
     text = str(variable.items.get(MANIFEST_ITEM, ""))

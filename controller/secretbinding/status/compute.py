@@ -23,7 +23,16 @@ from secretbinding.rollout import is_active
 from secretbinding.rotation import SecretDecision, nanoseconds_to_time
 from secretbinding.status.conditions import conditions
 from secretbinding.status.rolling import failure_told
-from secretbinding.status.view import Draft, Pass, View, pins_in, stable_pins, view_of
+from secretbinding.status.view import (
+    Draft,
+    Pass,
+    View,
+    pins_in,
+    stable_pins,
+    told_failure,
+    view_of,
+    waiting_failure,
+)
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[^ ]*Z\Z")
 
@@ -87,9 +96,9 @@ def _generated(view: View, requests: Requests) -> bool:
 
 
 def _failed(view: View, previous: SecretBindingStatus) -> FailedState | None:
-    held = view.failure
+    held = view.failure or waiting_failure(view)
     if held is None:
-        return None
+        return previous.failed if told_failure(view, previous) is not None else None
     return FailedState(
         state=held.part or "removed",
         secret_versions={name: pin.label for name, pin in pins_in(view, held.version).items()},
@@ -133,8 +142,8 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
 
 
 def _wanted(decision: SecretDecision) -> Pin | None:
-    """What the job should read, though something may hold it back."""
-    if decision.hold is None:
+    """What the job should read, though something may hold it back, or Nomad sees to it by itself."""
+    if decision.fault is not None or (decision.hold is None and decision.pin is not None):
         return decision.pin
     return decision.waiting or (Pin(decision.newest, "") if decision.newest else None)
 

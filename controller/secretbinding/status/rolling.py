@@ -6,10 +6,22 @@ from secretbinding.job.marks import serving_pins
 from secretbinding.job.targets import job_fault
 from secretbinding.kinds.base import Pin
 from secretbinding.models.reasons import ConditionType, Reason
+from secretbinding.models.rotation import Strategy
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 from secretbinding.rollout import behind, broken, is_active, is_parent, superseded, waits_for_promotion
 from secretbinding.rotation import FailedState, SecretDecision
-from secretbinding.status.view import Draft, View, lacking, pins_in, recovered, rolls, stable_pins, taken_back
+from secretbinding.status.view import (
+    Draft,
+    View,
+    lacking,
+    pins_in,
+    recovered,
+    rolls,
+    stable_pins,
+    taken_back,
+    told_failure,
+    waiting_failure,
+)
 
 _UNKNOWN = ConditionStatus.UNKNOWN
 _TRUE = ConditionStatus.TRUE
@@ -26,15 +38,24 @@ _REMEDY = "write a new version, change the binding or the job, or ask with `rota
 
 def rotation_healthy(view: View, previous: SecretBindingStatus) -> Draft:
     """The condition. `previous` is used for what Nomad has forgotten of a failure."""
-    if view.failure is not None:
-        return _failed(view, view.failure, previous)
+    failure = view.failure or waiting_failure(view)
+    if failure is not None:
+        return _failed(view, failure, previous)
+    told = told_failure(view, previous)
+    if told is not None:
+        reverted = told.reason == Reason.DEPLOYMENT_REVERTED.value
+        return Draft(_FALSE, Reason.DEPLOYMENT_REVERTED if reverted else Reason.DEPLOYMENT_FAILED, told.message)
     result = view.result
+    blocked = _not_generated(view)
     for decision in result.secrets if result is not None else ():
         if decision.hold is not None or decision.fault is not None:
-            return _held(view, decision)
+            held = _held(view, decision)
+            # A value that cannot be made is worse than one that waits, and why a secret is missing.
+            covered = held.status is _TRUE or held.reason is Reason.SECRET_NOT_FOUND
+            return blocked if blocked is not None and covered else held
     if result is not None and result.fault is not None:
         return Draft(_UNKNOWN, result.fault.reason, result.fault.message)
-    return _untouchable(view) or _deferred(view) or _moving(view) or _not_generated(view) or _arrived(view)
+    return _untouchable(view) or _deferred(view) or _moving(view) or blocked or _arrived(view)
 
 
 def failed_message(view: View, failure: FailedState, previous: SecretBindingStatus) -> str:
@@ -48,6 +69,11 @@ def failed_message(view: View, failure: FailedState, previous: SecretBindingStat
         return f"{what}, and the job keeps it, since there is nothing to go back to; {_REMEDY}"
     if _is_back(view, failure, previous):
         return f"{what}; {serves} serves again, and the failed state is not tried again by itself: {_REMEDY}"
+    again = view.deployment
+    if again is not None and again.get("Status") == "failed" and again.get("JobVersion") != failure.version:
+        version = again.get("JobVersion")
+        back = f"the job is back at {serves}, and that deployment (job version {version}) failed as well"
+        return f"{what}; {back}; {_REMEDY}"
     return f"{what}; {serves} is being put back, and the failed state is not tried again by itself: {_REMEDY}"
 
 
@@ -166,6 +192,9 @@ def _arrived(view: View) -> Draft:
         return Draft(_UNKNOWN, Reason.PENDING, "nothing is injected yet")
     if is_parent(view.job or {}):
         return Draft(_TRUE, Reason.UP_TO_DATE, "children that are started from now on have it; others are left alone")
+    binding = view.item.binding
+    if binding is not None and binding.spec.rotation.strategy is Strategy.NATIVE:
+        return Draft(_TRUE, Reason.UP_TO_DATE, "Nomad follows the newest version by itself (strategy Native)")
     return Draft(_TRUE, Reason.UP_TO_DATE)
 
 

@@ -7,11 +7,11 @@ from secretbinding.generation import Made
 from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins, share_states
 from secretbinding.kinds.base import Fault, Pin
 from secretbinding.models.reasons import ConditionType, Reason
-from secretbinding.models.status import ConditionStatus
+from secretbinding.models.status import Condition, ConditionStatus, SecretBindingStatus
 from secretbinding.plan import Plan
 from secretbinding.ports import Json
-from secretbinding.rollout import all_run, deployment_of
-from secretbinding.rotation import FailedState
+from secretbinding.rollout import all_run, deployment_of, is_active
+from secretbinding.rotation import FailedState, failed_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,38 @@ def pins_in(view: View, job_version: int) -> dict[str, Pin]:
     return {name: pin for name, (pin, _) in sorted(pins.items())}
 
 
+def waiting_failure(view: View) -> FailedState | None:
+    """The newest failure of a version that waits now for something else (a request, a window), None when there is none:
+    somebody asked for it, it was rolled and taken back, and nothing is going to try it again before."""
+    waiting = {
+        item.name: item.waiting
+        for item in (view.result.secrets if view.result is not None else ())
+        if item.hold is not None and item.waiting is not None
+    }
+    found = view.found
+    if not waiting or not found.observed.versions:
+        return None
+    failures = failed_states(found.observed.versions, found.observed.deployments, found.instance)
+    for failure in sorted(failures, key=lambda one: one.version, reverse=True):
+        pins = pins_in(view, failure.version)
+        if any(pins.get(name) == pin for name, pin in waiting.items()):
+            return failure
+    return None
+
+
+def told_failure(view: View, previous: SecretBindingStatus) -> Condition | None:
+    """What was told of such a failure before, when Nomad's history is not at hand; None when it is another one."""
+    told, known = previous.condition(ConditionType.ROTATION_HEALTHY), previous.failed
+    if known is None or told is None or told.reason not in (Reason.DEPLOYMENT_REVERTED, Reason.DEPLOYMENT_FAILED):
+        return None
+    waiting = {
+        item.name: item.waiting.label
+        for item in (view.result.secrets if view.result is not None else ())
+        if item.hold is not None and item.waiting is not None
+    }
+    return told if any(known.secret_versions.get(name) == label for name, label in waiting.items()) else None
+
+
 def taken_back(view: View, failure: FailedState) -> bool:
     """True when what failed is out of the job again: Nomad reverted the job, or we took our part back."""
     instance, key = view.found.instance, view.item.key
@@ -103,15 +135,15 @@ def recovered(view: View, failure: FailedState) -> bool:
     """True when a job version since the failed one has come through. Nomad calls a version that it reverts to stable at
     once, so that the deployment of it counts where there is one; where it makes none, the allocations do."""
     job, observed = view.job, view.found.observed
-    newer = job is not None and int(job.get("Version") or 0) > failure.version
-    if newer and not view.found.registered and view.deployment is None and all_run(observed):
-        return True
-    states = {item.get("JobVersion"): item.get("Status") for item in reversed(view.found.observed.deployments)}
-    system = job is not None and job.get("Type") == "system"
+    current = job.get("Version") if job is not None else None
+    states = {item.get("JobVersion"): item.get("Status") for item in reversed(observed.deployments)}
+    if current is not None and int(current) > failure.version and current not in states and not view.found.registered:
+        return all_run(observed)
     return any(
         version.get("Stable")
         and int(version.get("Version") or 0) > failure.version
-        and states.get(version.get("Version")) in ("successful", *(() if system else (None,)))
+        and states.get(version.get("Version"))
+        in ("successful", *(() if version.get("Version") == current else (None,)))
         for version in observed.versions
     )
 
@@ -155,5 +187,8 @@ def _version(view: View, number: int) -> Json | None:
 
 
 def _newest_stable(view: View) -> Json | None:
-    stable = (job for job in view.found.observed.versions if job.get("Stable"))
+    """The newest version that came through; not the one whose deployment is under way, which may have come through
+    since it was looked at, or is called stable because it is a copy of such a one."""
+    current = (view.found.observed.job or {}).get("Version") if is_active(view.deployment) else None
+    stable = (job for job in view.found.observed.versions if job.get("Stable") and job.get("Version") != current)
     return max(stable, key=lambda job: int(job.get("Version") or 0), default=None)

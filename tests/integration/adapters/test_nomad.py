@@ -154,6 +154,16 @@ def test_plan_tells_what_registering_would_do(nomad: NomadAdapter, job: Json) ->
     assert plan["JobModifyIndex"] > 0
 
 
+def test_a_job_is_evaluated_again_and_stays_as_it_is(nomad: NomadAdapter, job: Json) -> None:
+    registered = nomad.register(job, modify_index=0)
+    before = {item["ID"] for item in nomad.evaluations("default", job["ID"])}
+    nomad.evaluate("default", job["ID"])
+    assert {item["ID"] for item in nomad.evaluations("default", job["ID"])} > before
+    stored = nomad.job("default", job["ID"])
+    assert stored is not None
+    assert stored["JobModifyIndex"] == registered.job_modify_index
+
+
 def test_a_version_is_tagged_retagged_and_untagged(nomad: NomadAdapter, job: Json) -> None:
     first = nomad.register(job, modify_index=0)
     nomad.register(changed(job, "1"), modify_index=first.job_modify_index)
@@ -318,8 +328,12 @@ def test_a_denial_says_which_capability_and_adding_it_is_enough(
     getattr(NomadAdapter(granted), method)(*arguments)
 
 
-def test_registering_and_planning_without_the_right_name_it(bare: NomadAdapter, job: Json) -> None:
-    for ask in (lambda: bare.register(job, modify_index=0), lambda: bare.plan(job)):
+def test_registering_planning_and_evaluating_without_the_right_name_it(bare: NomadAdapter, job: Json) -> None:
+    for ask in (
+        lambda: bare.register(job, modify_index=0),
+        lambda: bare.plan(job),
+        lambda: bare.evaluate("default", job["ID"]),
+    ):
         with pytest.raises(Denied, match="`submit-job`"):
             ask()
 

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from secretbinding.adapters.connection import NomadConnection, VaultConnection
 from secretbinding.adapters.nomad import NomadAdapter
+from secretbinding.adapters.nomad.admin import NomadAdminAdapter
 from secretbinding.adapters.vault import VaultAdapter
+from secretbinding.adapters.vault.admin import VaultAdminAdapter
 from secretbinding.errors import SecretBindingError
 
 from .misbehaving import Misbehaving, half, lines, misbehaving, reply, reset
@@ -50,15 +53,26 @@ REPEATS = (
     reset,
     half,
 )
-CALLS: tuple[Callable[[VaultAdapter, NomadAdapter], Any], ...] = (
+CALLS: tuple[Callable[[VaultAdminAdapter, NomadAdminAdapter], Any], ...] = (
     lambda vault, nomad: vault.write_policy("app", "text"),
     lambda vault, nomad: vault.list_policies(),
     lambda vault, nomad: vault.kv_metadata("secret", "app"),
     lambda vault, nomad: vault.static_role("database", "app"),
+    lambda vault, nomad: vault.patch_kv("secret", "app", {"k": SecretStr(VALUE)}, seen=1),
+    lambda vault, nomad: vault.patch_kv("secret", "app", {"k": SecretStr(VALUE)}, seen=0),
+    lambda vault, nomad: vault.generate_password("strong"),
+    lambda vault, nomad: vault.new_secret_id("approle", "app"),
+    lambda vault, nomad: vault.rotate_root("database", "main"),
     lambda vault, nomad: nomad.job("default", "app"),
     lambda vault, nomad: nomad.write_variable("default", "a", {"k": VALUE}, cas=0),
     lambda vault, nomad: nomad.register({"ID": "app"}, modify_index=0),
     lambda vault, nomad: next(nomad.events(["Job:*"], "default")),
+    lambda vault, nomad: vault.own_token(),
+    lambda vault, nomad: vault.create_token("app", "app"),
+    lambda vault, nomad: vault.create_secret_id("approle", "app"),
+    lambda vault, nomad: nomad.agent(),
+    lambda vault, nomad: nomad.own_token(),
+    lambda vault, nomad: nomad.create_token("app", ["app"]),
 )
 
 
@@ -69,7 +83,7 @@ def test_no_exception_and_no_log_line_holds_a_secret(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     settings: dict[str, Any] = {"address": server.address, "token": TOKEN, "retry_attempts": 2, "retry_seconds": 2.0}
-    vault, nomad = VaultAdapter(VaultConnection(**settings)), NomadAdapter(NomadConnection(**settings))
+    vault, nomad = VaultAdminAdapter(VaultConnection(**settings)), NomadAdminAdapter(NomadConnection(**settings))
     server.script = [REPEATS[answer]]
     try:
         CALLS[call](vault, nomad)
@@ -82,6 +96,19 @@ def test_no_exception_and_no_log_line_holds_a_secret(
     for canary in (TOKEN, VALUE):
         assert canary not in shown
         assert canary not in caplog.text
+
+
+def test_of_an_agents_configuration_and_of_new_credentials_no_secret_is_kept_in_sight(server: Misbehaving) -> None:
+    config = {"Vaults": [{"Name": "default", "Enabled": True, "Token": VALUE}], "Consuls": [{"Token": VALUE}]}
+    nomad = NomadAdminAdapter(NomadConnection(address=server.address, token=TOKEN))
+    server.script = [reply(200, {"config": config, "member": {}})]
+    agent = nomad.agent()
+    assert agent.vaults[0].has_token
+    server.script = [reply(200, {"SecretID": VALUE, "AccessorID": "a", "Type": "client"})]
+    issued = nomad.create_token("app", ["app"])
+    assert issued.value == VALUE
+    server.script = [reply(200, {"SecretID": VALUE, "AccessorID": "a", "Type": "client"})]
+    assert VALUE not in repr((agent, issued, nomad.own_token()))
 
 
 def test_a_stream_that_breaks_does_not_show_the_token(server: Misbehaving) -> None:

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from secretbinding.kinds.base import Right
+from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.naming import Owner, policy_name
+from secretbinding.render.policy import PolicyDocument, policy_text
 from tests.integration.cli.test_run import controller
 from tests.support.commandline import CommandLine
 from tests.support.kubernetes import Cluster, a_binding, kubernetes_api, real_kubernetes, small_kubernetes, tenant
@@ -56,6 +60,27 @@ def test_rotate_sets_the_annotation(cli: CommandLine, kubernetes_api: Cluster, t
     assert cli("rotate", "two", "--source", "kubernetes", "-n", tenant).code == 1
 
 
+def test_asking_for_new_values_sets_an_annotation_of_its_own(
+    cli: CommandLine, kubernetes_api: Cluster, tenant: str
+) -> None:
+    made = a_binding(tenant, "one")
+    secret = made["spec"]["secrets"][0]
+    made["spec"]["rotation"] = {"generate": [{"secret": secret["name"], "fields": ["password"]}]}
+    create(kubernetes_api, made)
+    ran = cli("rotate", "one", "--source", "kubernetes", "-n", tenant, "--generate", "--secret", secret["name"])
+    assert ran.code == 0, ran.err
+    found = kubernetes_api.api.binding(tenant, "one")
+    assert found is not None
+    moment = ran.out.strip().rpartition(" ")[2]
+    asked = {
+        name: text for name, text in found["metadata"]["annotations"].items() if name.startswith("nomad-vault.io/")
+    }
+    assert asked == {"nomad-vault.io/generate-requested-at": f"{moment} {secret['name']}"}
+    create(kubernetes_api, a_binding(tenant, "two"))
+    refused = cli("rotate", "two", "--source", "kubernetes", "-n", tenant, "--generate")
+    assert (refused.code, "no new value of any secret can be made" in refused.err) == (1, True)
+
+
 def test_without_a_kubeconfig_the_error_says_what_to_set(cli: CommandLine, tmp_path: Path) -> None:
     cli.setenv(KUBECONFIG=str(tmp_path / "none"))
     ran = cli("status", "--source", "kubernetes")
@@ -79,3 +104,23 @@ def test_run_makes_a_custom_resource_true(
         process.child.send_signal(signal.SIGTERM)
         assert process.child.wait(timeout=20) == 0
     assert world.seen(unique) == ["app first"]
+
+
+def test_doctor_looks_at_custom_resources_and_asks_for_those_that_policies_name(
+    cli: CommandLine, kubernetes_api: Cluster, tenant: str, simulator: Stack, unique: str
+) -> None:
+    instance = unique[:20].rstrip("-")
+    cli.use(simulator, SECRETBINDING_INSTANCE=instance)
+    create(kubernetes_api, a_binding(tenant, "there"))
+    names = {}
+    for name in ("there", "gone"):
+        owner = Owner(instance, BindingKey("kubernetes", tenant, name))
+        workload = WorkloadKey("default", "", "default", "web")
+        names[name] = policy_name(owner)
+        simulator.openbao.put_policy(
+            names[name], policy_text(PolicyDocument(owner, workload, (Right("secret/data/x", ("read",)),)))
+        )
+    report = json.loads(cli("doctor", "--source", "kubernetes", "-n", tenant, "-o", "json").out)
+    found = {check["name"]: check["findings"] for check in report["checks"]}
+    assert [one["subject"] for one in found["orphaned-policy"]] == [f"policy {names['gone']}"]
+    assert [one["subject"] for one in found["binding-job"]] == [f"binding {tenant}/there"]

@@ -25,10 +25,10 @@ def world(stack: Stack, cli: CommandLine) -> World:
     return World(stack)
 
 
-def bound(world: World, directory: Path, name: str, **manifest: Any) -> str:
+def bound(world: World, directory: Path, name: str, *, job: dict[str, Any] | None = None, **manifest: Any) -> str:
     """A deployed job with a secret of its own, and a file with the binding for it."""
     world.secret(name, username="app", password="first")
-    world.register(a_job(name))
+    world.register(job or a_job(name))
     world.deployed(name)
     path = directory / f"{name}.yaml"
     path.write_text(yaml.safe_dump(a_manifest(name, name, name, **manifest)))
@@ -115,7 +115,7 @@ def test_a_version_that_fails_is_reverted_told_and_tried_again_on_request(
     world.secret(unique, username="app", password="broken")
     ran = cli("apply", "-f", path)
     assert ran.code == 1
-    assert "app version 2 failed its deployment" in ran.err
+    assert "the deployment with app version 2 failed" in ran.err
     assert "app version 1 serves" in ran.err
     versions = len(world.versions(unique))
     assert cli("apply", "-f", path).code == 1
@@ -124,6 +124,31 @@ def test_a_version_that_fails_is_reverted_told_and_tried_again_on_request(
     assert ran.code == 1
     assert len(world.versions(unique)) > versions, "tried again"
     assert cli("rotate", "nobody", "-f", path).err.startswith("error: no manifest holds a binding nobody")
+
+
+def test_whoever_waits_is_told_that_canaries_wait_for_a_promotion(
+    world: World, cli: CommandLine, tmp_path: Path, unique: str
+) -> None:
+    job = a_job(unique)
+    job["TaskGroups"][0]["Update"]["Canary"] = 1
+    path = bound(world, tmp_path, unique, job=job)
+    ran = cli("apply", "-f", path, "--timeout", "4s")
+    assert ran.code == 1
+    promote = f"nomad deployment promote {world.deployment(unique)['ID'][:8]}"
+    assert re.search(rf"not finished after 4s \(WaitingForPromotion: .*{promote}", ran.err)
+    ran = cli("status", "-f", path, "--wait", "--timeout", "1s")
+    assert ran.code == 1
+    assert re.search(rf"{unique} is not ready after 1s \(WaitingForPromotion: .*{promote}", ran.err)
+    world.promote(unique)
+    assert cli("status", "-f", path, "--wait", "--timeout", "20s").code == 0
+    assert cli("apply", "-f", path).code == 0
+    # A rotation that waits flips nothing for those who wait for Ready, and shows in its own column.
+    world.secret(unique, username="app", password="second")
+    assert cli("apply", "-f", path, "--timeout", "4s").code == 1
+    ran = cli("status", "-f", path, "--wait", "-o", "wide", "--timeout", "1s")
+    assert ran.code == 0
+    assert "WaitingForPromotion" in ran.out
+    assert "app=1->2" in ran.out
 
 
 def test_a_manual_rotation_waits_for_rotate(world: World, cli: CommandLine, tmp_path: Path, unique: str) -> None:

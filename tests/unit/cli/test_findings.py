@@ -5,6 +5,7 @@ import pytest
 from secretbinding.cli.findings import findings
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import Condition, ConditionStatus, SecretBindingStatus, SecretStatus
+from secretbinding.rotation.fields import unfit
 from secretbinding.sources.files import Loaded
 from secretbinding.sources.files.reading import bindings_of
 
@@ -24,6 +25,10 @@ spec:
     - name: db
       kv: {mount: secret, path: db}
       env: {B: b}
+      files:
+        - destination: all.json
+        - destination: db.json
+          fields: {c: c}
 """
 
 
@@ -80,3 +85,14 @@ def test_one_fault_in_two_conditions_is_told_once(loaded: Loaded) -> None:
 def test_a_version_that_is_held_is_a_fault_though_the_binding_is_ready(loaded: Loaded) -> None:
     held = status(Reason.SECRET_FIELD_MISSING, "no field b", kind="RotationHealthy", secret="db")
     assert len(findings(loaded, held)) == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "place"),
+    [("c", "web.yaml:15:7: spec.secrets[1].env: "), ("b", "web.yaml:19:11: spec.secrets[1].files[1].fields: ")],
+)
+def test_a_missing_field_is_told_where_it_is_asked_for(loaded: Loaded, there: str, place: str) -> None:
+    fault = unfit(loaded.binding.spec.secrets[1], {there: None}, "version 2 of secret/db")
+    assert fault is not None
+    (problem,) = findings(loaded, status(fault.reason, fault.message, secret="db"))
+    assert str(problem).startswith(place)

@@ -143,6 +143,15 @@ def test_a_revert_is_told_when_the_version_that_worked_serves_again() -> None:
     assert "app version 1 serves again" in message
 
 
+def test_a_revert_that_fails_as_well_is_told() -> None:
+    world, item = rolling()
+    reverting(world)
+    world.deployments[0]["Status"] = "failed"
+    status = look(world, item)
+    assert at(status, ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_FAILED)
+    assert "failed as well" in rotation(status).message
+
+
 def test_a_reverted_system_job_which_gets_no_deployment_is_back_when_all_of_it_runs() -> None:
     world, item = rolling()
     reverting(world)
@@ -312,3 +321,24 @@ def test_a_registration_that_is_put_off_for_a_moment_says_so() -> None:
     world.settle([item])
     world.secrets["kv", "app"] = kv_state(2)
     assert at(deferring(world, item), ConditionType.ROTATION_HEALTHY) == (TRUE, Reason.NEW_VERSION_HELD)
+
+
+def test_a_version_that_failed_on_request_does_not_merely_wait_for_the_next_request() -> None:
+    world, item = scene()
+    world.settle([item])
+    manual = replace(item, binding=binding(make.kv("app", path="app"), make.spec(rotation={"strategy": "Manual"})))
+    world.secrets["kv", "app"] = kv_state(2)
+    assert at(look(world, manual), ConditionType.ROTATION_HEALTHY) == (TRUE, Reason.MANUAL_ROTATION_PENDING)
+    asked = replace(manual, rotate_requested_at=NOW)
+    assert world.run([asked]).registers
+    world.finish_deployment(success=False)
+    # The request is answered by now.
+    failed = look(world, manual)
+    assert at(failed, ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_REVERTED)
+    assert failed.failed is not None
+    world.forget_deployments()
+    assert at(look(world, manual, failed), ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_REVERTED)
+    world.secrets["kv", "app"] = kv_state(3)
+    later = look(world, manual, failed)
+    assert at(later, ConditionType.ROTATION_HEALTHY) == (TRUE, Reason.MANUAL_ROTATION_PENDING)
+    assert later.failed is None

@@ -1,13 +1,20 @@
 """The pages for people say what the code does."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from secretbinding.metrics.catalogue import CATALOGUE
 from secretbinding.models.loading import parse_manifests
 from secretbinding.models.reasons import ConditionType, Reason
+from secretbinding.ops.bootstrap import snippets
+from secretbinding.ops.bootstrap.snippets import Surroundings
+from secretbinding.ops.bootstrap.target import Target
+from secretbinding.ops.doctor.checks import CHECKS
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("deploy/**/*.md")])
@@ -20,6 +27,23 @@ def table(page: Path) -> dict[str, str]:
 def test_every_condition_and_reason_stands_on_its_page_with_its_meaning() -> None:
     meant = {word.value: word.meaning for kind in (ConditionType, Reason) for word in kind}
     assert table(ROOT / "deploy" / "reasons.md") == meant
+
+
+def test_every_check_of_doctor_stands_on_its_page_with_what_is_well_then() -> None:
+    found = re.findall(r"^\| `([a-z-]+)` \| (.*) \|$", (ROOT / "deploy" / "doctor.md").read_text(), re.MULTILINE)
+    assert found == [(check.name, check.title) for check in CHECKS]
+
+
+@pytest.mark.parametrize("block", ["client_block", "server_block", "older_block"])
+def test_the_blocks_on_the_page_are_those_that_bootstrap_prints(block: str) -> None:
+    target = Target(jwks_url="http://127.0.0.1:4646/.well-known/jwks.json")
+    around = Surroundings("http://127.0.0.1:8200", "http://127.0.0.1:4646")
+    texts = {
+        "client_block": snippets.client_block(target, around),
+        "server_block": snippets.server_block(),
+        "older_block": snippets.older_block(around),
+    }
+    assert f"```hcl\n{texts[block]}```" in (ROOT / "deploy" / "bootstrap.md").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -44,3 +68,19 @@ def test_every_metric_stands_on_its_page_as_it_is_exposed() -> None:
         for metric in CATALOGUE
     ]
     assert told == exposed
+
+
+def test_the_expressions_on_the_page_about_metrics_are_good_and_of_metrics_that_there_are(tmp_path: Path) -> None:
+    text = (ROOT / "deploy" / "metrics.md").read_text()
+    known = {metric.name for metric in CATALOGUE}
+    assert set(re.findall(r"\bsecretbinding_[a-z_]+", text)) <= known
+    expressions = re.findall(r"^\| [^`|]+ \| `([^`]*secretbinding_[^`]*)` \|$", text, re.MULTILINE)
+    assert len(expressions) >= 5
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no `promtool` on PATH (Debian: apt-get install prometheus): the expressions are not parsed")
+    rules = [{"alert": f"alert{number}", "expr": each} for number, each in enumerate(expressions)]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "page", "rules": rules}]}))
+    command = [promtool, "check", "rules", str(tmp_path / "rules.yaml")]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert checked.returncode == 0, checked.stderr

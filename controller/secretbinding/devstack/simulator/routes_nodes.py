@@ -1,5 +1,6 @@
 """Routes about nodes: reading them, keeping allocations from them, draining them."""
 
+from secretbinding.devstack.simulator.node_filter import passes
 from secretbinding.devstack.simulator.nodes import public_node
 from secretbinding.devstack.simulator.routes import Json, Parts
 from secretbinding.devstack.simulator.routes_runtime import check_uuid
@@ -26,8 +27,11 @@ class NodeRoutes:
         if not self._parts.rights(request).coarse("node"):
             raise denied()
 
+        expression = request.query.get("filter", "")
+
         def query() -> tuple[int, list[Json]]:
-            stubs = [{**_seen(), **{name: node[name] for name in _STUB}} for node in self._state.nodes.values()]
+            nodes = self._state.nodes.values() if passes(expression, self._parts.client.vault.attributes()) else ()
+            stubs = [{**_seen(), **{name: node[name] for name in _STUB}} for node in nodes]
             return self._state.table_index("nodes"), sorted(stubs, key=lambda one: str(one["ID"]))
 
         return self._parts.read(request, query)

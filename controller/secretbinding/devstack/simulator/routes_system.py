@@ -1,11 +1,10 @@
-"""Routes about the cluster, variables, events and ACLs."""
+"""Routes about the cluster, variables and events."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from secretbinding.devstack.simulator.acl import PolicyError
 from secretbinding.devstack.simulator.routes import Json, Parts
-from secretbinding.devstack.simulator.state import DATACENTER, NODE_NAME, REGION, new_id
+from secretbinding.devstack.simulator.state import DATACENTER, NODE_NAME, REGION
 from secretbinding.devstack.simulator.variables import (
     NoVariableError,
     VariableConflictError,
@@ -30,6 +29,7 @@ class SystemRoutes:
 
     def add_to(self, router: Router) -> None:
         router.add("GET", r"/\.well-known/jwks\.json", self.keys)
+        router.add("GET", r"/\.well-known/openid-configuration", self.discovery)
         router.add("GET", r"/v1/regions", lambda _: Response([REGION]))
         router.add("GET", r"/v1/status/leader", self.leader)
         router.add("GET", r"/v1/agent/health", self.health)
@@ -44,15 +44,16 @@ class SystemRoutes:
         router.add("PUT POST", r"/v1/var/(.+)", self.write_variable)
         router.add("DELETE", r"/v1/var/(.+)", self.delete_variable)
         router.add("GET", r"/v1/event/stream", self.events)
-        router.add("PUT POST", r"/v1/acl/policy/([^/]+)", self.put_policy)
-        router.add("PUT POST", r"/v1/acl/token", self.put_token)
-        router.add("GET", r"/v1/acl/token/self", self.own_token)
 
     # -- the cluster -----------------------------------------------------------------------------------------------
 
     def keys(self, request: Request) -> Response:
         self._parts.route(request.region)
         return Response(self._parts.identities.jwks())
+
+    def discovery(self, request: Request) -> Response:
+        self._parts.route(request.region)
+        raise HttpError(404, "OIDC Discovery endpoint disabled")
 
     def leader(self, request: Request) -> Response:
         self._parts.route(request.region)
@@ -75,9 +76,13 @@ class SystemRoutes:
             raise denied()
         config = {
             "ACL": {"Enabled": self._parts.acl.enabled},
+            "Client": {"Enabled": True},
             "Datacenter": DATACENTER,
             "NodeName": NODE_NAME,
             "Region": REGION,
+            "Server": {"Enabled": True, "OIDCIssuer": ""},
+            "TLSConfig": {"EnableHTTP": False},
+            "Vaults": [self._parts.client.vault.block()],
             "Version": {"Version": VERSION, "VersionPrerelease": "simulator", "VersionMetadata": "", "Revision": ""},
         }
         member = {"Name": f"{NODE_NAME}.{REGION}", "Status": "alive", "Tags": {"build": VERSION, "region": REGION}}
@@ -249,45 +254,6 @@ class SystemRoutes:
         for batch in self._state.events.subscribe({}, lambda _, __: False, index=0, heartbeat_seconds=3600.0):
             if batch:
                 yield batch
-
-    # -- ACLs ------------------------------------------------------------------------------------------------------
-
-    def _managing(self, request: Request) -> None:
-        if not self._parts.acl.enabled:
-            raise HttpError(400, "ACL support disabled")
-        if not self._parts.rights(request).management:
-            raise denied()
-
-    def put_policy(self, request: Request) -> Response:
-        self._managing(request)
-        body = request.json()
-        try:
-            self._parts.acl.put_policy(str(body["Name"]), str(body.get("Rules") or ""))
-        except PolicyError as error:
-            raise HttpError(400, f"failed to parse ACL policy: {error}") from None
-        return Response(content_type="", index=self._state.index)
-
-    def put_token(self, request: Request) -> Response:
-        self._managing(request)
-        body = request.json()
-        policies = None if body.get("Type") == "management" else list(body.get("Policies") or [])
-        secret = self._parts.acl.new_token(policies)
-        return Response(
-            {
-                "AccessorID": new_id(),
-                "Name": body.get("Name") or "",
-                "Policies": policies,
-                "SecretID": secret,
-                "Type": body.get("Type") or "client",
-            },
-            index=self._state.index,
-        )
-
-    def own_token(self, request: Request) -> Response:
-        if not self._parts.acl.enabled:
-            raise HttpError(400, "ACL support disabled")
-        rights = self._parts.rights(request)
-        return Response({"Type": "management" if rights.management else "client"}, index=self._state.index)
 
 
 def _decoded(request: Request) -> Json:

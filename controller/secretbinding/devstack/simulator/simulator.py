@@ -14,6 +14,7 @@ from secretbinding.devstack.simulator.deployments import Deployments
 from secretbinding.devstack.simulator.identity import Identities
 from secretbinding.devstack.simulator.nodes import Nodes
 from secretbinding.devstack.simulator.routes import Parts
+from secretbinding.devstack.simulator.routes_acl import AclRoutes
 from secretbinding.devstack.simulator.routes_deployments import DeploymentRoutes
 from secretbinding.devstack.simulator.routes_jobs import JobRoutes
 from secretbinding.devstack.simulator.routes_nodes import NodeRoutes
@@ -98,6 +99,7 @@ class Simulator:
             DeploymentRoutes(parts),
             NodeRoutes(parts),
             SystemRoutes(parts),
+            AclRoutes(parts),
         ):
             routes.add_to(router)
         self._web = WebServer(router, port)

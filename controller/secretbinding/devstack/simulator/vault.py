@@ -34,7 +34,26 @@ class VaultClient:
     def __init__(self, address: str, mount: str) -> None:
         self._address = address.rstrip("/")
         self._mount = mount
+        self._seen: dict[str, str] = {}
         self._pool = urllib3.PoolManager(maxsize=16, retries=False, timeout=30.0)
+
+    def block(self) -> dict[str, object]:
+        """The `vault` block of the agent's configuration, as `/v1/agent/self` shows it."""
+        empty = {"Namespace": "", "Role": "", "Token": "", "DefaultIdentity": None}
+        return {"Name": "default", "Enabled": True, "Addr": self._address, "JWTAuthBackendPath": self._mount, **empty}
+
+    def attributes(self) -> dict[str, str]:
+        """What a node's fingerprint says of Vault; empty until it has answered once, and the same ever after (Nomad
+        1.9.6+ asks no more then)."""
+        if not self._seen:
+            try:
+                body = json.loads(self._call("GET", "/v1/sys/seal-status", None, ""))
+            except VaultError:
+                return {}
+            named = {"vault.version": "version", "vault.cluster_id": "cluster_id", "vault.cluster_name": "cluster_name"}
+            found = {name: str(body.get(field, "")) for name, field in named.items()}
+            self._seen = {"vault.accessible": "true", **found}
+        return self._seen
 
     def login(self, role: str, token: str) -> Login:
         """Log in at the JWT mount. Raises `VaultError`."""

@@ -37,6 +37,8 @@ class KindSpec(Model):
     token_lasts: ClassVar[When] = ALWAYS
     """When running tasks go on needing their Vault token, whatever the strategy: Nomad reads again, a lease hangs on
     it, or the task uses it itself."""
+    ever_new: ClassVar[When] = NEVER
+    """When Nomad, reading again, gets another value each time, every few minutes."""
 
     def identity(self) -> list[Any]:
         """What tells this secret from every other of its kind, as JSON values: not its version, nor its shape in the

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from secretbinding.models.base import Fault, Rule
-from secretbinding.models.kinds.base import KindSpec
+from secretbinding.models.kinds.base import KindSpec, When
 from secretbinding.models.types import Mount, PositiveDuration, VaultRole
 
 
@@ -41,6 +41,8 @@ def _key_of_own(obj: Mapping[str, Any]) -> Iterator[Fault]:
 
 class Gcp(KindSpec):
     """An access token or a key of a service account, by a Google Cloud secrets engine."""
+
+    ever_new = When("(!has({0}.type) || {0}.type != 'Key')", lambda spec: spec.get("type") != GcpType.KEY)
 
     mount: Mount
     """Mount of the Google Cloud engine."""

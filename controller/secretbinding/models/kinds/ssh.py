@@ -67,6 +67,10 @@ class Ssh(KindSpec):
     token_lasts = When(
         "has({0}.type) && {0}.type == 'OneTimePassword'", lambda spec: spec.get("type") == SshType.ONE_TIME_PASSWORD
     )
+    ever_new = When(
+        "(!has({0}.type) || {0}.type != 'OneTimePassword')",
+        lambda spec: spec.get("type") != SshType.ONE_TIME_PASSWORD,
+    )
 
     mount: Mount
     """Mount of the SSH engine."""

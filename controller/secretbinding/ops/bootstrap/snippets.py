@@ -1,0 +1,369 @@
+"""What to do next, ready to paste: Nomad's agents, the controller, audit devices. Pure texts, no secret in them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import PurePath
+from shlex import quote
+from textwrap import wrap
+
+from secretbinding.ops.bootstrap.target import Login, Target
+from secretbinding.ops.product import Product
+from secretbinding.render.role import AUDIENCE
+from secretbinding.render.text import go_string
+
+_WIDTH = 100
+AGENT_CONFIG = "/etc/secretbinding/vault-agent.hcl"
+CREDENTIALS = "/etc/secretbinding"
+TOKEN_SINK = "/run/secretbinding/vault-token"
+
+
+class Driver(StrEnum):
+    """How the controller's own Nomad job runs it."""
+
+    DOCKER = "docker"
+    EXEC = "exec"
+    RAW_EXEC = "raw_exec"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the texts name beside the target.
+
+    Attributes:
+        vault_address, nomad_address: as the controller and Nomad's clients reach them.
+        vault_namespace: of Vault; "" for the root namespace.
+        vault_ca, nomad_ca: a file of certificates to trust; "" for the system's.
+        credentials: the directory that credentials were written to; None when none were.
+        wrapped: the credentials of Vault are response-wrapped.
+        driver, image, command: how the controller's own job runs it.
+        product: what kind of server Vault is.
+        audited: it has an audit device that is no socket.
+    """
+
+    vault_address: str
+    nomad_address: str
+    vault_namespace: str = ""
+    vault_ca: str = ""
+    nomad_ca: str = ""
+    credentials: PurePath | None = None
+    wrapped: bool = False
+    driver: Driver = Driver.DOCKER
+    image: str = "secretbinding"
+    command: str = "secretbinding"
+    product: Product = Product.UNKNOWN
+    audited: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """One text to paste. `language` is `hcl`, `yaml` or `shell`; `notes` are sentences above it."""
+
+    title: str
+    language: str
+    text: str
+    notes: tuple[str, ...] = field(default=())
+
+
+def snippets(target: Target, around: Surroundings) -> tuple[Snippet, ...]:
+    """All texts for the chosen way to log in, in the order in which they are used."""
+    audit = () if around.audited else tuple(AUDIT[product] for product in AUDIT if around.product in (product, _ANY))
+    return (*_agents(target, around), *_controller(target, around), *audit, CHECK)
+
+
+def _agents(target: Target, around: Surroundings) -> Iterator[Snippet]:
+    yield Snippet(
+        "Nomad clients: the `vault` block of the agent's configuration",
+        "hcl",
+        client_block(target, around),
+        ("Restart the agent afterwards; its tasks go on meanwhile.",),
+    )
+    yield Snippet(
+        "Nomad servers: the `vault` block of the agent's configuration",
+        "hcl",
+        server_block(),
+        (
+            "Only tasks with a `vault` block of their own need `default_identity`; the controller gives each task its "
+            "identity itself.",
+        ),
+    )
+    yield Snippet(
+        "Nomad clients, the older form: do not use it any more",
+        "hcl",
+        older_block(around),
+        (
+            "Gone since Nomad 1.10.0: an agent still starts with it, ignores `token`, and no task gets a token by it. "
+            "Bindings need the form above, which Nomad has since 1.7.0.",
+        ),
+    )
+
+
+def client_block(target: Target, around: Surroundings) -> str:
+    """The `vault` block of a Nomad client, workload identity form."""
+    values = [("enabled", "true"), ("address", _string(around.vault_address))]
+    values.append(("jwt_auth_backend_path", _string(target.scope.jwt_mount)))
+    if around.vault_namespace:
+        values.append(("namespace", _string(around.vault_namespace)))
+    if around.vault_ca:
+        values.append(("ca_file", _string(around.vault_ca)))
+    if target.default_role:
+        values.append(("create_from_role", _string(target.default_role)))
+    return _block("vault", values)
+
+
+def server_block() -> str:
+    """The `vault` block of a Nomad server."""
+    identity = [("aud", f"[{_string(AUDIENCE)}]"), ("env", "false"), ("file", "false"), ("ttl", '"1h"')]
+    return f"vault {{\n  enabled = true\n\n{_indented(_block('default_identity', identity))}}}\n"
+
+
+def older_block(around: Surroundings) -> str:
+    """The form with a token, for agents before 1.10."""
+    values = [("enabled", "true"), ("address", _string(around.vault_address)), ("token", '"<nomad-vault-token>"')]
+    return _block("vault", values)
+
+
+def _controller(target: Target, around: Surroundings) -> Iterator[Snippet]:
+    match target.login:
+        case Login.TOKEN:
+            if around.wrapped:
+                yield _unwrap("vault-token", "token", around)
+            yield _on_a_host(target, around)
+            yield from _on_kubernetes(target, around)
+            yield Snippet(
+                "Keep the token alive",
+                "shell",
+                f"VAULT_ADDR={quote(around.vault_address)} "
+                f'VAULT_TOKEN="$(cat {quote(_file(around, "vault-token"))})" vault token renew\n',
+                (
+                    f"It lives {_duration(target.period_seconds)} from each renewal on, and nothing renews it by "
+                    "itself: run this from a timer, or let Vault Agent or Nomad keep a token (--login approle, "
+                    "kubernetes, nomad).",
+                ),
+            )
+        case Login.APPROLE:
+            if around.wrapped:
+                yield _unwrap("secret-id", "secret_id", around)
+            yield _agent(target, around, "approle", target.approle_mount)
+            yield _on_a_host(target, around)
+        case Login.KUBERNETES:
+            yield _agent(target, around, "kubernetes", target.kubernetes_mount)
+            yield from _on_kubernetes(target, around)
+        case Login.NOMAD:
+            yield Snippet(
+                "The controller as a Nomad job",
+                "hcl",
+                job(target, around),
+                (
+                    "No secret is kept anywhere: Nomad's client logs in to Vault for the task and renews its token; "
+                    "Nomad's ACL policy is attached to the job.",
+                ),
+            )
+
+
+def _on_a_host(target: Target, around: Surroundings) -> Snippet:
+    values = _environment(target, around)
+    values["VAULT_TOKEN_FILE"] = TOKEN_SINK if target.login is Login.APPROLE else _file(around, "vault-token")
+    if target.nomad_acl:
+        values["NOMAD_TOKEN_FILE"] = _file(around, "nomad-token")
+    lines = [f"export {name}={quote(value)}" for name, value in values.items()]
+    return Snippet("The controller on a host", "shell", "\n".join([*lines, "secretbinding run --source nomad", ""]))
+
+
+def _on_kubernetes(target: Target, around: Surroundings) -> Iterator[Snippet]:
+    namespace, account = target.service_account
+    name = target.scope.name
+    files = [file for file in ("vault-token", "nomad-token") if _is_mounted(file, target)]
+    if files:
+        sources = "".join(f" \\\n  --from-file={file}={quote(_file(around, file))}" for file in files)
+        yield Snippet(
+            "The controller's Secret in Kubernetes",
+            "shell",
+            f"kubectl -n {namespace} create secret generic {name}{sources}\n",
+        )
+    values = _environment(target, around)
+    values["VAULT_TOKEN_FILE"] = "/var/run/secretbinding/vault-token"
+    if target.login is Login.KUBERNETES:
+        values["VAULT_TOKEN_FILE"] = TOKEN_SINK
+    if "nomad-token" in files:
+        values["NOMAD_TOKEN_FILE"] = "/var/run/secretbinding/nomad-token"
+    lines = [f"serviceAccountName: {account}", "containers:", "  - name: controller", f"    image: {around.image}"]
+    lines += ['    args: ["run", "--source", "kubernetes"]', "    env:"]
+    lines += [f"      - {{name: {key}, value: {go_string(value)}}}" for key, value in values.items()]
+    mounts, volumes = [], []
+    if files:
+        mounts.append("      - {name: credentials, mountPath: /var/run/secretbinding, readOnly: true}")
+        volumes.append(f"  - {{name: credentials, secret: {{secretName: {name}, defaultMode: 0400}}}}")
+    if target.login is Login.KUBERNETES:
+        sink = str(PurePath(TOKEN_SINK).parent)
+        mounts.append(f"      - {{name: token, mountPath: {sink}}}")
+        volumes.append("  - {name: token, emptyDir: {medium: Memory}}")
+    if mounts:
+        lines += ["    volumeMounts:", *mounts, "volumes:", *volumes]
+    yield Snippet("The controller's pod in Kubernetes: what its Deployment needs", "yaml", "\n".join([*lines, ""]))
+
+
+def _is_mounted(file: str, target: Target) -> bool:
+    return target.login is Login.TOKEN if file == "vault-token" else target.nomad_acl
+
+
+def _agent(target: Target, around: Surroundings, method: str, mount: str) -> Snippet:
+    """Vault Agent's configuration, which keeps the controller's token in a file."""
+    if method == "approle":
+        config = [("role_id_file_path", _string(_file(around, "role-id")))]
+        config.append(("secret_id_file_path", _string(_file(around, "secret-id"))))
+        config.append(("remove_secret_id_file_after_reading", "false"))
+    else:
+        config = [("role", _string(target.scope.name))]
+    inner = f'method "{method}" {{\n  mount_path = {_string(f"auth/{mount}")}\n{_indented(_map("config", config))}}}\n'
+    sink = f'sink "file" {{\n{_indented(_map("config", [("path", _string(TOKEN_SINK))]))}}}\n'
+    values = [("address", _string(around.vault_address))]
+    if around.vault_ca:
+        values.append(("ca_cert", _string(around.vault_ca)))
+    text = f"{_block('vault', values)}\nauto_auth {{\n{_indented(inner)}\n{_indented(sink)}}}\n"
+    where = "beside the controller, in a container of its own" if method == "kubernetes" else "beside the controller"
+    return Snippet(
+        "Vault Agent, which logs in and renews",
+        "hcl",
+        text,
+        (f"Run it {where}: `vault agent -config={AGENT_CONFIG}` (or `bao agent`).",),
+    )
+
+
+def job(target: Target, around: Surroundings) -> str:
+    """The controller as a Nomad job, with a workload identity for both servers."""
+    environment = {**_environment(target, around)}
+    environment["VAULT_TOKEN_FILE"] = "${NOMAD_SECRETS_DIR}/vault_token"
+    if target.nomad_acl:
+        environment["NOMAD_TOKEN_FILE"] = "${NOMAD_SECRETS_DIR}/nomad_token"
+    program = ("image", around.image) if around.driver is Driver.DOCKER else ("command", around.command)
+    config = [(program[0], _string(program[1])), ("args", '["run", "--source", "nomad"]')]
+    lines = [
+        f"job {_string(target.job)} {{",
+        f"  namespace = {_string(target.job_namespace)}",
+        "",
+        '  group "controller" {',
+        '    task "controller" {',
+        f"      driver = {_string(around.driver.value)}",
+        "",
+        *_nested(_block("config", config), 6),
+        "",
+        "      # Nomad's client logs in to Vault with this identity, and renews the token in secrets/vault_token.",
+        "      vault {",
+        f"        role = {_string(target.scope.name)}",
+        "        env  = false",
+        "      }",
+        "      identity {",
+        '        name = "vault_default"',
+        f"        aud  = [{_string(AUDIENCE)}]",
+        '        ttl  = "1h"',
+        "      }",
+    ]
+    if target.nomad_acl:
+        lines += [
+            "",
+            "      # The token for Nomad, in secrets/nomad_token.",
+            "      identity {",
+            "        env  = false",
+            "        file = true",
+            "      }",
+        ]
+    values = [(name, _string(value)) for name, value in environment.items()]
+    lines += ["", *_nested(_block("env", values), 6)]
+    lines += ["", *_nested(_block("resources", [("cpu", "200"), ("memory", "256")]), 6)]
+    return "\n".join([*lines, "    }", "  }", "}", ""])
+
+
+def _environment(target: Target, around: Surroundings) -> dict[str, str]:
+    values = {"VAULT_ADDR": around.vault_address, "NOMAD_ADDR": around.nomad_address}
+    optional = {
+        "VAULT_NAMESPACE": around.vault_namespace,
+        "VAULT_CACERT": around.vault_ca,
+        "NOMAD_CACERT": around.nomad_ca,
+        "SECRETBINDING_INSTANCE": target.scope.instance if target.scope.instance != "default" else "",
+        "SECRETBINDING_JWT_MOUNT": target.scope.jwt_mount if target.scope.jwt_mount != "jwt-nomad" else "",
+    }
+    return values | {name: value for name, value in optional.items() if value}
+
+
+def _unwrap(file: str, value: str, around: Surroundings) -> Snippet:
+    path = _file(around, file)
+    token = f'VAULT_TOKEN="$(cat {quote(f"{path}.wrapped")})"'
+    return Snippet(
+        f"Open the wrapped {file}, once, where the controller runs",
+        "shell",
+        f"umask 077\n{token} vault unwrap -field={value} > {quote(path)}\n",
+        ("When that fails, somebody else has opened it: make new ones with --new-credentials, and find out who.",),
+    )
+
+
+_ANY = Product.UNKNOWN
+AUDIT = {
+    Product.VAULT: Snippet(
+        "Audit devices on HashiCorp Vault",
+        "shell",
+        "vault audit enable file file_path=/var/log/vault/audit.log\n",
+        (
+            "Have one that depends on nothing but the disk before any other. A `socket` device must never be the only "
+            "one: Vault answers every request with an error while nobody listens there.",
+        ),
+    ),
+    Product.OPENBAO: Snippet(
+        "Audit devices on OpenBao: in the server's configuration, then SIGHUP",
+        "hcl",
+        'audit "file" "log" {\n  options {\n    file_path = "/var/log/openbao/audit.log"\n  }\n}\n',
+        (
+            "OpenBao does not take audit devices over its API. A `socket` device must never be the only one, as on "
+            "Vault: it answers every request with an error while nobody listens there.",
+        ),
+    ),
+}
+
+CHECK = Snippet(
+    "Check both sides",
+    "shell",
+    "secretbinding doctor\n",
+    ("With your own token: it reads what the controller may not.",),
+)
+
+
+def show(texts: tuple[Snippet, ...]) -> str:
+    """The texts below each other. Titles and notes are comments, so that a part can be pasted with them."""
+    parts = []
+    for one in texts:
+        head = [f"## {one.title}", *(f"# {line}" for note in one.notes for line in wrap(note, _WIDTH))]
+        parts.append("\n".join(head) + f"\n{one.text}")
+    return "\n".join(parts)
+
+
+def _file(around: Surroundings, name: str) -> str:
+    return str((around.credentials or PurePath(CREDENTIALS)) / name)
+
+
+def _string(value: str) -> str:
+    return go_string(value)
+
+
+def _block(name: str, values: list[tuple[str, str]]) -> str:
+    return f"{name} {{\n{_aligned(values)}}}\n"
+
+
+def _map(name: str, values: list[tuple[str, str]]) -> str:
+    return f"{name} = {{\n{_aligned(values)}}}\n"
+
+
+def _aligned(values: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in values)
+    return "".join(f"  {name:<{width}} = {value}\n" for name, value in values)
+
+
+def _indented(text: str) -> str:
+    return "".join(f"  {line}" if line.strip() else line for line in text.splitlines(keepends=True))
+
+
+def _nested(text: str, depth: int) -> list[str]:
+    return [f"{' ' * depth}{line}" for line in text.splitlines()]
+
+
+def _duration(seconds: int) -> str:
+    return f"{seconds // 3600}h" if seconds % 3600 == 0 else f"{seconds}s"

@@ -1,0 +1,73 @@
+"""The policies in `deploy/`: `python -m secretbinding.ops.shipped deploy` writes them. Made of the same lists as those
+that `bootstrap` writes."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from secretbinding.ops.engines import ENGINES
+from secretbinding.ops.rights import (
+    Mount,
+    Scope,
+    block,
+    engine_rights,
+    nomad_policy,
+    variable_rights,
+    variables_block,
+    vault_policy,
+)
+
+SHIPPED = Scope(mounts=(Mount("kv", "secret"), Mount("database", "database"), Mount("pki", "pki")))
+"""What the two main policies are for."""
+
+_OTHERS = [kind for kind in ENGINES if kind not in {mount.kind for mount in SHIPPED.mounts}]
+_FURTHER = Scope(mounts=tuple(Mount(kind, "kv" if kind == "kv1" else kind) for kind in _OTHERS))
+_MADE = Scope(mounts=(Mount("database", "database", makes=True), Mount("pki", "pki", makes=True)))
+_VARIABLES = Scope(nomad_variables=("nomad/jobs*",))
+
+
+def files() -> Mapping[str, str]:
+    """The texts, by the name of the file."""
+    return {
+        "vault-policy.hcl": vault_policy(SHIPPED),
+        "vault-policy-engines.hcl": _engines(),
+        "nomad-policy.hcl": nomad_policy(SHIPPED),
+        "nomad-policy-variables.hcl": _variables(),
+    }
+
+
+def _engines() -> str:
+    plain = set(engine_rights(replace(_MADE, mounts=tuple(replace(mount, makes=False) for mount in _MADE.mounts))))
+    made = [right for right in engine_rights(_MADE) if right not in plain]
+    return "\n".join(
+        [
+            '# What the controller may do besides in Vault or OpenBao, for instance "default": a second policy for its '
+            "token, of which\n# you keep the blocks that you need. No path here gives a secret's value.\n",
+            "# --- Further engines, each for the mount that bindings may use ---\n",
+            *map(block, engine_rights(_FURTHER)),
+            "# --- Roles that bindings have made (`create`) ---\n"
+            "# Whoever may write a binding decides then what such a role does, within the connections and issuers\n"
+            "# that the engine has. Give these only where you trust the people who write bindings.\n",
+            *map(block, made),
+        ]
+    )
+
+
+def _variables() -> str:
+    known = variable_rights(Scope())
+    rights = [right for right in variable_rights(_VARIABLES) if right not in known]
+    return (
+        "# What the controller may do besides in Nomad where bindings take values from Nomad variables\n"
+        f"# (`nomadVariable`). A second policy for its token.\n{variables_block('*', rights)}"
+    )
+
+
+def main(directory: str) -> None:
+    """Write them into a directory."""
+    for name, text in files().items():
+        (Path(directory) / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

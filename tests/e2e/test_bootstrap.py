@@ -1,0 +1,224 @@
+"""An empty OpenBao and an empty Nomad are set up by `bootstrap`; then the controller runs with what that made, and
+nothing else."""
+
+import http.server
+import json
+import re
+import ssl
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+import trustme
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from secretbinding.devstack.api import Answer
+from secretbinding.devstack.nomad_agent import NomadAgent, find_nomad
+from secretbinding.devstack.openbao import OpenBao, find_openbao
+from secretbinding.devstack.processes import ManagedProcess
+from secretbinding.devstack.simulator import Simulator
+from secretbinding.models.reasons import Reason
+from tests.support.commandline import CommandLine, Ran, cli, environment
+from tests.support.servers import Stack
+from tests.support.world import World, a_job, a_manifest, wait_until
+
+__all__ = ["cli"]
+
+_KINDS = (pytest.param("simulator"), pytest.param("nomad", marks=pytest.mark.real_nomad))
+
+
+@contextmanager
+def _empty(kind: str, directory: Path) -> Iterator[Stack]:
+    """A Nomad with ACLs and an OpenBao that know nothing of each other but the address."""
+    if kind == "nomad" and find_nomad() is None:
+        pytest.skip("no `nomad` on PATH: what is tested on the simulator is not compared with a real Nomad")
+    made = NomadAgent if kind == "nomad" else Simulator
+    with (
+        OpenBao(directory / "openbao") as vault,
+        made(directory / "nomad", vault_address=vault.address, acl=True) as server,
+    ):
+        yield Stack(server.kind, server.address, server.api, server.token, vault, server.region)
+
+
+@pytest.fixture(scope="module", params=_KINDS)
+def empty(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with _empty(request.param, tmp_path_factory.mktemp("empty")) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def empty_nomad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with _empty("nomad", tmp_path_factory.mktemp("empty-nomad")) as stack:
+        yield stack
+
+
+def text_under(ran: Ran, title: str) -> str:
+    """The text to paste below a title."""
+    found = re.search(rf"^## {re.escape(title)}.*?\n(.*?)(?=^## |\Z)", ran.out, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"nothing is printed under {title!r}"
+    return found[1]
+
+
+def is_injected(world: World, name: str) -> None:
+    """A secret reaches a job, end to end."""
+    world.secret(name, username="app", password="one")
+    world.register(a_job(name))
+    world.bind(a_manifest(name, name, name))
+    world.await_reason(name, Reason.READY)
+    wait_until("the task has it", lambda: world.seen(name) == ["app one"])
+
+
+def test_the_controller_runs_with_exactly_what_bootstrap_made(
+    cli: CommandLine, empty: Stack, tmp_path: Path, unique: str
+) -> None:
+    cli.use(empty, SECRETBINDING_INSTANCE=f"i{unique}"[:20].rstrip("-"))
+    kept = tmp_path / "credentials"
+    ran = cli("bootstrap", "--credentials", str(kept))
+    assert ran.code == 0, ran.err
+    tokens = {path.name: path.read_text() for path in kept.iterdir()}
+    assert set(tokens) == {"vault-token", "nomad-token"}
+    assert {path.stat().st_mode & 0o777 for path in kept.iterdir()} == {0o600}
+    assert not any(token in ran.out + ran.err for token in tokens.values())
+    again = cli("bootstrap", "--credentials", str(kept), "--dry-run", "--detailed-exitcode")
+    assert (again.code, [line for line in again.out.splitlines() if line[0] not in "="]) == (0, [])
+    assert {path.name: path.read_text() for path in kept.iterdir()} == tokens
+    world = World(
+        empty,
+        instance=f"i{unique}"[:20].rstrip("-"),
+        vault_token=tokens["vault-token"],
+        nomad_token=tokens["nomad-token"],
+    )
+    with world.running():
+        is_injected(world, unique)
+        world.unbind(unique)
+        wait_until("the status is gone", lambda: world.status(unique) is None)
+
+
+@pytest.mark.real_nomad
+def test_as_a_nomad_job_the_controller_has_a_workload_identity_for_both_servers(
+    cli: CommandLine, empty_nomad: Stack, unique: str
+) -> None:
+    instance = f"j{unique}"[:20].rstrip("-")
+    cli.use(empty_nomad, SECRETBINDING_INSTANCE=instance)
+    program = Path(sys.executable).with_name("secretbinding")
+    ran = cli("bootstrap", "--login", "nomad", "--job", unique, "--driver", "raw_exec", "--command", str(program))
+    assert ran.code == 0, ran.err
+    text = text_under(ran, "The controller as a Nomad job")
+    job = empty_nomad.api.put("/v1/jobs/parse", {"JobHCL": text, "Canonicalize": True}).expect().json()
+    task = job["TaskGroups"][0]["Tasks"][0]
+    # Where this very code is, and its pace: nothing that a right comes from.
+    task["Env"] |= {"PYTHONPATH": ":".join(sys.path), "SECRETBINDING_PROGRESS_SECONDS": "0.3"}
+    world = World(empty_nomad, instance=instance)
+    world.register(job)
+    try:
+        wait_until("the controller runs", lambda: len(world.running_allocations(unique)) == 1, 60)
+        is_injected(world, f"{unique}-app")
+    finally:
+        empty_nomad.api.delete(f"/v1/job/{unique}", purge="true")
+
+
+def test_with_an_approle_vault_agent_keeps_the_controllers_token(
+    cli: CommandLine, empty: Stack, tmp_path: Path, unique: str
+) -> None:
+    instance = f"a{unique}"[:20].rstrip("-")
+    cli.use(empty, SECRETBINDING_INSTANCE=instance)
+    kept = tmp_path / "credentials"
+    ran = cli("bootstrap", "--login", "approle", "--credentials", str(kept), "--wrap", "5m")
+    assert ran.code == 0, ran.err
+    wrapping = (kept / "secret-id.wrapped").read_text()
+    opened = empty.openbao.api.request("PUT", "/v1/sys/wrapping/unwrap", headers={"X-Vault-Token": wrapping})
+    (kept / "secret-id").write_text(opened.expect().json()["data"]["secret_id"])
+    sink = tmp_path / "token"
+    config = tmp_path / "agent.hcl"
+    printed = text_under(ran, "Vault Agent, which logs in and renews")
+    config.write_text(printed.replace("/run/secretbinding/vault-token", str(sink)))
+    program = find_openbao()
+    assert program is not None
+    agent = ManagedProcess(
+        "agent",
+        [program, "agent", f"-config={config}"],
+        log_path=tmp_path / "agent.log",
+        env=dict(environment(HOME=str(tmp_path))),
+    )
+    try:
+        agent.wait_ready(lambda: sink.exists() and bool(sink.read_text()), timeout_seconds=30.0)
+        world = World(
+            empty, instance=instance, vault_token=sink.read_text(), nomad_token=(kept / "nomad-token").read_text()
+        )
+        with world.running():
+            is_injected(world, unique)
+    finally:
+        agent.stop()
+
+
+class _TokenReview(http.server.BaseHTTPRequestHandler):
+    """The one request that Vault makes of a Kubernetes API server when a pod logs in."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        user = {"username": "system:serviceaccount:secretbinding:secretbinding", "uid": "1", "groups": []}
+        body = json.dumps({**asked, "status": {"authenticated": True, "user": user}}).encode()
+        self.send_response(201)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def api_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Address and CA of something that answers as a Kubernetes API server does."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _TokenReview)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+    thread.start()
+    yield f"https://127.0.0.1:{server.server_address[1]}", tmp_path / "ca.pem"
+    server.shutdown()
+    server.server_close()
+
+
+def test_with_kubernetes_auth_only_the_controllers_service_account_gets_the_token(
+    cli: CommandLine, empty: Stack, tmp_path: Path, unique: str, api_server: tuple[str, Path]
+) -> None:
+    instance = f"k{unique}"[:20].rstrip("-")
+    cli.use(empty, SECRETBINDING_INSTANCE=instance)
+    mount = f"kubernetes-{unique}"
+    host, ca = api_server
+    arguments = ["--login", "kubernetes", "--kubernetes-mount", mount, "--credentials", str(tmp_path)]
+    arguments += ["--kubernetes-host", host, "--kubernetes-ca", str(ca)]
+    ran = cli("bootstrap", *arguments)
+    assert ran.code == 0, ran.err
+    assert cli("bootstrap", *arguments, "--dry-run", "--detailed-exitcode").code == 0
+    assert not (tmp_path / "vault-token").exists()
+
+    def login(account: str) -> Answer:
+        body = {"role": f"secretbinding-{instance}", "jwt": _account_token(account)}
+        return empty.openbao.api.put(f"/v1/auth/{mount}/login", body)
+
+    assert login("somebody").status == 403
+    token = login("secretbinding").expect().json()["auth"]["client_token"]
+    world = World(empty, instance=instance, vault_token=token, nomad_token=(tmp_path / "nomad-token").read_text())
+    with world.running():
+        is_injected(world, unique)
+
+
+def _account_token(account: str) -> str:
+    """A service account's token as Vault reads it before it asks the API server."""
+    claims = {
+        "iss": "kubernetes/serviceaccount",
+        "sub": f"system:serviceaccount:secretbinding:{account}",
+        "kubernetes.io": {"namespace": "secretbinding", "serviceaccount": {"name": account, "uid": "1"}},
+    }
+    return jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")

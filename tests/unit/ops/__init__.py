@@ -1,0 +1,1 @@
+"""Decisions of `bootstrap` and `doctor`, without a server."""

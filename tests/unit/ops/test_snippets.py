@@ -1,0 +1,153 @@
+"""What `bootstrap` prints to be pasted: the right texts for each way to log in, well formed, without a secret."""
+
+import re
+import subprocess
+from pathlib import PurePath
+from typing import Any
+
+import pytest
+import yaml
+
+from secretbinding.devstack.simulator.hcl import parse_hcl, parse_job
+from secretbinding.ops.bootstrap.snippets import (
+    Driver,
+    Snippet,
+    Surroundings,
+    client_block,
+    job,
+    older_block,
+    server_block,
+    show,
+    snippets,
+)
+from secretbinding.ops.bootstrap.target import Login, Target
+from secretbinding.ops.product import Product
+from secretbinding.ops.rights import Scope
+
+AROUND = Surroundings("https://vault:8200", "https://nomad:4646", credentials=PurePath("/run/keys of mine"))
+
+
+def target(**changes: Any) -> Target:
+    return Target(**{"jwks_url": "http://nomad/keys", **changes})
+
+
+def around(**changes: Any) -> Surroundings:
+    return Surroundings(**{"vault_address": "https://vault:8200", "nomad_address": "https://nomad:4646", **changes})
+
+
+def named(texts: tuple[Snippet, ...], part: str) -> Snippet:
+    return next(one for one in texts if part in one.title)
+
+
+def test_the_clients_block_has_the_workload_identity_form() -> None:
+    assert client_block(target(), AROUND) == (
+        "vault {\n"
+        "  enabled               = true\n"
+        '  address               = "https://vault:8200"\n'
+        '  jwt_auth_backend_path = "jwt-nomad"\n'
+        "}\n"
+    )
+
+
+def test_namespace_ca_and_default_role_are_in_the_clients_block_where_there_are_any() -> None:
+    text = client_block(
+        target(default_role="nomad-workloads", scope=Scope(jwt_mount="n")),
+        around(vault_namespace="team", vault_ca="/etc/ca.pem"),
+    )
+    assert dict(re.findall(r"(\w+) += (\S+)", text)) == {
+        "enabled": "true",
+        "address": '"https://vault:8200"',
+        "jwt_auth_backend_path": '"n"',
+        "namespace": '"team"',
+        "ca_file": '"/etc/ca.pem"',
+        "create_from_role": '"nomad-workloads"',
+    }
+
+
+def test_the_older_form_comes_with_the_version_from_which_it_is_gone() -> None:
+    older = named(snippets(target(), AROUND), "older form")
+    assert older.text == older_block(AROUND)
+    assert 'token   = "<nomad-vault-token>"' in older.text
+    assert "1.10.0" in older.notes[0]
+
+
+@pytest.mark.parametrize("login", list(Login))
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_every_text_is_well_formed(login: Login, wrapped: bool) -> None:
+    texts = snippets(target(login=login), around(credentials=PurePath("/run/keys of mine"), wrapped=wrapped))
+    for one in texts:
+        match one.language:
+            case "hcl" if one.text.startswith("job "):
+                assert parse_job(one.text)["ID"] == "secretbinding"
+            case "hcl":
+                assert parse_hcl(one.text).blocks
+            case "yaml":
+                assert yaml.safe_load(one.text)["containers"]
+            case _:
+                subprocess.run(["/bin/sh", "-n"], input=one.text, text=True, check=True)
+
+
+def test_a_pasted_part_may_keep_its_title_and_its_notes() -> None:
+    for one in snippets(target(), AROUND):
+        printed = show((one,))
+        if one.language == "hcl":
+            assert parse_hcl(printed).blocks
+        elif one.language == "yaml":
+            assert yaml.safe_load(printed)
+    assert all(len(line) <= 102 for line in show(snippets(target(), AROUND)).splitlines() if line.startswith("# "))
+
+
+def test_as_a_job_the_controller_gets_its_tokens_from_files_that_nomad_writes() -> None:
+    made = parse_job(job(target(login=Login.NOMAD, job="sb", job_namespace="ops"), AROUND))
+    (task,) = made["TaskGroups"][0]["Tasks"]
+    assert (made["Namespace"], made["ID"], task["Driver"]) == ("ops", "sb", "docker")
+    assert task["Vault"]["Role"] == "secretbinding"
+    assert {one.get("Name", "") for one in task["Identities"]} == {"vault_default", "default"}
+    assert task["Env"]["VAULT_TOKEN_FILE"] == "${NOMAD_SECRETS_DIR}/vault_token"
+    assert task["Env"]["NOMAD_TOKEN_FILE"] == "${NOMAD_SECRETS_DIR}/nomad_token"
+
+
+def test_without_acls_the_job_needs_no_token_for_nomad() -> None:
+    text = job(target(login=Login.NOMAD, nomad_acl=False), AROUND)
+    assert "NOMAD_TOKEN_FILE" not in text
+    assert text.count("identity {") == 1
+
+
+@pytest.mark.parametrize(("driver", "key"), [(Driver.DOCKER, "image"), (Driver.EXEC, "command")])
+def test_the_job_runs_an_image_or_a_program(driver: Driver, key: str) -> None:
+    assert re.search(rf"\n +{key} +=", job(target(login=Login.NOMAD), around(driver=driver)))
+
+
+def test_another_instance_or_mount_is_told_to_the_controller() -> None:
+    scope = Scope(instance="blue", jwt_mount="n")
+    text = named(snippets(target(scope=scope), AROUND), "on a host").text
+    assert "export SECRETBINDING_INSTANCE=blue\n" in text
+    assert "export SECRETBINDING_JWT_MOUNT=n\n" in text
+
+
+def test_paths_with_spaces_are_quoted_for_the_shell() -> None:
+    text = named(snippets(target(), AROUND), "Keep the token alive").text
+    assert "'/run/keys of mine/vault-token'" in text
+
+
+@pytest.mark.parametrize(
+    ("product", "audited", "titles"),
+    [
+        (Product.VAULT, False, ["Audit devices on HashiCorp Vault"]),
+        (Product.OPENBAO, False, ["Audit devices on OpenBao: in the server's configuration, then SIGHUP"]),
+        (Product.UNKNOWN, False, 2),
+        (Product.OPENBAO, True, []),
+    ],
+)
+def test_audit_devices_are_spoken_of_where_there_is_none(product: Product, audited: bool, titles: Any) -> None:
+    found = [one.title for one in snippets(target(), around(product=product, audited=audited)) if "Audit" in one.title]
+    assert (len(found) if isinstance(titles, int) else found) == titles
+
+
+def test_both_products_are_told_never_to_have_a_socket_alone() -> None:
+    texts = [one for one in snippets(target(), AROUND) if "Audit" in one.title]
+    assert all("never be the only one" in " ".join(one.notes) for one in texts)
+
+
+def test_the_servers_block_names_the_audience_that_roles_are_bound_to() -> None:
+    assert 'aud  = ["vault.io"]' in server_block()
