@@ -29,9 +29,9 @@ def with_update(name: str, count: int = 2, **update: Any) -> Json:
 def serving(world: World, unique: str, job: Json, **spec: Any) -> None:
     """Register the job and have it served version 1; inside `world.running()`."""
     world.secret(unique, username="app", password="one")
-    world.register(job)
-    world.deployed(unique)
     world.bind(a_manifest(unique, unique, unique, **spec))
+    world.await_reason(unique, Reason.JOB_NOT_FOUND)
+    world.register(job)
     world.await_reason(unique, Reason.READY)
     world.await_reason(unique, Reason.UP_TO_DATE, ROTATION)
 

@@ -167,15 +167,22 @@ def _moving(view: View) -> Draft | None:
             return Draft(_TRUE, Reason.UP_TO_DATE, f"{moving}; it changes nothing of these secrets")
         waits = waits_for_promotion(view.deployment)
         return Draft(_TRUE, Reason.WAITING_FOR_PROMOTION if waits else Reason.DEPLOYMENT_RUNNING, moving)
+    return _moving_without_deployment(view)
+
+
+def _moving_without_deployment(view: View) -> Draft | None:
     late, failed = behind(view.found.observed), broken(view.found.observed)
     why = "Nomad makes no deployment of this job version, and so judges no health"
     if failed:
         return Draft(_FALSE, Reason.DEPLOYMENT_FAILED, f"allocations of the newest job version have failed; {why}")
-    if late:
-        system = (view.job or {}).get("Type") == "system"
-        hint = "; the controller has it go on whenever those of the newest one are healthy" if system else ""
-        return Draft(_TRUE, Reason.DEPLOYMENT_RUNNING, f"allocations of older job versions run still; {why}{hint}")
-    return None
+    if not late or (view.present and not rolls(view)):
+        return None
+    job = view.job or {}
+    system = job.get("Type") == "system"
+    if not system and any((group.get("Update") or {}).get("MaxParallel") for group in job.get("TaskGroups") or []):
+        return Draft(_TRUE, Reason.DEPLOYMENT_RUNNING, "the job was registered; its deployment begins")
+    hint = "; the controller has it go on whenever those of the newest one are healthy" if system else ""
+    return Draft(_TRUE, Reason.DEPLOYMENT_RUNNING, f"allocations of older job versions run still; {why}{hint}")
 
 
 def _not_generated(view: View) -> Draft | None:

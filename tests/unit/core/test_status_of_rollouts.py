@@ -247,6 +247,17 @@ def test_without_a_deployment_the_allocations_tell(
     assert at(look(world, item), ConditionType.ROTATION_HEALTHY) == expected
 
 
+def test_until_its_deployment_begins_the_old_version_serves() -> None:
+    world, item = rolling()
+    assert world.job is not None
+    for job in (world.job, world.versions[-1]):
+        job["TaskGroups"][0]["Update"] = {"MaxParallel": 1}
+    without_deployment(world, {"JobVersion": world.job["Version"] - 1})
+    status = look(world, item)
+    assert (status.secrets[0].serving_version, status.secrets[0].wanted_version) == ("1", "2")
+    assert rotation(status).message == "the job was registered; its deployment begins"
+
+
 def test_a_system_job_that_nomad_leaves_half_way_says_how_it_goes_on() -> None:
     world, item = rolling()
     assert world.job is not None
