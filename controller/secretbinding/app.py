@@ -1,7 +1,7 @@
 """Wiring: settings become connections, connections and sources become a running controller."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -14,15 +14,18 @@ from secretbinding.engine.admission import Admission
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.hooks import Hooks, Several
 from secretbinding.engine.loop import Engine, EngineSettings
+from secretbinding.engine.policies import Guard, PolicyBoard, PolicySource
 from secretbinding.engine.queue import Priority
 from secretbinding.engine.reconciler import Pace, Reconciler
 from secretbinding.engine.store import Store
+from secretbinding.errors import UsageError
 from secretbinding.metrics import Monitoring, Parts
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
 from secretbinding.plan_text import describe
 from secretbinding.settings import NomadSettings, Settings, VaultSettings
 from secretbinding.sources.base import Source
+from secretbinding.sources.policies.labels import LabelBook, Lister
 from secretbinding.status import Pass
 from secretbinding.watch.audit import AuditFile, AuditListener
 from secretbinding.watch.nomad_events import NomadEventWatcher
@@ -31,6 +34,8 @@ from secretbinding.watch.variables import VariableWatcher
 from secretbinding.webhooks.nacp import Listen, NacpWebhook, OnRefusal
 
 _log = structlog.get_logger(__name__)
+
+_POLICY_PATIENCE_SECONDS = 10.0
 
 
 class Clients:
@@ -47,9 +52,62 @@ class Clients:
         self.nomad.close()
 
 
+class Tenancy:
+    """The policies and the labels of tenants, and the guard that asks them; with tenancy `open` there is no guard.
+
+    Args:
+        sources: where policies come from. None at all is refused, unless tenancy is open.
+        listers: how to list the labels of tenants, by source of bindings.
+    """
+
+    def __init__(
+        self, settings: Settings, sources: Sequence[PolicySource], listers: Mapping[str, Lister] | None = None
+    ) -> None:
+        own = settings.controller
+        self._sources = tuple(sources) if own.tenancy != "open" else ()
+        self.board = PolicyBoard([source.name for source in self._sources])
+        self._labels = LabelBook(
+            listers or {}, lambda: self.board.known().asks_for_labels, interval_seconds=own.label_seconds
+        )
+        self.guard = Guard(self.board, self._labels, instance=own.instance) if own.tenancy != "open" else None
+        if self.guard is not None and not self._sources:
+            raise UsageError(
+                "it is not said where policies come from, and without a policy nothing is allowed",
+                remedy="give --policies kubernetes, nomad or files=PATH; or set SECRETBINDING_TENANCY=open, where "
+                "whoever may create a binding may have every secret that this controller can grant",
+            )
+
+    def start(self, changed: Callable[[], None], *, patience_seconds: float = _POLICY_PATIENCE_SECONDS) -> None:
+        """Start, and wait a while for the policies: bindings are left as they are until they are known."""
+        if self.guard is None:
+            _log.warning(
+                "tenancy is open: whoever may create a binding gives any job any secret that this controller can grant",
+                remedy="unset SECRETBINDING_TENANCY and write a SecretBindingPolicy",
+            )
+            return
+        for source in self._sources:
+            source.start(self.board)
+        if not self.board.wait(patience_seconds):
+            _log.error("policies are not known yet; everything stays as it is", why=self.board.known().unknown)
+        elif not self.board.known().policies:
+            _log.error("there is no SecretBindingPolicy; nothing is allowed, and what is injected stays as it is")
+        if self.board.known().asks_for_labels:
+            self._labels.look()
+        self.board.changed = self._labels.changed = changed
+        self._labels.start()
+
+    def stop(self) -> None:
+        """Stop all sources."""
+        if self.guard is None:
+            return
+        for source in self._sources:
+            source.stop()
+        self._labels.stop()
+
+
 class Controller:
     """The whole of `secretbinding run`: engine, watchers, sources. `on_pass` is told of each pass and its seconds;
-    `monitoring` counts and serves, and has been given to the clients' `on_call`."""
+    `monitoring` counts and serves, and has been given to the clients' `on_call`; `tenancy` says what is allowed."""
 
     def __init__(
         self,
@@ -58,9 +116,12 @@ class Controller:
         sources: Sequence[Source],
         on_pass: Callable[[WorkloadKey, Pass, float], None] = lambda workload, found, seconds: None,
         monitoring: Monitoring | None = None,
+        tenancy: Tenancy | None = None,
     ) -> None:
         own = settings.controller
         self._monitoring = monitoring
+        self.tenancy = tenancy or Tenancy(settings, ())
+        guard = self.tenancy.guard
         hooks: Hooks = Several([_Passes(self._passed), *([monitoring.hooks] if monitoring is not None else [])])
         pace = Pace(resync_seconds=own.resync_seconds, progress_seconds=own.progress_seconds)
         limits = Limits(
@@ -70,7 +131,7 @@ class Controller:
             limits, vault_ahead=lambda: clients.vault.clock.ahead, nomad_ahead=lambda: clients.nomad.clock.ahead
         )
         self.engine = Engine(
-            make_reconciler(settings, clients, _told(hooks), gates=self.gates),
+            make_reconciler(settings, clients, _told(hooks), gates=self.gates, guard=guard),
             clients.vault,
             EngineSettings(
                 instance=own.instance,
@@ -98,7 +159,7 @@ class Controller:
             self.audits.append(AuditListener(own.audit_bind, self.secrets.pushed))
         if own.audit_file is not None:
             self.audits.append(AuditFile(own.audit_file, self.secrets.pushed))
-        self.nacp = _nacp(settings, clients, self.engine.store, self.gates, [source.name for source in sources])
+        self.nacp = _nacp(settings, clients, self.engine.store, self.gates, [source.name for source in sources], guard)
         self.events = NomadEventWatcher(
             clients.nomad,
             self.engine.store.workloads,
@@ -126,6 +187,7 @@ class Controller:
             audit.start()
         if self.nacp is not None:
             self.nacp.start()
+        self.tenancy.start(lambda: self.engine.wake(self.engine.store.workloads()))
         self.engine.start()
         self.secrets.start()
         self.events.start()
@@ -141,6 +203,7 @@ class Controller:
         self.events.stop()
         self.variables.stop()
         self.engine.stop()
+        self.tenancy.stop()
         if self._monitoring is not None:
             self._monitoring.stop()
 
@@ -174,7 +237,12 @@ def _log_action(workload: WorkloadKey, action: Action) -> None:
 
 
 def _nacp(
-    settings: Settings, clients: Clients, store: Store, gates: Gatekeeper, sources: Sequence[str]
+    settings: Settings,
+    clients: Clients,
+    store: Store,
+    gates: Gatekeeper,
+    sources: Sequence[str],
+    guard: Guard | None,
 ) -> NacpWebhook | None:
     own = settings.controller
     if own.nacp_bind is None:
@@ -187,6 +255,7 @@ def _nacp(
         jwt_mount=own.jwt_mount,
         sources=sources,
         gates=gates,
+        guard=guard,
     )
     listen = Listen(*own.nacp_bind, own.nacp_cert, own.nacp_key, own.nacp_client_ca)
     return NacpWebhook(listen, admission.admit, OnRefusal(own.nacp_refusal))
@@ -198,9 +267,11 @@ def make_reconciler(
     on_action: Callable[[WorkloadKey, Action], None] = _log_action,
     *,
     gates: Gatekeeper | None = None,
+    guard: Guard | None = None,
 ) -> Reconciler:
     """The reconciler for these connections; `on_action` is told of every write, the log is by default. Without `gates`
-    no roll waits for a window or a limit: for commands at which somebody waits."""
+    no roll waits for a window or a limit: for commands at which somebody waits. Without a `guard` no policy is asked:
+    for commands of people, whose own tokens say what they may do."""
     return Reconciler(
         clients.vault,
         clients.nomad,
@@ -210,6 +281,7 @@ def make_reconciler(
         purge_grace_seconds=settings.controller.purge_grace_seconds,
         on_action=on_action,
         gates=gates,
+        guard=guard,
     )
 
 

@@ -88,6 +88,12 @@ class ControllerSettings(BaseSettings):
         nacp_cert, nacp_key: PEM files to speak TLS there.
         nacp_client_ca: who asks there needs a certificate of this authority.
         nacp_refusal: `refuse` ends the registration of a job that a binding cannot be put into, `warn` lets it pass.
+        tenancy: `policies`: only what a SecretBindingPolicy allows is done. `open`: everything is, for a single team
+            that may have every secret which this controller can grant.
+        policy_namespace: the Nomad namespace that holds policies, which no tenant may write to; that of NOMAD_NAMESPACE
+            when empty, which Nomad sets to the controller's own.
+        policy_seconds: how often policies in files are looked at.
+        label_seconds: how often labels of tenants are looked at, where a policy asks for labels.
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
         metrics_address: where metrics and health checks are served: `host:port`; empty for nowhere.
         stuck_seconds: how long a worker may be at one job before the process counts as stuck.
@@ -121,6 +127,10 @@ class ControllerSettings(BaseSettings):
     nacp_client_ca: Path | None = None
     nacp_listen: str = ""
     nacp_refusal: Annotated[str, Field(pattern="^(refuse|warn)$")] = "refuse"
+    tenancy: Annotated[str, Field(pattern="^(policies|open)$")] = "policies"
+    policy_namespace: str = ""
+    policy_seconds: Annotated[float, Field(gt=0)] = 2.0
+    label_seconds: Annotated[float, Field(gt=0)] = 30.0
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
     metrics_address: str = Field(default_factory=_metrics_address)
     stuck_seconds: Annotated[float, Field(gt=0)] = 600.0

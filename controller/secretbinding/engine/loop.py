@@ -301,7 +301,7 @@ class Engine:
             return
         workload = found.observed.workload
         for item in bindings:
-            if item.key not in found.plan.gone:
+            if item.key not in found.plan.gone or item.key in found.taken:
                 continue
             entry = self.store.get(item.key)
             if (entry is None or entry.workload == workload) and not self._let_go(item.key):

@@ -46,7 +46,8 @@ class Process:
 def controller(stack: Stack, log: Path, *sources: str, **more: str) -> Iterator[Process]:
     """A controller as a process; killed at the end if it is still there."""
     pace = {"SECRETBINDING_POLL_SECONDS": "0.3", "SECRETBINDING_FILES_SECONDS": "0.1"}
-    variables = environment(**{**servers_of(stack), **pace, "SECRETBINDING_LOG_FORMAT": "json", **more})
+    own = {"SECRETBINDING_TENANCY": "open", "SECRETBINDING_LOG_FORMAT": "json"}
+    variables = environment(**{**servers_of(stack), **pace, **own, **more})
     flags = [part for source in sources for part in ("--source", source)]
     with log.open("wb") as output:
         command = [sys.executable, "-m", "secretbinding", "run", *flags]
