@@ -27,6 +27,7 @@ from secretbinding.sources.nomad import (
     NomadSource,
 )
 from secretbinding.sources.policies import POLICIES, NomadPolicies
+from secretbinding.sources.policies.labels import Lister
 from tests.support.servers import Stack
 
 SECOND = 1_000_000_000
@@ -124,14 +125,18 @@ class World:
 
     @contextmanager
     def running(
-        self, *sources: Source, monitoring: Monitoring | None = None, policies: Sequence[PolicySource] = ()
+        self,
+        *sources: Source,
+        monitoring: Monitoring | None = None,
+        policies: Sequence[PolicySource] = (),
+        listers: Mapping[str, Lister] | None = None,
     ) -> Iterator[Controller]:
         """The controller while the block runs; with the nomad source when none is given, and where policies count, with
         those in variables."""
         clients = Clients(self.settings, on_call=monitoring.called if monitoring is not None else None)
         given = sources or (NomadSource(clients.nomad, (NAMESPACE,)),)
         kept = policies or (NomadPolicies(clients.nomad, NAMESPACE),)
-        tenancy = Tenancy(self.settings, kept, {"nomad": clients.nomad.namespace_labels})
+        tenancy = Tenancy(self.settings, kept, listers or {"nomad": clients.nomad.namespace_labels})
         controller = Controller(self.settings, clients, given, monitoring=monitoring, tenancy=tenancy)
         controller.start()
         try:
