@@ -52,6 +52,7 @@ bench-rotation: .venv/.ready ## Time from a write in Vault to the job and to its
 
 crd: .venv/.ready ## Generate crds/ from the model
 	@$(BIN)/python -m secretbinding.models.crd > crds/nomad-vault.io_secretbindings.yaml
+	@$(BIN)/python -m secretbinding.models.crd secretbindingpolicies > crds/nomad-vault.io_secretbindingpolicies.yaml
 
 policies: .venv/.ready ## Generate the controller's policies in deploy/
 	@$(BIN)/python -m secretbinding.ops.shipped deploy

@@ -103,7 +103,8 @@ def test_a_wrong_setting_is_named(cli: CommandLine, tmp_path: Path, name: str, v
 
 def test_version_and_crd_are_printed(cli: CommandLine) -> None:
     assert cli("version").out.startswith(f"secretbinding {__version__} ")
-    assert cli("crd").out == (ROOT / "crds/nomad-vault.io_secretbindings.yaml").read_text()
+    files = [ROOT / f"crds/nomad-vault.io_{plural}.yaml" for plural in ("secretbindings", "secretbindingpolicies")]
+    assert cli("crd").out == "---\n".join(file.read_text() for file in files)
 
 
 @pytest.mark.parametrize(
