@@ -66,10 +66,10 @@ class Tenancy:
         own = settings.controller
         self._sources = tuple(sources) if own.tenancy != "open" else ()
         self.board = PolicyBoard([source.name for source in self._sources])
-        self._labels = LabelBook(
+        self.labels = LabelBook(
             listers or {}, lambda: self.board.known().asks_for_labels, interval_seconds=own.label_seconds
         )
-        self.guard = Guard(self.board, self._labels, instance=own.instance) if own.tenancy != "open" else None
+        self.guard = Guard(self.board, self.labels, instance=own.instance) if own.tenancy != "open" else None
         if self.guard is not None and not self._sources:
             raise UsageError(
                 "it is not said where policies come from, and without a policy nothing is allowed",
@@ -92,9 +92,9 @@ class Tenancy:
         elif not self.board.known().policies:
             _log.error("there is no SecretBindingPolicy; nothing is allowed, and what is injected stays as it is")
         if self.board.known().asks_for_labels:
-            self._labels.look()
-        self.board.changed = self._labels.changed = changed
-        self._labels.start()
+            self.labels.look()
+        self.board.changed = self.labels.changed = changed
+        self.labels.start()
 
     def stop(self) -> None:
         """Stop all sources."""
@@ -102,7 +102,7 @@ class Tenancy:
             return
         for source in self._sources:
             source.stop()
-        self._labels.stop()
+        self.labels.stop()
 
 
 class Controller:

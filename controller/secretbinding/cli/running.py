@@ -18,12 +18,14 @@ from secretbinding.sources.base import Source
 from secretbinding.sources.files.tenants import is_tenant
 
 if TYPE_CHECKING:
+    from secretbinding.adapters.kubernetes import KubernetesClient
     from secretbinding.adapters.transport import OnCall
     from secretbinding.app import Clients, Controller, Tenancy
     from secretbinding.engine.policies import PolicySource
     from secretbinding.metrics import Monitoring
     from secretbinding.sources.policies.labels import Lister
     from secretbinding.status import Pass
+    from secretbinding.webhooks.kubernetes import AdmissionWebhook
 
 _log = structlog.get_logger(__name__)
 
@@ -76,8 +78,10 @@ def run(
     on_call = monitoring.called if monitoring is not None else None
     with clients(settings, on_call) as connected:
         sources = _sources(names, paths, settings, connected, namespace, on_call)
-        tenancy = _tenancy(asked, names, settings, connected, on_call)
-        return _serve(settings, connected, sources, monitoring, tenancy)
+        cluster = _cluster(asked[0], names, settings, on_call)
+        tenancy = _tenancy(asked, names, settings, connected, cluster)
+        webhook = _webhook(settings, connected, cluster, tenancy, namespace)
+        return _serve(settings, connected, sources, monitoring, tenancy, webhook)
 
 
 def parse_policies_option(
@@ -155,12 +159,49 @@ def _sources(
     return made
 
 
+def _cluster(
+    policies: Sequence[SourceName], sources: Sequence[SourceName], settings: Settings, on_call: "OnCall | None"
+) -> "KubernetesClient | None":
+    """A connection for what is not bindings: policies, labels, the webhook."""
+    needed = SourceName.KUBERNETES in (*policies, *sources) or settings.controller.admission_bind is not None
+    return kubernetes_client(on_call) if needed else None
+
+
+def _webhook(
+    settings: Settings,
+    connected: "Clients",
+    cluster: "KubernetesClient | None",
+    tenancy: "Tenancy",
+    namespace: str,
+) -> "AdmissionWebhook | None":
+    own = settings.controller
+    if own.admission_bind is None or cluster is None:
+        return None
+    from secretbinding.webhooks.admission import Admission
+    from secretbinding.webhooks.kubernetes import AdmissionWebhook, Serve
+
+    host, port = own.admission_bind
+    serve = Serve(
+        host,
+        port,
+        own.admission_cert,
+        own.admission_key,
+        own.admission_ca,
+        own.admission_manage,
+        own.admission_name,
+        own.admission_by,
+    )
+    known = tenancy.board.known if tenancy.guard is not None else None
+    admission = Admission(known, tenancy.labels, connected.nomad.region, nomad_namespace=namespace)
+    return AdmissionWebhook(serve, cluster.credentials, admission)
+
+
 def _tenancy(
     asked: tuple[Sequence[SourceName], Sequence[str]],
     sources: Sequence[SourceName],
     settings: Settings,
     connected: "Clients",
-    on_call: "OnCall | None",
+    cluster: "KubernetesClient | None",
 ) -> "Tenancy":
     from secretbinding.app import Tenancy
     from secretbinding.sources.policies import FilePolicies, KubernetesPolicies, NomadPolicies
@@ -169,7 +210,6 @@ def _tenancy(
     if own.tenancy == "open":
         return Tenancy(settings, ())
     made: list[PolicySource] = []
-    cluster = kubernetes_client(on_call) if SourceName.KUBERNETES in (*names, *sources) else None
     for name in names:
         if name is SourceName.NOMAD:
             made.append(NomadPolicies(connected.nomad, own.policy_namespace or settings.nomad.namespace))
@@ -191,12 +231,15 @@ def _serve(
     sources: Sequence[Source],
     monitoring: "Monitoring | None",
     tenancy: "Tenancy",
+    webhook: "AdmissionWebhook | None",
 ) -> int:
     from secretbinding.app import Controller
 
     controller = Controller(settings, connected, sources, on_pass=_log_pass, monitoring=monitoring, tenancy=tenancy)
     with Signals() as signals:
         controller.start()
+        if webhook is not None:
+            webhook.start()
         _log.info(
             "started",
             sources=[source.name for source in sources],
@@ -207,7 +250,7 @@ def _serve(
         )
         signals.wait()
         _log.info("stopping; passes under way are finished first")
-        stopping = threading.Thread(target=_stop, args=(controller, signals), name="stop", daemon=True)
+        stopping = threading.Thread(target=_stop, args=(controller, webhook, signals), name="stop", daemon=True)
         stopping.start()
         if signals.wait():
             _log.warning("stopped at once")
@@ -216,8 +259,10 @@ def _serve(
     return 0
 
 
-def _stop(controller: "Controller", signals: Signals) -> None:
+def _stop(controller: "Controller", webhook: "AdmissionWebhook | None", signals: Signals) -> None:
     try:
+        if webhook is not None:
+            webhook.stop()
         controller.stop()
     finally:
         signals.wake()
