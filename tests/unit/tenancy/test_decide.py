@@ -13,6 +13,7 @@ from secretbinding.models.policy import SecretKind
 from secretbinding.models.policy_loading import parse_policies
 from secretbinding.models.secrets import KINDS
 from secretbinding.tenancy import Target, Tenant, decide, decide_rights, policy_text, suggestion
+from tests.support.fuzzing import cases
 from tests.unit.models.manifests import Json, manifests
 from tests.unit.tenancy.builders import API, PAYMENTS, binding, deny, judged, kv, policy, templated, told
 
@@ -307,7 +308,7 @@ def test_rights_of_a_manifest_that_cannot_be_read_any_more_are_judged_by_their_p
     assert not rights("database/creds/billing-rw")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=cases(60), deadline=None)
 @given(manifests(), st.booleans())
 def test_the_rule_that_a_refusal_shows_allows_just_that_binding(manifest: Json, adopted: bool) -> None:
     bound = parse_object(manifest, source="a test")
