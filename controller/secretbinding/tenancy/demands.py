@@ -19,6 +19,7 @@ from secretbinding.models.binding import (
 from secretbinding.models.kinds import DatabaseCreate, PkiCreate
 from secretbinding.models.policy import Choice
 from secretbinding.tenancy.calls import calls_of
+from secretbinding.tenancy.patterns import KV_API
 
 Path = tuple[str | int, ...]
 # Fields that name what an engine gives, below its mount.
@@ -108,7 +109,7 @@ def _agent(binding: SecretBinding) -> dict[str, Any]:
 def demands_of(binding: SecretBinding) -> tuple[Demand, ...]:
     """What a binding asks for, in the order of its secrets. Names of roles that are made may be known or not."""
     entries = binding.spec.secrets
-    own = frozenset(path for entry in entries for path in _rights(entry)[0])
+    own = frozenset(path for entry in entries for path in _called_as(entry))
     variables = frozenset(entry.source.path for entry in entries if isinstance(entry.source, NomadVariable))
     generated = {one.secret: one for one in binding.spec.rotation.generate}
     found: list[Demand] = []
@@ -169,6 +170,18 @@ def _rights(entry: SecretEntry) -> tuple[tuple[str, ...], frozenset[str]]:
     needed = [right for right in rights if right != RENEW]
     paths = tuple(dict.fromkeys(right.path for right in needed))
     return paths, frozenset(capability for right in needed for capability in right.capabilities)
+
+
+def _called_as(entry: SecretEntry) -> Iterator[str]:
+    """The paths by which a template may call an entry's secret. consul-template puts the `data/` of a KV engine of
+    version 2 in by itself, unless the path seems to have it: then it is another secret's."""
+    source = entry.source
+    for path in _rights(entry)[0]:
+        plain = isinstance(source, Kv) and path == f"{source.mount}/{source.path}"
+        if not (plain and _engine(entry) != "v1" and str(getattr(source, "path", "")).partition("/")[0] in KV_API):
+            yield path
+    if isinstance(source, Kv) and source.engine is KvEngine.V2 and source.path.partition("/")[0] not in KV_API:
+        yield f"{source.mount}/{source.path}"
 
 
 def _engine(entry: SecretEntry) -> str:
