@@ -250,14 +250,15 @@ near_texts = st.sampled_from(
 
 
 @st.composite
-def reaching(draw: st.DrawFn) -> tuple[str, SecretBinding]:
-    """A tenant, and a binding that may try to reach what is not the tenant's."""
-    tenant, kind = draw(TENANTS), draw(st.sampled_from(["kv", "kv", "kv", "generic"]))
-    spec: Json = {"mount": draw(near_mounts).replace("{}", tenant), "path": draw(near).replace("{}", tenant)}
+def reaching(draw: st.DrawFn, by: str) -> tuple[str, SecretBinding]:
+    """A tenant, and a binding that may try to reach what is not the tenant's: by its `path`, or by its `template`."""
+    tenant, kind = draw(TENANTS), draw(st.sampled_from(["kv", "kv", "generic"]) if by == "path" else st.just("kv"))
+    mount, path = (draw(near_mounts), draw(near)) if by == "path" else ("secret", "{}/app")
+    spec: Json = {"mount": mount.replace("{}", tenant), "path": path.replace("{}", tenant)}
     if kind == "kv" and draw(st.booleans()):
         spec["engine"] = draw(st.sampled_from(["v1", "v2"]))
     file: Json = {"destination": "secrets/x"}
-    if draw(st.booleans()):
+    if by == "template":
         called = draw(st.lists(near_texts, min_size=1, max_size=2))
         file["template"] = "".join(f"{{{{ {text.replace('{}', tenant)} }}}}" for text in called)
     body = {"workload": {"job": "web"}, "secrets": [{"name": "app", kind: spec, "files": [file]}]}
@@ -276,7 +277,7 @@ def owns(tenant: str, path: str) -> bool:
 
 
 @settings(max_examples=cases(400))
-@given(reaching() | hostile().map(lambda made: ("team", made)))
+@given(reaching("path") | reaching("template") | hostile().map(lambda made: ("team", made)))
 def test_what_the_first_rule_allows_reaches_the_tenants_own_paths_and_nothing_else(given: tuple[str, Any]) -> None:
     tenant, made = given
     decision = decide([OWN], Tenant("files", tenant), named(made), TARGET)
