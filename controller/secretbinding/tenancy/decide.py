@@ -17,7 +17,7 @@ from secretbinding.models.policy import (
     WorkloadSelector,
 )
 from secretbinding.tenancy.demands import Conditions, Demand, Path, conditions_of, demands_of
-from secretbinding.tenancy.patterns import matches, matches_any, matches_bare_path
+from secretbinding.tenancy.patterns import KV_API, matches, matches_any, matches_bare_path
 
 _BY_ITSELF = frozenset(kind.value for kind in SecretKind) - {"generic", "nomadVariable"}
 
@@ -270,7 +270,9 @@ def _reaches(rules: SecretRules, kinds: Iterable[str], tenant: str, path: str) -
     for mount, rest in _splits(path):
         if not matches_any(rules.mounts, mount, tenant):
             continue
-        if any(matches_bare_path(pattern, rest, tenant) for pattern in rules.paths):
+        # What begins as the KV engine's own API may be another path's secret, whatever the pattern was meant for.
+        as_it_is = rest.partition("/")[0] not in KV_API or "generic" in kinds or "*" in rules.paths
+        if as_it_is and any(matches_bare_path(pattern, rest, tenant) for pattern in rules.paths):
             return True
         below = rest.partition("/")[2]
         if of_kv and rest.startswith("data/") and any(matches(pattern, below, tenant) for pattern in rules.paths):

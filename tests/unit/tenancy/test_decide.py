@@ -326,3 +326,22 @@ def test_the_rule_that_a_refusal_shows_allows_just_that_binding(manifest: Json, 
 
 def test_every_kind_of_secret_can_be_named() -> None:
     assert {kind.value for kind in SecretKind} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("engine", "called", "allowed"),
+    [
+        ({}, "secret/data/data/app", True),
+        ({}, "secret/data/app", False),
+        ({"engine": "v2"}, "secret/data/app", False),
+        ({"engine": "v2"}, "secret/data/data/app", True),
+    ],
+)
+def test_a_path_that_a_template_would_read_as_another_secrets_is_not_the_bindings_own(
+    engine: Json, called: str, *, allowed: bool
+) -> None:
+    files = [{"destination": "secrets/x", "template": f'{{{{ secret "{called}" }}}}'}]
+    entry = {"name": "app", "kv": {"mount": "secret", "path": "data/app", **engine}, "files": files}
+    own = policy(secrets=[{"mounts": ["secret"], "paths": ["data/*"]}], tenants=[{"names": ["data"]}])
+    tenant, target = Tenant("kubernetes", "data"), Target("data", "api")
+    assert judged(binding(entry), own, tenant=tenant, target=target).allowed is allowed
