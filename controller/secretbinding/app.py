@@ -65,7 +65,7 @@ class Tenancy:
     ) -> None:
         own = settings.controller
         self._sources = tuple(sources) if own.tenancy != "open" else ()
-        self.board = PolicyBoard([source.name for source in self._sources])
+        self.board = PolicyBoard([source.name for source in self._sources], settle_seconds=own.policy_settle_seconds)
         self.labels = LabelBook(
             listers or {}, lambda: self.board.known().asks_for_labels, interval_seconds=own.label_seconds
         )
@@ -102,6 +102,7 @@ class Tenancy:
             return
         for source in self._sources:
             source.stop()
+        self.board.stop()
         self.labels.stop()
 
 

@@ -103,6 +103,7 @@ class ControllerSettings(BaseSettings):
         policy_namespace: the Nomad namespace that holds policies, which no tenant may write to; that of NOMAD_NAMESPACE
             when empty, which Nomad sets to the controller's own.
         policy_seconds: how often policies in files are looked at.
+        policy_settle_seconds: how long policies have to stay as they are before a change of them counts.
         label_seconds: how often labels of tenants are looked at, where a policy asks for labels.
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
         metrics_address: where metrics and health checks are served: `host:port`; empty for nowhere.
@@ -147,6 +148,7 @@ class ControllerSettings(BaseSettings):
     tenancy: Annotated[str, Field(pattern="^(policies|open)$")] = "policies"
     policy_namespace: str = ""
     policy_seconds: Annotated[float, Field(gt=0)] = 2.0
+    policy_settle_seconds: Annotated[float, Field(ge=0)] = 3.0
     label_seconds: Annotated[float, Field(gt=0)] = 30.0
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
     metrics_address: str = Field(default_factory=_metrics_address)

@@ -120,6 +120,7 @@ class World:
             "settle_seconds": 0.0,
             # Most tests are about other things than who may do them.
             "tenancy": "open",
+            "policy_settle_seconds": 0.0,
         }
         self.settings.controller = ControllerSettings(instance=instance, **{**pace, **own})
 

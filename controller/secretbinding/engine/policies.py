@@ -47,9 +47,18 @@ class PolicySource(Protocol):
 
 
 class PolicyBoard:
-    """Fulfils `PolicySink`. Thread-safe. `changed` is called after each change, from the source's thread."""
+    """Fulfils `PolicySink`. Thread-safe. `changed` is called after each change, from a thread of the board's or the
+    source's.
 
-    def __init__(self, sources: Sequence[str], changed: Callable[[], None] = lambda: None) -> None:
+    Once all sources have delivered, a change counts when nothing has changed for `settle_seconds`: several policies
+    that are replaced one after the other are not to take away for a moment what they allow together.
+    """
+
+    def __init__(
+        self, sources: Sequence[str], changed: Callable[[], None] = lambda: None, *, settle_seconds: float = 0.0
+    ) -> None:
+        self._settle_seconds = settle_seconds
+        self._timer: threading.Timer | None = None
         self._lock = threading.Condition()
         self._delivered: dict[str, tuple[SecretBindingPolicy, ...] | None] = dict.fromkeys(sources)
         self._unreadable: dict[str, tuple[str, ...]] = {}
@@ -59,15 +68,35 @@ class PolicyBoard:
 
     def deliver(self, source: str, policies: Sequence[SecretBindingPolicy], unreadable: Sequence[str]) -> None:
         with self._lock:
-            before = self._known
+            known_before = self._delivered.get(source) is not None
             self._delivered[source] = tuple(policies)
             self._unreadable[source] = tuple(unreadable)
             self._why.pop(source, None)
-            self._known = self._joined()
-            same = self._known == before
             self._lock.notify_all()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if known_before and self._settle_seconds > 0 and self._joined() != self._known:
+                self._timer = threading.Timer(self._settle_seconds, self._publish)
+                self._timer.daemon = True
+                self._timer.start()
+                return
+        self._publish()
+
+    def stop(self) -> None:
+        """Nothing counts any more that has not settled."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _publish(self) -> None:
+        with self._lock:
+            before, self._known = self._known, self._joined()
+            same = self._known == before
+            names = [policy.metadata.name for policy in self._known.policies]
         if not same:
-            _log.info("policies", source=source, policies=[policy.metadata.name for policy in policies])
+            _log.info("policies", policies=names, unknown=self._known.unknown)
             self.changed()
 
     def failed(self, source: str, why: str) -> None:
@@ -173,13 +202,16 @@ class Guard:
         document = policy.document if policy is not None else None
         if document is not None and document.owner.key != item.key:
             document = None
+        adopted = document is not None and document.adopted is not None
+        if observed is not None and item.binding is not None and not (adopted or known.asks_for_drivers):
+            return Verdict()  # Nothing has come to be known that counts.
         drivers = drivers_of(item, observed.job) if observed is not None and observed.job is not None else None
         return verdict(
             known,
             tenant,
             item.binding,
             Target(workload.namespace, workload.job, region, drivers),
-            adopted=document is not None and document.adopted is not None,
+            adopted=adopted,
             rights=document.rights if document is not None else (),
         )
 

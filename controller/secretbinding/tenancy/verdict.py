@@ -23,6 +23,11 @@ class Known:
         """Whether any policy chooses tenants by labels."""
         return any(chosen.labels for policy in self.policies for chosen in policy.spec.tenants)
 
+    @property
+    def asks_for_drivers(self) -> bool:
+        """Whether any policy chooses jobs by the drivers of their tasks."""
+        return any(chosen.drivers for policy in self.policies for chosen in policy.spec.workloads)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -10,8 +10,10 @@ import pytest
 from secretbinding.engine.policies import PolicyBoard
 from secretbinding.errors import Denied
 from secretbinding.models.policy import SecretBindingPolicy
+from secretbinding.models.policy_loading import parse_policies
 from secretbinding.ports import Nomad, Variable, VariableMeta
 from secretbinding.sources.policies import FilePolicies, LabelBook, NomadPolicies
+from tests.support.world import wait_until
 
 Json = dict[str, Any]
 
@@ -157,6 +159,22 @@ def test_a_board_knows_nothing_until_every_source_has_delivered() -> None:
     board.deliver("nomad", (), ("broken",))
     assert board.known().unknown == "policy broken cannot be read, and may be a Deny"
     assert changes == ["changed"]
+
+
+def test_policies_that_are_replaced_one_after_the_other_count_together() -> None:
+    (one,), (two,) = parse_policies(text("one")), parse_policies(text("two"))
+    seen: list[list[str]] = []
+    board = PolicyBoard(["nomad"], settle_seconds=0.1)
+    board.changed = lambda: seen.append([policy.metadata.name for policy in board.known().policies])
+    board.deliver("nomad", (one,), ())
+    board.deliver("nomad", (), ())
+    assert [policy.metadata.name for policy in board.known().policies] == ["one"]
+    board.deliver("nomad", (two,), ())
+    wait_until("they count", lambda: seen == [["one"], ["two"]])
+    board.deliver("nomad", (), ())
+    board.deliver("nomad", (two,), ())
+    board.stop()
+    assert seen == [["one"], ["two"]]
 
 
 def test_a_source_that_fails_later_keeps_what_it_delivered() -> None:
