@@ -64,7 +64,7 @@ def test_a_refused_binding_shows_the_rule_and_comes_in_when_that_very_rule_is_wr
         assert f"no policy allows tenant {NAMESPACE} (nomad) secret app (kv secret/{unique})" in head
         world.allow(yaml.safe_load(shown))
         world.await_reason(unique, Reason.READY)
-        assert world.seen(unique) == ["app one"]
+        wait_until("the task has them", lambda: world.seen(unique) == ["app one"])
 
 
 def test_a_tightened_policy_takes_away_job_part_first_and_a_loosened_one_brings_it_back(
@@ -120,7 +120,7 @@ def test_without_a_single_policy_nothing_comes_and_nothing_goes(world: World, un
         world.bind(a_manifest(f"{unique}-b", f"{unique}-b", unique))
         world.await_reason(f"{unique}-b", Reason.REFUSED_WITHOUT_POLICIES)
         assert world.reason(unique) == Reason.READY
-        assert world.seen(unique) == ["app one"]
+        wait_until("the task has them", lambda: world.seen(unique) == ["app one"])
         assert nothing_is_left(world, f"{unique}-b")
 
 
@@ -139,7 +139,7 @@ def test_a_policy_that_cannot_be_read_neither_opens_nor_takes_away(world: World,
         world.bind(a_manifest(f"{unique}-b", f"{unique}-b", unique))
         world.await_reason(f"{unique}-b", Reason.POLICIES_UNKNOWN)
         assert world.reason(unique) == Reason.READY
-        assert world.seen(unique) == ["app one"]
+        wait_until("the task has them", lambda: world.seen(unique) == ["app one"])
         world.disallow("broken")
         world.await_reason(f"{unique}-b", Reason.READY)
 
@@ -153,7 +153,7 @@ def test_a_broken_manifest_keeps_no_right_that_policies_have_taken_away(world: W
         world.await_reason(unique, Reason.READY)
         world.bind(a_manifest(unique, unique, unique, suspend="yes"))
         world.await_reason(unique, Reason.INVALID_MANIFEST)
-        assert world.seen(unique) == ["app one"]
+        wait_until("the task has them", lambda: world.seen(unique) == ["app one"])
         world.allow(rule("own", ["other"]))
         wait_until("nothing is left", lambda: nothing_is_left(world, unique))
         world.await_reason(unique, Reason.REFUSED_BY_POLICY)
