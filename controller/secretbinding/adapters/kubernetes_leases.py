@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from secretbinding.errors import Conflict
+from secretbinding.errors import Conflict, NotFound
 from secretbinding.ports import Json
 
 _INSTANCE = "nomad-vault.io/instance"
@@ -74,7 +74,7 @@ class KubernetesLeases:
             return
         try:
             self._api.write_lease({**lease, "spec": {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}})
-        except Conflict:
+        except (Conflict, NotFound):
             return
 
     def beat(self) -> None:
@@ -96,12 +96,12 @@ class KubernetesLeases:
     def _take(self, name: str, role: str) -> bool:
         try:
             return self._taken(name, role)
-        except Conflict:
-            # Somebody was faster, or an answer of ours was lost: what is there now decides.
+        except (Conflict, NotFound):
+            # Somebody was faster, deleted it, or an answer of ours was lost: what is there now decides.
             self._own.pop(name, None)
             try:
                 return self._taken(name, role)
-            except Conflict:
+            except (Conflict, NotFound):
                 return False
 
     def _taken(self, name: str, role: str) -> bool:
