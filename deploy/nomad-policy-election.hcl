@@ -1,7 +1,7 @@
 # What the controller may do besides in Nomad where several of them agree by locks on variables
-# (SECRETBINDING_ELECTION=nomad), in the namespace of SECRETBINDING_ELECTION_NAMESPACE. A further policy for
-# its token.
-namespace "default" {
+# (SECRETBINDING_ELECTION=nomad). A further policy for its token. The namespace is written as in its first one:
+# Nomad takes the rule with the closest name alone, and would take all other rights away there.
+namespace "*" {
   variables {
     # Locks by which several controllers agree who works.
     path "nomad-vault/leases/*" {

@@ -68,8 +68,9 @@ def _variables() -> str:
 def _election() -> str:
     return (
         "# What the controller may do besides in Nomad where several of them agree by locks on variables\n"
-        "# (SECRETBINDING_ELECTION=nomad), in the namespace of SECRETBINDING_ELECTION_NAMESPACE. A further policy for\n"
-        f"# its token.\n{variables_block('default', ELECTION)}"
+        "# (SECRETBINDING_ELECTION=nomad). A further policy for its token. The namespace is written as in its first one:\n"
+        "# Nomad takes the rule with the closest name alone, and would take all other rights away there.\n"
+        f"{variables_block('*', ELECTION)}"
     )
 
 
