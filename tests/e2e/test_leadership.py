@@ -236,7 +236,7 @@ def test_two_leaders_at_one_moment_register_a_job_once(world: World, bindings: P
 def test_jobs_are_divided_among_those_who_take_part_and_change_hands_without_a_roll(
     simulator: Stack, small_kubernetes: Cluster, bindings: Path, unique: str
 ) -> None:
-    world = World(simulator, shards=8)
+    world = World(simulator, election="kubernetes", shards=8)
     names = [f"{unique}-{number:02}" for number in range(12)]
     world.secret(unique, username="app", password="one")
     for name in names:

@@ -32,8 +32,8 @@ class Observer:
     def observe(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Observed:
         """The workload as it is, without the job's history. Raises `errors.ServiceError` subclasses.
 
-        Nomad fails a deployment and goes back to the version before in one write, which may come between two reads: then
-        the whole is read again, so that a job that is back already is not taken for one that cannot go back.
+        Nomad fails a deployment and goes back to the version before in one write, which may come between two reads:
+        then all is read again, so that a job that is back already is not taken for one that cannot go back.
         """
         observed = self._look(workload, bindings)
         for _ in range(_FURTHER_LOOKS):

@@ -68,7 +68,7 @@ def _variables() -> str:
 def _election() -> str:
     return (
         "# What the controller may do besides in Nomad where several of them agree by locks on variables\n"
-        "# (SECRETBINDING_ELECTION=nomad). A further policy for its token. The namespace is written as in its first one:\n"
+        "# (SECRETBINDING_ELECTION=nomad). A further policy for its token. The namespace is written as in the first:\n"
         "# Nomad takes the rule with the closest name alone, and would take all other rights away there.\n"
         f"{variables_block('*', ELECTION)}"
     )
