@@ -125,8 +125,10 @@ class Controller:
         )
 
         if monitoring is not None:
-            others = (*self.audits, *(part for part in (self.nacp, keeper) if part is not None))
-            parts = Parts(self.engine, own.workers, self.gates, self.secrets, self.variables, self.events, others)
+            others = (*self.audits, *([self.nacp] if self.nacp is not None else []))
+            parts = Parts(
+                self.engine, own.workers, self.gates, self.secrets, self.variables, self.events, others, keeper
+            )
             monitoring.attach(parts, clients.vault, clients.nomad, clients.vault.clock.now)
 
     def start(self) -> None:
