@@ -47,7 +47,8 @@ class Gatekeeper:
 
     `now` is the wall clock, for windows and for what servers date; `clock` gives seconds that never go back, by which
     everything is timed that begins here, so that setting the wall clock changes nothing of it. `vault_ahead` and
-    `nomad_ahead` tell how much later it is by the servers' clocks.
+    `nomad_ahead` tell how much later it is by the servers' clocks. `share` is this controller's part of all jobs, and
+    so of the limits, which several controllers keep together; each may roll at least one.
     """
 
     def __init__(
@@ -58,12 +59,14 @@ class Gatekeeper:
         clock: Callable[[], float] = time.monotonic,
         vault_ahead: Ahead = _level,
         nomad_ahead: Ahead = _level,
+        share: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self._limits = limits
         self._now = now
         self._clock = clock
         self._vault_ahead = vault_ahead
         self._nomad_ahead = nomad_ahead
+        self._share = share
         self._lock = threading.Lock()
         self._seen: dict[WorkloadKey, dict[Change, float]] = {}
         self._rolling: set[WorkloadKey] = set()
@@ -162,10 +165,13 @@ class Gatekeeper:
 
     def _free(self, workload: WorkloadKey) -> bool:
         others = self._rolling - {workload}
-        if self._limits.rolls and len(others) >= self._limits.rolls:
+        if self._limits.rolls and len(others) >= self._part(self._limits.rolls):
             return False
         here = sum(1 for key in others if key.namespace == workload.namespace)
-        return not self._limits.rolls_per_namespace or here < self._limits.rolls_per_namespace
+        return not self._limits.rolls_per_namespace or here < self._part(self._limits.rolls_per_namespace)
+
+    def _part(self, limit: int) -> int:
+        return max(1, int(limit * self._share()))
 
 
 def _values_wait(desired: Desired) -> bool:
