@@ -42,8 +42,8 @@ def _level() -> timedelta:
 
 
 class Gatekeeper:
-    """Thread-safe. Forgetting everything does no harm: changes settle anew at most, and rolls in flight are found again
-    by the passes over their jobs.
+    """Thread-safe. Forgetting everything does no harm: changes settle anew at most, and a deployment that is under way
+    at the first pass over its job counts as a roll in flight.
 
     `now` is the wall clock, for windows and for what servers date; `clock` gives seconds that never go back, by which
     everything is timed that begins here, so that setting the wall clock changes nothing of it. `vault_ahead` and
@@ -69,6 +69,7 @@ class Gatekeeper:
         self._share = share
         self._lock = threading.Lock()
         self._seen: dict[WorkloadKey, dict[Change, float]] = {}
+        self._known: set[WorkloadKey] = set()
         self._rolling: set[WorkloadKey] = set()
         self._queued: set[WorkloadKey] = set()
         self._leased: set[WorkloadKey] = set()
@@ -139,7 +140,11 @@ class Gatekeeper:
                 self._leased.add(workload)
             else:
                 self._leased.discard(workload)
-            if workload in self._rolling and not rolls:
+            if workload not in self._known and rolls and not found.registered:
+                # Begun before this process, or under another's lease: it may be a roll for a new version.
+                self._rolling.add(workload)
+            self._known.add(workload)
+            if not rolls:
                 self._rolling.discard(workload)
             if (changes or _values_wait(found.desired)) and not self._free(workload):
                 self._queued.add(workload)
@@ -153,6 +158,7 @@ class Gatekeeper:
         """Nothing names the job any more."""
         with self._lock:
             self._seen.pop(workload, None)
+            self._known.discard(workload)
             self._rolling.discard(workload)
             self._queued.discard(workload)
             self._leased.discard(workload)
