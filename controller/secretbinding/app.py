@@ -1,7 +1,7 @@
 """Wiring: settings become connections, connections and sources become a running controller."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -19,10 +19,12 @@ from secretbinding.engine.queue import Priority
 from secretbinding.engine.reconciler import Pace, Reconciler
 from secretbinding.engine.store import Store
 from secretbinding.errors import UsageError
+from secretbinding.leadership import Callbacks, Keeper, shard_of
 from secretbinding.metrics import Monitoring, Parts
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
 from secretbinding.plan_text import describe
+from secretbinding.ports import Leases
 from secretbinding.settings import NomadSettings, Settings, VaultSettings
 from secretbinding.sources.base import Source
 from secretbinding.sources.policies.labels import LabelBook, Lister
@@ -118,8 +120,12 @@ class Controller:
         on_pass: Callable[[WorkloadKey, Pass, float], None] = lambda workload, found, seconds: None,
         monitoring: Monitoring | None = None,
         tenancy: Tenancy | None = None,
+        leases: Leases | None = None,
     ) -> None:
         own = settings.controller
+        self.keeper = self._keeper(leases, own.shards) if leases is not None else None
+        keeper = self.keeper
+        owns = keeper.owns if keeper is not None else _everything
         self._monitoring = monitoring
         self.tenancy = tenancy or Tenancy(settings, ())
         guard = self.tenancy.guard
@@ -129,10 +135,13 @@ class Controller:
             own.max_rolls, own.max_rolls_per_namespace, own.settle_seconds, own.ungated_rolls, own.lease_share
         )
         self.gates = Gatekeeper(
-            limits, vault_ahead=lambda: clients.vault.clock.ahead, nomad_ahead=lambda: clients.nomad.clock.ahead
+            limits,
+            vault_ahead=lambda: clients.vault.clock.ahead,
+            nomad_ahead=lambda: clients.nomad.clock.ahead,
+            share=keeper.share if keeper is not None else lambda: 1.0,
         )
         self.engine = Engine(
-            make_reconciler(settings, clients, _told(hooks), gates=self.gates, guard=guard),
+            make_reconciler(settings, clients, _told(hooks), gates=self.gates, guard=guard, may_write=owns),
             clients.vault,
             EngineSettings(
                 instance=own.instance,
@@ -143,6 +152,8 @@ class Controller:
             ),
             gates=self.gates,
             hooks=hooks,
+            owns=owns,
+            takes_part=(lambda: bool(keeper.held())) if keeper is not None else lambda: True,
         )
         self._on_pass = on_pass
         for source in sources:
@@ -177,7 +188,9 @@ class Controller:
 
         if monitoring is not None:
             others = (*self.audits, *([self.nacp] if self.nacp is not None else []))
-            parts = Parts(self.engine, own.workers, self.gates, self.secrets, self.variables, self.events, others)
+            parts = Parts(
+                self.engine, own.workers, self.gates, self.secrets, self.variables, self.events, others, keeper
+            )
             monitoring.attach(parts, clients.vault, clients.nomad, clients.vault.clock.now)
 
     def start(self) -> None:
@@ -193,6 +206,8 @@ class Controller:
         self.secrets.start()
         self.events.start()
         self.variables.start()
+        if self.keeper is not None:
+            self.keeper.start()
 
     def stop(self) -> None:
         """Stop everything; passes that are under way are finished."""
@@ -205,12 +220,25 @@ class Controller:
         self.variables.stop()
         self.engine.stop()
         self.tenancy.stop()
+        if self.keeper is not None:
+            self.keeper.stop()
         if self._monitoring is not None:
             self._monitoring.stop()
+
+    def _keeper(self, leases: Leases, shards: int) -> Keeper:
+        def gained(taken: Collection[int]) -> None:
+            self.engine.gained(lambda workload: shard_of(workload, shards) in taken)
+
+        callbacks = Callbacks(gained, lambda gone: self.engine.lost(), lambda of: self.engine.busy(of))
+        return Keeper(leases, total=shards, callbacks=callbacks)
 
     def _passed(self, workload: WorkloadKey, found: Pass, seconds: float) -> None:
         self.secrets.observed(workload, found)
         self._on_pass(workload, found, seconds)
+
+
+def _everything(workload: WorkloadKey) -> bool:
+    return True
 
 
 class _Passes(Hooks):
@@ -269,6 +297,7 @@ def make_reconciler(
     *,
     gates: Gatekeeper | None = None,
     guard: Guard | None = None,
+    may_write: Callable[[WorkloadKey], bool] = _everything,
 ) -> Reconciler:
     """The reconciler for these connections; `on_action` is told of every write, the log is by default. Without `gates`
     no roll waits for a window or a limit: for commands at which somebody waits. Without a `guard` no policy is asked:
@@ -283,6 +312,7 @@ def make_reconciler(
         on_action=on_action,
         gates=gates,
         guard=guard,
+        may_write=may_write,
     )
 
 

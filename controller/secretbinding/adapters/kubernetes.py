@@ -42,6 +42,7 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 _SecretBinding = create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
 _Policy = create_global_resource(GROUP, VERSION, "SecretBindingPolicy", POLICY_PLURAL)
 _Event = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")
+_Lease = create_namespaced_resource("coordination.k8s.io", "v1", "Lease", "leases")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +238,44 @@ class KubernetesClient:
                     raise
 
         self._call("create", "events", namespace, name, posted)
+
+    def read_lease(self, namespace: str, name: str) -> Json | None:
+        """A Lease (`coordination.k8s.io/v1`), None when there is none."""
+        try:
+            return self._call(
+                "get", "leases", namespace, name, lambda client: _lean(client.get(_Lease, name, namespace=namespace))
+            )
+        except NotFound:
+            return None
+
+    def list_leases(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Json]:
+        """The Leases of a namespace that have these labels."""
+
+        def listed(client: Client) -> list[Json]:
+            return [_lean(item) for item in client.list(_Lease, namespace=namespace, labels=dict(labels))]
+
+        return self._call("list", "leases", namespace, "", listed)
+
+    def write_lease(self, lease: Mapping[str, Any]) -> Json:
+        """Create a Lease that has no `metadata.resourceVersion`, else replace just that version. Raises `Conflict` when
+        it is there already, or is another version."""
+        metadata = lease["metadata"]
+        verb = "update" if metadata.get("resourceVersion") else "create"
+
+        def written(client: Client) -> Json:
+            made = _Lease(**lease)
+            return _lean(client.replace(made) if verb == "update" else client.create(made))
+
+        return self._call(verb, "leases", metadata["namespace"], metadata["name"], written)
+
+    def delete_lease(self, namespace: str, name: str) -> None:
+        """Delete a Lease; one that is not there is success."""
+        try:
+            self._call(
+                "delete", "leases", namespace, name, lambda client: client.delete(_Lease, name, namespace=namespace)
+            )
+        except NotFound:
+            return
 
     def _change_finalizers(
         self,

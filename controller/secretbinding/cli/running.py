@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 import typer
 
-from secretbinding.cli.connect import clients, kubernetes_client, kubernetes_source, read_settings
+from secretbinding.cli.connect import clients, kubernetes_client, kubernetes_source, leases, read_settings
 from secretbinding.cli.options import Namespace, SourceName
 from secretbinding.cli.signals import Signals
 from secretbinding.errors import UsageError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from secretbinding.app import Clients, Controller, Tenancy
     from secretbinding.engine.policies import PolicySource
     from secretbinding.metrics import Monitoring
+    from secretbinding.ports import Leases
     from secretbinding.sources.policies.labels import Lister
     from secretbinding.status import Pass
     from secretbinding.webhooks.kubernetes import AdmissionWebhook
@@ -81,7 +82,8 @@ def run(
         cluster = _cluster(asked[0], names, settings, on_call)
         tenancy = _tenancy(asked, names, settings, connected, cluster)
         webhook = _webhook(settings, connected, cluster, tenancy, namespace)
-        return _serve(settings, connected, sources, monitoring, tenancy, webhook)
+        with leases(settings, connected, on_call) as held:
+            return _serve(settings, connected, sources, monitoring, tenancy, webhook, held)
 
 
 def parse_policies_option(
@@ -232,10 +234,19 @@ def _serve(
     monitoring: "Monitoring | None",
     tenancy: "Tenancy",
     webhook: "AdmissionWebhook | None",
+    held: "Leases | None",
 ) -> int:
     from secretbinding.app import Controller
 
-    controller = Controller(settings, connected, sources, on_pass=_log_pass, monitoring=monitoring, tenancy=tenancy)
+    controller = Controller(
+        settings,
+        connected,
+        sources,
+        on_pass=_log_pass,
+        monitoring=monitoring,
+        tenancy=tenancy,
+        leases=held,
+    )
     with Signals() as signals:
         controller.start()
         if webhook is not None:

@@ -64,9 +64,15 @@ class Engine:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         gates: Gatekeeper | None = None,
         hooks: Hooks | None = None,
+        owns: Callable[[WorkloadKey], bool] = lambda workload: True,
+        takes_part: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`owns` says which workloads are this controller's: others are known, and not touched. `takes_part` is false
+        while none is."""
         self._hooks = hooks or Hooks()
-        self.store = Store(settings.instance)
+        self._owns = owns
+        self._takes_part = takes_part
+        self.store = Store(settings.instance, owns)
         self.queue = WorkQueue(on_taken=self._hooks.taken)
         self._reconciler = reconciler
         self._vault = vault
@@ -141,6 +147,22 @@ class Engine:
         self.store.listed(source)
         self._wake_sweep.set()
 
+    def gained(self, of: Callable[[WorkloadKey], bool]) -> None:
+        """Workloads of which `of` is true are this controller's from now on: each is looked at."""
+        self.store.owned_changed()
+        with self._lock:
+            orphaned = list(self._orphans)
+        self.wake((key for key in {*self.store.workloads(), *orphaned} if of(key)), Priority.RESYNC)
+        self._wake_sweep.set()
+
+    def lost(self) -> None:
+        """Some workloads are this controller's no more."""
+        self.store.owned_changed()
+
+    def busy(self, of: Callable[[WorkloadKey], bool]) -> bool:
+        """Whether a worker is at a workload of which `of` is true."""
+        return any(of(workload) for workload in self.queue.working())
+
     def wake(self, workloads: Iterable[WorkloadKey], priority: Priority = Priority.CHANGE) -> None:
         """Look at workloads because something outside changed."""
         for workload in workloads:
@@ -162,7 +184,14 @@ class Engine:
                     self.queue.done(workload)
 
     def reconcile(self, workload: WorkloadKey) -> Pass | None:
-        """One pass over a workload: prepare, run, report, and say when to look again. None when nothing names it."""
+        """One pass over a workload: prepare, run, report, and say when to look again. None when nothing names it, and
+        when it is another controller's, who looks at it when it becomes his."""
+        if not self._owns(workload):
+            self._failures.pop(workload, None)
+            if self._gates is not None:
+                self._gates.forget(workload)
+            self._hooks.forgotten(workload)
+            return None
         entries = self.store.of_workload(workload)
         if not workload.job:
             return self._reconcile_unplaced(workload, entries)
@@ -175,6 +204,8 @@ class Engine:
         if not bindings:
             return None
         found = self._run(workload, bindings)
+        if not self._owns(workload):
+            return None
         if self._take_strays(workload, found):
             bindings = [*inputs_of(entries), *self._orphans_of(workload, entries)]
             found = self._run(workload, bindings)
@@ -360,6 +391,8 @@ class Engine:
             self._wake_sweep.clear()
             if self._stopping.is_set():
                 return
+            if not self._takes_part():
+                continue
             try:
                 orphans = find_orphans(
                     self._vault,

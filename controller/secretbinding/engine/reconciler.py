@@ -49,7 +49,7 @@ class Reconciler:
     versions wait as their bindings and the limits say; without, nothing waits.
 
     `clock` gives seconds that never go back; `purge_grace_seconds` is how long after a job was found gone its tasks may
-    still be stopping.
+    still be stopping. `may_write` is asked before each write.
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class Reconciler:
         on_action: Callable[[WorkloadKey, Action], None] = lambda workload, action: None,
         gates: Gatekeeper | None = None,
         guard: Guard | None = None,
+        may_write: Callable[[WorkloadKey], bool] = lambda workload: True,
     ) -> None:
+        self._may_write = may_write
         self._vault = vault
         self._nomad = nomad
         self._instance = instance
@@ -165,6 +167,7 @@ class Reconciler:
             jwt_mount=self._jwt_mount,
             on_action=lambda action: self._on_action(workload, action),
             generator=self._generator,
+            may_write=lambda: self._may_write(workload),
         )
         try:
             done = False
