@@ -68,6 +68,8 @@ def test_the_first_rule_on_the_page_is_the_shipped_one() -> None:
     shipped = yaml.safe_load((ROOT / "deploy" / "policies" / "first-rule.yaml").read_text())
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "deploy" / "tenancy.md").read_text(), re.DOTALL)
     assert shipped in [yaml.safe_load(block) for block in blocks]
+    printed = snippets.first_rule(Target(jwks_url="http://127.0.0.1:4646/.well-known/jwks.json"))
+    assert yaml.safe_load(printed.text) == shipped
 
 
 def test_every_setting_of_tenancy_and_admission_stands_on_a_page() -> None:
