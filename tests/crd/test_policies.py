@@ -40,6 +40,7 @@ GOOD: dict[str, Json] = {
         "choices": ["driver", "image", "command", "args", "user", "script"],
         "templates": {"functions": ["key", "sprig_env"]},
         "adopt": True,
+        "retain": True,
         "secrets": [{**SECRETS, "capabilities": ["read"], "create": {"ipSans": True}, "generate": {"roots": ["a"]}}],
     },
 }
@@ -54,6 +55,7 @@ BAD: dict[str, tuple[Json, str]] = {
     "another placeholder": ({**ALLOW, "workloads": [{"namespaces": ["{{team}}"]}]}, "braces other than {{tenant}}"),
     "a quote": ({**ALLOW, "workloads": [{"namespaces": ['a"']}]}, "has quotes"),
     "a deny that allows": ({**DENY, "adopt": True}, "effect is Deny"),
+    "a deny that retains": ({**DENY, "retain": True}, "effect is Deny"),
     "a deny with a limit": ({**DENY, "auth": {"maxTTL": "1h"}}, "effect is Deny"),
     "a deny that creates": ({**DENY, "secrets": [{**SECRETS, "create": {}}]}, "effect is Deny"),
     "an unknown kind": ({**ALLOW, "secrets": [{**SECRETS, "kinds": ["cubbyhole"]}]}, "is not one of"),

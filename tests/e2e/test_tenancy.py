@@ -172,6 +172,33 @@ def test_a_suspended_binding_is_not_spared(world: World, unique: str) -> None:
         wait_until("nothing is left", lambda: nothing_is_left(world, unique))
 
 
+def test_what_a_binding_would_leave_behind_goes_with_it_where_no_policy_lets_it_stay(world: World, unique: str) -> None:
+    world.secret(unique, username="app", password="one")
+    world.register(a_job(unique))
+    world.allow(rule("own", [unique], retain=True))
+    with world.running():
+        world.bind(a_manifest(unique, unique, unique, deletionPolicy="Retain"))
+        world.await_reason(unique, Reason.READY)
+        # At the same moment: that it may not leave anything behind, and that it goes.
+        world.allow(rule("own", [unique]))
+        world.unbind(unique)
+        wait_until("nothing is left", lambda: nothing_is_left(world, unique))
+        wait_until("the status is gone", lambda: world.status(unique) is None)
+
+
+def test_what_a_binding_may_leave_behind_stays(world: World, unique: str) -> None:
+    world.secret(unique, username="app", password="one")
+    world.register(a_job(unique))
+    world.allow(rule("own", [unique], retain=True))
+    with world.running():
+        world.bind(a_manifest(unique, unique, unique, deletionPolicy="Retain"))
+        world.await_reason(unique, Reason.READY)
+        world.unbind(unique)
+        wait_until("it is let go", lambda: world.status(unique) is None)
+        assert world.policies(world.settings.controller.instance, unique)
+        wait_until("the task has them", lambda: world.seen(unique) == ["app one"])
+
+
 def test_the_driver_of_the_tasks_counts(world: World, unique: str) -> None:
     world.secret(unique, username="app", password="one")
     world.register(a_job(unique))

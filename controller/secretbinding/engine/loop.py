@@ -237,12 +237,20 @@ class Engine:
 
     def _release_retained(self, entries: Sequence[Entry]) -> bool:
         """Let go of bindings that leave behind what they made, once their policy says so: without that word it would be
-        taken for orphaned later."""
+        taken for orphaned later. One that may not goes as any other does."""
         for entry in entries:
             item = entry.item
             if not leaves_behind(item):
                 continue
             try:
+                allowed = self._reconciler.may_retain(entry.workload, entry.input)
+                if allowed is None:
+                    _log.warning(
+                        "it is not known whether a binding may leave behind what it made", binding=str(item.key)
+                    )
+                    return False
+                if not allowed:
+                    continue
                 retain(self._vault, Owner(self._settings.instance, item.key))
             except SecretBindingError as error:
                 _log.warning("binding cannot be let go", binding=str(item.key), error=str(error))

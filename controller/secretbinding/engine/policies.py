@@ -13,6 +13,7 @@ from secretbinding.job.targets import find_task, select_tasks
 from secretbinding.kinds import Fault
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.policy import SecretBindingPolicy
+from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name
 from secretbinding.ports import Json
 from secretbinding.tenancy import Target, Tenant
@@ -162,6 +163,14 @@ class Guard:
         """What the job and its policies in Vault tell besides: the drivers of its tasks, and what was taken over."""
         found = self._judged(observed.workload, observed.region, judged.bindings, observed, judged)
         return Judged(found.bindings, {**judged.faults, **found.faults}, judged.taken | found.taken)
+
+    def may_retain(self, workload: WorkloadKey, region: str, item: BindingInput) -> bool | None:
+        """Whether a binding that goes may leave behind what it made; None as long as that is not known. Without any
+        policy nothing is taken away."""
+        fault = self._verdict(self._board.known(), workload, region, replace(item, deleting=False), None).fault
+        if fault is not None and fault.reason is Reason.POLICIES_UNKNOWN:
+            return None
+        return fault is None or fault.reason is Reason.REFUSED_WITHOUT_POLICIES
 
     def _judged(
         self,

@@ -235,7 +235,7 @@ def _unknown(obj: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(("functions", index), f"there is no function {quoted(name)}")
 
 
-_ONLY_OF_ALLOW = ("auth", "delivery", "choices", "templates", "adopt")
+_ONLY_OF_ALLOW = ("auth", "delivery", "choices", "templates", "adopt", "retain")
 
 
 def _complete(obj: Mapping[str, Any]) -> Iterator[Fault]:
@@ -276,6 +276,8 @@ class PolicySpec(Model):
     """What templates of users may call."""
     adopt: bool = False
     """Whether a binding may take over what is in the job by hand."""
+    retain: bool = False
+    """Whether a binding may have deletionPolicy Retain: what it leaves behind, no policy reaches any more."""
 
     rules = (
         Rule(
@@ -288,7 +290,7 @@ class PolicySpec(Model):
             " && (!has(self.delivery) || self.delivery.size() == 0)"
             " && (!has(self.choices) || self.choices.size() == 0)"
             " && (!has(self.templates) || !has(self.templates.functions) || self.templates.functions.size() == 0)"
-            " && (!has(self.adopt) || !self.adopt)"
+            " && (!has(self.adopt) || !self.adopt) && (!has(self.retain) || !self.retain)"
             " && (!has(self.secrets) || self.secrets.all(s, !has(s.create) && !has(s.generate)"
             " && (!has(s.capabilities) || s.capabilities.size() == 0)))"
             ") : (has(self.workloads) && self.workloads.size() > 0 && has(self.secrets) && self.secrets.size() > 0)",

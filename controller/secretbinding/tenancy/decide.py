@@ -214,6 +214,10 @@ def _lacks(
             yield _job(target)
     if conditions is not None:
         yield from _beyond(spec, conditions)
+    if demand.namespace and not any(
+        matches_any(one.namespaces, demand.namespace, tenant.name) for one in spec.workloads
+    ):
+        yield f"variables of namespace {demand.namespace}"
     beyond = sorted(demand.functions - set(spec.templates.functions))
     if beyond:
         yield f"templates that call {', '.join(beyond)}"
@@ -245,6 +249,8 @@ def _beyond(spec: PolicySpec, conditions: Conditions) -> Iterator[str]:
         yield f"a choice of {', '.join(chosen)}"
     if conditions.adopted and not spec.adopt:
         yield "taking over what is in the job by hand"
+    if conditions.retained and not spec.retain:
+        yield "deletionPolicy Retain"
 
 
 def _covers(rules: SecretRules, tenant: Tenant, demand: Demand) -> bool:

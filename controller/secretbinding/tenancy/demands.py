@@ -7,6 +7,7 @@ from typing import Any
 from secretbinding.kinds import KINDS
 from secretbinding.kinds.base import RENEW, SecretState
 from secretbinding.models.binding import (
+    DeletionPolicy,
     Delivery,
     Generate,
     Generic,
@@ -74,6 +75,7 @@ class Conditions:
             the controller.
         choices: what the binding chooses that runs programs.
         adopted: it has taken over what is in the job by hand.
+        retained: what it made is to stay when it goes.
     """
 
     method: str = "JWT"
@@ -81,6 +83,7 @@ class Conditions:
     delivery: Delivery = Delivery.TEMPLATE
     choices: frozenset[str] = frozenset()
     adopted: bool = False
+    retained: bool = False
 
 
 def conditions_of(binding: SecretBinding, *, adopted: bool = False) -> Conditions:
@@ -97,6 +100,7 @@ def conditions_of(binding: SecretBinding, *, adopted: bool = False) -> Condition
         delivery=binding.spec.delivery,
         choices=frozenset(choices),
         adopted=adopted,
+        retained=binding.spec.deletion_policy is DeletionPolicy.RETAIN,
     )
 
 

@@ -45,15 +45,22 @@ def suggestion(
     conditions = conditions_of(binding, adopted=adopted)
     longest = binding.spec.auth.token_period or binding.spec.auth.token_max_ttl
     methods = (AuthMethod(conditions.method),) if conditions.method != AuthMethod.JWT.value else ()
+    # A variable of another namespace has to be in one that the policy names.
+    others = tuple(sorted({one.namespace for one in demands if one.namespace not in ("", target.namespace)}))
+    elsewhere = (WorkloadSelector(namespaces=others, jobs=(_pattern(target.job),)),) if others else ()
     spec = PolicySpec(
         tenants=(TenantSelector(sources=(SourceKind(tenant.source),), names=(_pattern(tenant.name),)),),
-        workloads=(WorkloadSelector(namespaces=(_pattern(target.namespace),), jobs=(_pattern(target.job),)),),
+        workloads=(
+            WorkloadSelector(namespaces=(_pattern(target.namespace),), jobs=(_pattern(target.job),)),
+            *elsewhere,
+        ),
         secrets=_secrets(demands),
         auth=AuthRules(methods=methods, max_ttl=longest),
         delivery=(conditions.delivery,) if conditions.delivery is not Delivery.TEMPLATE else (),
         choices=_choices(conditions),
         templates=TemplateRules(functions=tuple(sorted({name for one in demands for name in one.functions}))),
         adopt=conditions.adopted,
+        retain=conditions.retained,
     )
     return SecretBindingPolicy(metadata=Metadata(name=_name(tenant.name, binding.metadata.name)), spec=spec)
 

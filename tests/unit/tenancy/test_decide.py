@@ -195,6 +195,21 @@ def test_taking_over_by_hand_has_to_be_allowed() -> None:
     assert decide([policy(adopt=True)], PAYMENTS, binding(), API, adopted=True).allowed
 
 
+def test_what_is_to_stay_when_the_binding_goes_has_to_be_allowed() -> None:
+    stays = binding(deletionPolicy="Retain")
+    assert "deletionPolicy Retain" in told(judged(stays))
+    assert judged(stays, policy(retain=True)).allowed
+
+
+def test_a_variable_of_another_namespace_is_one_of_a_namespace_that_the_policy_names() -> None:
+    spec = {"path": "shared/x", "namespace": "common", "accessGranted": True}
+    entry = binding({"name": "app", "nomadVariable": spec, "env": {"A": "a"}})
+    rules: Json = {"secrets": [{"kinds": ["nomadVariable"], "paths": ["shared/*"]}]}
+    assert "variables of namespace common" in told(judged(entry, policy(**rules)))
+    both = [{"namespaces": ["{{tenant}}", "common"]}]
+    assert judged(entry, policy(**rules, workloads=both)).allowed
+
+
 def made(**create: Any) -> Json:
     statements = {"connection": "main", "creationStatements": ["SELECT 1"], "maxTTL": "1h", **create}
     return {"name": "db", "database": {"mount": "db", "create": statements}, "env": {"A": "username"}}
