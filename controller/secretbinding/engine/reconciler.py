@@ -100,8 +100,8 @@ class Reconciler:
         return None if same or not former.job else former
 
     def may_retain(self, workload: WorkloadKey, item: BindingInput) -> bool | None:
-        """Whether policies let a binding that goes leave behind what it made; None as long as they are not known. Raises
-        `errors.ServiceError` subclasses."""
+        """Whether policies let a binding that goes leave behind what it made; None as long as they are not known.
+        Raises `errors.ServiceError` subclasses."""
         return self._guard.may_retain(workload, self._nomad.region(), item) if self._guard is not None else True
 
     def preview(
