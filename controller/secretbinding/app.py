@@ -189,7 +189,15 @@ class Controller:
         if monitoring is not None:
             others = (*self.audits, *([self.nacp] if self.nacp is not None else []))
             parts = Parts(
-                self.engine, own.workers, self.gates, self.secrets, self.variables, self.events, others, keeper
+                self.engine,
+                own.workers,
+                self.gates,
+                self.secrets,
+                self.variables,
+                self.events,
+                others,
+                keeper,
+                self.tenancy.board if guard is not None else None,
             )
             monitoring.attach(parts, clients.vault, clients.nomad, clients.vault.clock.now)
 
