@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import structlog
 
-from secretbinding.adapters.connection import NomadConnection, TokenFile, TokenSource, VaultConnection
 from secretbinding.adapters.nomad import NomadAdapter
 from secretbinding.adapters.transport import OnCall
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
+from secretbinding.connections import nomad_connection, vault_connection
 from secretbinding.engine.admission import Admission
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.hooks import Hooks, Several
@@ -21,7 +20,7 @@ from secretbinding.metrics import Monitoring, Parts
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
 from secretbinding.plan_text import describe
-from secretbinding.settings import NomadSettings, Settings, VaultSettings
+from secretbinding.settings import Settings
 from secretbinding.sources.base import Source
 from secretbinding.status import Pass
 from secretbinding.watch.audit import AuditFile, AuditListener
@@ -34,11 +33,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Clients:
-    """One adapter for each server, shared by all threads. `on_call` is told of each attempt at a request."""
+    """One adapter for each server, shared by all threads. `on_call` is told of each attempt at a request; with `keep`
+    Vault's token is renewed even when it was given."""
 
-    def __init__(self, settings: Settings, *, on_call: OnCall | None = None) -> None:
+    def __init__(self, settings: Settings, *, on_call: OnCall | None = None, keep: bool = False) -> None:
         workers = settings.controller.workers
-        self.vault = ListingVaultAdapter(vault_connection(settings.vault, workers), on_call=on_call)
+        self.vault = ListingVaultAdapter(
+            vault_connection(settings, workers, on_call=on_call, keep=keep), on_call=on_call
+        )
         self.nomad = NomadAdapter(nomad_connection(settings.nomad, workers), on_call=on_call)
 
     def close(self) -> None:
@@ -211,28 +213,3 @@ def make_reconciler(
         on_action=on_action,
         gates=gates,
     )
-
-
-def vault_connection(settings: VaultSettings, workers: int) -> VaultConnection:
-    """The connection to Vault that the settings ask for. A token file is read again whenever it changes."""
-    return VaultConnection(**_common(settings, workers), namespace=settings.namespace)
-
-
-def nomad_connection(settings: NomadSettings, workers: int) -> NomadConnection:
-    """The connection to Nomad that the settings ask for."""
-    return NomadConnection(**_common(settings, workers), region=settings.region, long_pool_size=64)
-
-
-def _common(settings: VaultSettings | NomadSettings, workers: int) -> dict[str, Any]:
-    token: TokenSource = TokenFile(settings.token_file) if settings.token_file else settings.token.get_secret_value()
-    return {
-        "address": settings.address,
-        "token": token,
-        "ca_cert": settings.ca_cert,
-        "ca_path": settings.ca_path,
-        "client_cert": settings.client_cert,
-        "client_key": settings.client_key,
-        "tls_server_name": settings.tls_server_name,
-        "skip_verify": settings.skip_verify,
-        "pool_size": workers + 2,
-    }

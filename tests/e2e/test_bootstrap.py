@@ -1,21 +1,13 @@
 """An empty OpenBao and an empty Nomad are set up by `bootstrap`; then the controller runs with what that made, and
 nothing else."""
 
-import http.server
-import json
 import re
-import ssl
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import jwt
 import pytest
-import trustme
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from secretbinding.devstack.api import Answer
 from secretbinding.devstack.nomad_agent import NomadAgent, find_nomad
@@ -25,6 +17,7 @@ from secretbinding.devstack.simulator import Simulator
 from secretbinding.models.reasons import Reason
 from tests.support.commandline import CommandLine, Ran, cli, environment
 from tests.support.servers import Stack
+from tests.support.tokenreview import account_token, token_reviews
 from tests.support.world import World, a_job, a_manifest, wait_until
 
 __all__ = ["cli"]
@@ -156,37 +149,11 @@ def test_with_an_approle_vault_agent_keeps_the_controllers_token(
         agent.stop()
 
 
-class _TokenReview(http.server.BaseHTTPRequestHandler):
-    """The one request that Vault makes of a Kubernetes API server when a pod logs in."""
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        user = {"username": "system:serviceaccount:secretbinding:secretbinding", "uid": "1", "groups": []}
-        body = json.dumps({**asked, "status": {"authenticated": True, "user": user}}).encode()
-        self.send_response(201)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
 @pytest.fixture
 def api_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """Address and CA of something that answers as a Kubernetes API server does."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _TokenReview)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
-    thread.start()
-    yield f"https://127.0.0.1:{server.server_address[1]}", tmp_path / "ca.pem"
-    server.shutdown()
-    server.server_close()
+    with token_reviews(tmp_path) as found:
+        yield found
 
 
 def test_with_kubernetes_auth_only_the_controllers_service_account_gets_the_token(
@@ -204,7 +171,7 @@ def test_with_kubernetes_auth_only_the_controllers_service_account_gets_the_toke
     assert not (tmp_path / "vault-token").exists()
 
     def login(account: str) -> Answer:
-        body = {"role": f"secretbinding-{instance}", "jwt": _account_token(account)}
+        body = {"role": f"secretbinding-{instance}", "jwt": account_token(account)}
         return empty.openbao.api.put(f"/v1/auth/{mount}/login", body)
 
     assert login("somebody").status == 403
@@ -212,13 +179,3 @@ def test_with_kubernetes_auth_only_the_controllers_service_account_gets_the_toke
     world = World(empty, instance=instance, vault_token=token, nomad_token=(tmp_path / "nomad-token").read_text())
     with world.running():
         is_injected(world, unique)
-
-
-def _account_token(account: str) -> str:
-    """A service account's token as Vault reads it before it asks the API server."""
-    claims = {
-        "iss": "kubernetes/serviceaccount",
-        "sub": f"system:serviceaccount:secretbinding:{account}",
-        "kubernetes.io": {"namespace": "secretbinding", "serviceaccount": {"name": account, "uid": "1"}},
-    }
-    return jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")
