@@ -53,7 +53,11 @@ def test_as_a_nomad_task_the_identity_named_vault_logs_in_at_the_mount_of_the_wo
         settings(monkeypatch, **{LOGIN: "nomad"}, NOMAD_SECRETS_DIR="/secrets", SECRETBINDING_JWT_MOUNT="jwt-east")
     )
     assert isinstance(found, JwtLogin)
-    assert (found.mount, found.role, found.token.path) == ("jwt-east", "secretbinding", Path("/secrets/nomad_vault.jwt"))
+    assert (found.mount, found.role, found.token.path) == (
+        "jwt-east",
+        "secretbinding",
+        Path("/secrets/nomad_vault.jwt"),
+    )
 
 
 def test_mount_role_and_file_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
