@@ -3,19 +3,20 @@ nothing else."""
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from secretbinding.devstack.api import Answer
 from secretbinding.devstack.nomad_agent import NomadAgent, find_nomad
-from secretbinding.devstack.openbao import OpenBao, find_openbao
-from secretbinding.devstack.processes import ManagedProcess
+from secretbinding.devstack.openbao import OpenBao
 from secretbinding.devstack.simulator import Simulator
 from secretbinding.models.reasons import Reason
-from tests.support.commandline import CommandLine, Ran, cli, environment
+from secretbinding.settings import Settings
+from tests.support.commandline import CommandLine, Ran, cli
 from tests.support.servers import Stack
 from tests.support.tokenreview import account_token, token_reviews
 from tests.support.world import World, a_job, a_manifest, wait_until
@@ -115,7 +116,17 @@ def test_as_a_nomad_job_the_controller_has_a_workload_identity_for_both_servers(
         empty_nomad.api.delete(f"/v1/job/{unique}", purge="true")
 
 
-def test_with_an_approle_vault_agent_keeps_the_controllers_token(
+def logged_in(cli: CommandLine, stack: Stack, instance: str, variables: Mapping[str, str], nomad_token: Path) -> World:
+    """A controller that logs in to Vault as the printed variables say, and has no token for it."""
+    cli.delenv("VAULT_TOKEN")
+    cli.setenv(**{name: value for name, value in variables.items() if name.startswith("SECRETBINDING_VAULT_LOGIN")})
+    world = World(stack, instance=instance, nomad_token=nomad_token.read_text())
+    world.settings.vault = Settings().vault
+    assert not world.settings.vault.token.get_secret_value()
+    return world
+
+
+def test_with_an_approle_the_controller_opens_its_secret_id_and_logs_in(
     cli: CommandLine, empty: Stack, tmp_path: Path, unique: str
 ) -> None:
     instance = f"a{unique}"[:20].rstrip("-")
@@ -123,30 +134,10 @@ def test_with_an_approle_vault_agent_keeps_the_controllers_token(
     kept = tmp_path / "credentials"
     ran = cli("bootstrap", "--login", "approle", "--credentials", str(kept), "--wrap", "5m")
     assert ran.code == 0, ran.err
-    wrapping = (kept / "secret-id.wrapped").read_text()
-    opened = empty.openbao.api.request("PUT", "/v1/sys/wrapping/unwrap", headers={"X-Vault-Token": wrapping})
-    (kept / "secret-id").write_text(opened.expect().json()["data"]["secret_id"])
-    sink = tmp_path / "token"
-    config = tmp_path / "agent.hcl"
-    printed = text_under(ran, "Vault Agent, which logs in and renews")
-    config.write_text(printed.replace("/run/secretbinding/vault-token", str(sink)))
-    program = find_openbao()
-    assert program is not None
-    agent = ManagedProcess(
-        "agent",
-        [program, "agent", f"-config={config}"],
-        log_path=tmp_path / "agent.log",
-        env=dict(environment(HOME=str(tmp_path))),
-    )
-    try:
-        agent.wait_ready(lambda: sink.exists() and bool(sink.read_text()), timeout_seconds=30.0)
-        world = World(
-            empty, instance=instance, vault_token=sink.read_text(), nomad_token=(kept / "nomad-token").read_text()
-        )
-        with world.running():
-            is_injected(world, unique)
-    finally:
-        agent.stop()
+    printed = dict(re.findall(r"^export (\w+)=(\S+)$", text_under(ran, "The controller on a host"), re.MULTILINE))
+    world = logged_in(cli, empty, instance, printed, kept / "nomad-token")
+    with world.running():
+        is_injected(world, unique)
 
 
 @pytest.fixture
@@ -175,7 +166,11 @@ def test_with_kubernetes_auth_only_the_controllers_service_account_gets_the_toke
         return empty.openbao.api.put(f"/v1/auth/{mount}/login", body)
 
     assert login("somebody").status == 403
-    token = login("secretbinding").expect().json()["auth"]["client_token"]
-    world = World(empty, instance=instance, vault_token=token, nomad_token=(tmp_path / "nomad-token").read_text())
+    assert login("secretbinding").status == 200
+    pod = yaml.safe_load(text_under(ran, "The controller's pod in Kubernetes: what its Deployment needs"))
+    printed = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+    (tmp_path / "service-account").write_text(account_token("secretbinding"))
+    printed["SECRETBINDING_VAULT_LOGIN_JWT_FILE"] = str(tmp_path / "service-account")
+    world = logged_in(cli, empty, instance, printed, tmp_path / "nomad-token")
     with world.running():
         is_injected(world, unique)

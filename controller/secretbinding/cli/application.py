@@ -35,6 +35,7 @@ Start with `secretbinding demo`, or with `secretbinding plan -f binding.yaml`.
 EPILOG = (
     "Servers and tokens come from the environment: VAULT_ADDR, VAULT_TOKEN (or BAO_ADDR, BAO_TOKEN), VAULT_NAMESPACE, "
     "VAULT_CACERT, NOMAD_ADDR, NOMAD_TOKEN, NOMAD_NAMESPACE, NOMAD_CACERT, KUBECONFIG; *_TOKEN_FILE names a file. "
+    "SECRETBINDING_VAULT_LOGIN logs in to Vault by kubernetes, nomad, jwt, approle or cert instead. "
     "SECRETBINDING_INSTANCE and others set the controller; NO_COLOR turns colors off. "
     "Every error ends with exit code 1."
 )

@@ -231,9 +231,16 @@ _OWN_TOKEN = (
     VaultRight(
         "auth/token/renew-self",
         ("update",),
-        "Keep it alive: Nomad's client, Vault Agent and `vault token renew` do.",
+        "Keep it alive.",
         "auth/token/renew-self",
         "the token ends when its time is over",
+    ),
+    VaultRight(
+        "auth/token/revoke-self",
+        ("update",),
+        "Leave no token behind at the end of a process that logged in by itself.",
+        "auth/token/revoke-self",
+        "tokens of logins live on until their time is over",
     ),
     VaultRight(
         "sys/capabilities-self",
