@@ -3,8 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from secretbinding.adapters.nomad import NomadAdapter
 from secretbinding.adapters.transport import OnCall
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
@@ -19,7 +17,6 @@ from secretbinding.engine.store import Store
 from secretbinding.metrics import Monitoring, Parts
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
-from secretbinding.plan_text import describe
 from secretbinding.settings import Settings
 from secretbinding.sources.base import Source
 from secretbinding.status import Pass
@@ -28,8 +25,6 @@ from secretbinding.watch.nomad_events import NomadEventWatcher
 from secretbinding.watch.secrets import SecretWatcher
 from secretbinding.watch.variables import VariableWatcher
 from secretbinding.webhooks.nacp import Listen, NacpWebhook, OnRefusal
-
-_log = structlog.get_logger(__name__)
 
 
 class Clients:
@@ -72,7 +67,7 @@ class Controller:
             limits, vault_ahead=lambda: clients.vault.clock.ahead, nomad_ahead=lambda: clients.nomad.clock.ahead
         )
         self.engine = Engine(
-            make_reconciler(settings, clients, _told(hooks), gates=self.gates),
+            make_reconciler(settings, clients, hooks.acted, gates=self.gates),
             clients.vault,
             EngineSettings(
                 instance=own.instance,
@@ -161,20 +156,6 @@ class _Passes(Hooks):
         self._passed(workload, found, seconds)
 
 
-def _told(hooks: Hooks) -> Callable[[WorkloadKey, Action], None]:
-    """Each write goes to the log, and to the hooks."""
-
-    def tell(workload: WorkloadKey, action: Action) -> None:
-        _log_action(workload, action)
-        hooks.acted(workload, action)
-
-    return tell
-
-
-def _log_action(workload: WorkloadKey, action: Action) -> None:
-    _log.info(describe(action), workload=str(workload))
-
-
 def _nacp(
     settings: Settings, clients: Clients, store: Store, gates: Gatekeeper, sources: Sequence[str]
 ) -> NacpWebhook | None:
@@ -197,11 +178,11 @@ def _nacp(
 def make_reconciler(
     settings: Settings,
     clients: Clients,
-    on_action: Callable[[WorkloadKey, Action], None] = _log_action,
+    on_action: Callable[[WorkloadKey, Action], None] = lambda workload, action: None,
     *,
     gates: Gatekeeper | None = None,
 ) -> Reconciler:
-    """The reconciler for these connections; `on_action` is told of every write, the log is by default. Without `gates`
+    """The reconciler for these connections; `on_action` is told of every write. Without `gates`
     no roll waits for a window or a limit: for commands at which somebody waits."""
     return Reconciler(
         clients.vault,

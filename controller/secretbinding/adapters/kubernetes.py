@@ -294,6 +294,8 @@ class KubernetesClient:
             raise failure from None
         finally:
             self._heard(f"{verb} {resource}", started, outcome)
+            if verb == "patch":
+                told("kubernetes", f"{verb} {resource}", f"{verb} {resource} {name}", outcome, namespace=namespace)
 
     def _heard(self, operation: str, started: float, outcome: str) -> None:
         if self._on_call is not None:

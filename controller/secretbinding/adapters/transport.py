@@ -4,7 +4,8 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -19,6 +20,8 @@ from secretbinding.adapters.pools import Pools
 from secretbinding.adapters.reasons import describe, hopeless
 from secretbinding.adapters.unixsocket import socket_path
 from secretbinding.errors import Denied, NoLeader, ServiceError, Unavailable, Unreachable, VaultSealed
+from secretbinding.trail import CORRELATION_HEADER, is_change, new_correlation_id
+from secretbinding.trail import told as trail_of
 
 OnCall = Callable[[str, str, float, str], None]
 """`(system, operation, seconds, outcome)`, called once for each attempt, from the calling thread. `operation` is the
@@ -78,6 +81,15 @@ class Answer:
     @property
     def text(self) -> str:
         return self.body.decode("utf-8", "replace")
+
+    @property
+    def request_id(self) -> str:
+        """Vault's own name for the request (`request_id`), "" where the answer has no body, or no such field."""
+        try:
+            body = json.loads(self.body) if self.system == "vault" and self.body else None
+        except (ValueError, RecursionError):
+            return ""
+        return str(body.get("request_id") or "") if isinstance(body, dict) else ""
 
     def json(self) -> Any:
         """The body's value. Raises `ServiceError` when it is not JSON."""
@@ -174,6 +186,21 @@ class Transport:
         """
         target = self._target(path, params)
         payload = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        if not is_change(call.label, method):
+            return self._send(call, method, target, payload, wait_seconds)
+        correlation_id = new_correlation_id() if self._system == "vault" else ""
+        marked = replace(call, headers=(*call.headers, (CORRELATION_HEADER, correlation_id)))
+        told = partial(trail_of, self._system, call.label, call.text)
+        more = {"correlation_id": correlation_id, "namespace": str((params or {}).get("namespace") or "")}
+        try:
+            answer = self._send(marked if correlation_id else call, method, target, payload, wait_seconds)
+        except ServiceError as error:
+            told(error.reason, **more)
+            raise
+        told("Success", **more, request_id=answer.request_id)
+        return answer
+
+    def _send(self, call: Call, method: str, target: str, payload: bytes | None, wait_seconds: float) -> Answer:
         quiet, whole = self._connection.timeout_seconds, self._connection.answer_limit_seconds
         limits = (quiet + wait_seconds, whole + wait_seconds)
         outcome = self._attempt(call, method, target, payload, limits, long=wait_seconds > 0)

@@ -23,9 +23,11 @@ from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.naming import Owner
+from secretbinding.plan_names import changed_conditions
 from secretbinding.ports import Vault
 from secretbinding.sources.base import Source, SourceItem
 from secretbinding.status import Pass, Requests, Transition, compute_status, transitions
+from secretbinding.trail import asked
 
 _log = structlog.get_logger(__name__)
 
@@ -198,7 +200,8 @@ class Engine:
             if entry.item.deleting or source is None:
                 continue
             try:
-                source.prepare(entry.item.key)
+                with asked(bindings=[str(entry.item.key)]):
+                    source.prepare(entry.item.key)
             except SecretBindingError as error:
                 _log.warning("binding cannot be prepared", binding=str(entry.item.key), error=str(error))
                 return False
@@ -212,7 +215,8 @@ class Engine:
             if not leaves_behind(item):
                 continue
             try:
-                retain(self._vault, Owner(self._settings.instance, item.key))
+                with asked(bindings=[str(item.key)], changed=["+retain"]):
+                    retain(self._vault, Owner(self._settings.instance, item.key))
             except SecretBindingError as error:
                 _log.warning("binding cannot be let go", binding=str(item.key), error=str(error))
                 return False
@@ -287,7 +291,8 @@ class Engine:
             return True
         events = [Transition("Normal", Reason.VALUE_GENERATED, each.message) for each in made]
         try:
-            source.report(entry.item.key, status, (*events, *transitions(entry.status, status)))
+            with asked(bindings=[str(entry.item.key)], changed=changed_conditions(entry.status, status)):
+                source.report(entry.item.key, status, (*events, *transitions(entry.status, status)))
         except SecretBindingError as error:
             _log.warning("status cannot be written", binding=str(entry.item.key), error=str(error))
             return False
@@ -315,7 +320,8 @@ class Engine:
         source = self._sources.get(key.source)
         try:
             if source is not None:
-                source.gone(key)
+                with asked(bindings=[str(key)]):
+                    source.gone(key)
         except SecretBindingError as error:
             _log.warning("binding cannot be let go", binding=str(key), error=str(error))
             return False
