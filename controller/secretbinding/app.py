@@ -1,7 +1,7 @@
 """Wiring: settings become connections, connections and sources become a running controller."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from secretbinding.adapters.nomad import NomadAdapter
 from secretbinding.adapters.transport import OnCall
@@ -14,9 +14,11 @@ from secretbinding.engine.loop import Engine, EngineSettings
 from secretbinding.engine.queue import Priority
 from secretbinding.engine.reconciler import Pace, Reconciler
 from secretbinding.engine.store import Store
+from secretbinding.leadership import Callbacks, Keeper, shard_of
 from secretbinding.metrics import Monitoring, Parts
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
+from secretbinding.ports import Leases
 from secretbinding.settings import Settings
 from secretbinding.sources.base import Source
 from secretbinding.status import Pass
@@ -55,8 +57,12 @@ class Controller:
         sources: Sequence[Source],
         on_pass: Callable[[WorkloadKey, Pass, float], None] = lambda workload, found, seconds: None,
         monitoring: Monitoring | None = None,
+        leases: Leases | None = None,
     ) -> None:
         own = settings.controller
+        self.keeper = self._keeper(leases, own.shards) if leases is not None else None
+        keeper = self.keeper
+        owns = keeper.owns if keeper is not None else _everything
         self._monitoring = monitoring
         hooks: Hooks = Several([_Passes(self._passed), *([monitoring.hooks] if monitoring is not None else [])])
         pace = Pace(resync_seconds=own.resync_seconds, progress_seconds=own.progress_seconds)
@@ -64,10 +70,13 @@ class Controller:
             own.max_rolls, own.max_rolls_per_namespace, own.settle_seconds, own.ungated_rolls, own.lease_share
         )
         self.gates = Gatekeeper(
-            limits, vault_ahead=lambda: clients.vault.clock.ahead, nomad_ahead=lambda: clients.nomad.clock.ahead
+            limits,
+            vault_ahead=lambda: clients.vault.clock.ahead,
+            nomad_ahead=lambda: clients.nomad.clock.ahead,
+            share=keeper.share if keeper is not None else lambda: 1.0,
         )
         self.engine = Engine(
-            make_reconciler(settings, clients, hooks.acted, gates=self.gates),
+            make_reconciler(settings, clients, hooks.acted, gates=self.gates, may_write=owns),
             clients.vault,
             EngineSettings(
                 instance=own.instance,
@@ -78,6 +87,8 @@ class Controller:
             ),
             gates=self.gates,
             hooks=hooks,
+            owns=owns,
+            takes_part=(lambda: bool(keeper.held())) if keeper is not None else lambda: True,
         )
         self._on_pass = on_pass
         for source in sources:
@@ -112,7 +123,9 @@ class Controller:
 
         if monitoring is not None:
             others = (*self.audits, *([self.nacp] if self.nacp is not None else []))
-            parts = Parts(self.engine, own.workers, self.gates, self.secrets, self.variables, self.events, others)
+            parts = Parts(
+                self.engine, own.workers, self.gates, self.secrets, self.variables, self.events, others, keeper
+            )
             monitoring.attach(parts, clients.vault, clients.nomad, clients.vault.clock.now)
 
     def start(self) -> None:
@@ -127,6 +140,8 @@ class Controller:
         self.secrets.start()
         self.events.start()
         self.variables.start()
+        if self.keeper is not None:
+            self.keeper.start()
 
     def stop(self) -> None:
         """Stop everything; passes that are under way are finished."""
@@ -138,12 +153,25 @@ class Controller:
         self.events.stop()
         self.variables.stop()
         self.engine.stop()
+        if self.keeper is not None:
+            self.keeper.stop()
         if self._monitoring is not None:
             self._monitoring.stop()
+
+    def _keeper(self, leases: Leases, shards: int) -> Keeper:
+        def gained(taken: Collection[int]) -> None:
+            self.engine.gained(lambda workload: shard_of(workload, shards) in taken)
+
+        callbacks = Callbacks(gained, lambda gone: self.engine.lost(), lambda of: self.engine.busy(of))
+        return Keeper(leases, total=shards, callbacks=callbacks)
 
     def _passed(self, workload: WorkloadKey, found: Pass, seconds: float) -> None:
         self.secrets.observed(workload, found)
         self._on_pass(workload, found, seconds)
+
+
+def _everything(workload: WorkloadKey) -> bool:
+    return True
 
 
 class _Passes(Hooks):
@@ -181,6 +209,7 @@ def make_reconciler(
     on_action: Callable[[WorkloadKey, Action], None] = lambda workload, action: None,
     *,
     gates: Gatekeeper | None = None,
+    may_write: Callable[[WorkloadKey], bool] = _everything,
 ) -> Reconciler:
     """The reconciler for these connections; `on_action` is told of every write. Without `gates`
     no roll waits for a window or a limit: for commands at which somebody waits."""
@@ -193,4 +222,5 @@ def make_reconciler(
         purge_grace_seconds=settings.controller.purge_grace_seconds,
         on_action=on_action,
         gates=gates,
+        may_write=may_write,
     )

@@ -113,6 +113,13 @@ class ControllerSettings(BaseSettings):
         ungated_rolls: whether groups with `max_parallel` 0, which Nomad replaces all at once, are rolled unasked.
         lease_share: the part of its longest life after which a job's credentials are replaced at the latest; jobs come
             up to a quarter of that earlier, each at its own moment.
+        election: how several controllers agree who works: `kubernetes` by Leases, `nomad` by locks on variables; empty
+            for one controller alone.
+        election_namespace: the Kubernetes or Nomad namespace of these; empty for the own pod's, or `default`.
+        election_seconds: how long a lease is held without a sign of life. Nomad takes a lock away after twice that.
+        shards: into how many parts the jobs are divided among the controllers; 1 for one that works and others that
+            are ready to.
+        identity: this controller's name in leases; empty for the host's name and a random part.
         confirm_removals: sources (`nomad`, `kubernetes`, `files`, or `*`), separated by commas, of which many bindings
             at once may be found gone after a start.
         nacp_listen: where the admission proxy NACP asks before a job is registered: `host:port`.
@@ -146,6 +153,11 @@ class ControllerSettings(BaseSettings):
     max_rolls_per_namespace: Annotated[int, Field(ge=0)] = 0
     ungated_rolls: bool = False
     lease_share: Annotated[float, Field(ge=0.1, le=0.9)] = 0.8
+    election: Annotated[str, Field(pattern="^(|kubernetes|nomad)$")] = ""
+    election_namespace: str = ""
+    election_seconds: Annotated[float, Field(ge=5, le=300)] = 10.0
+    shards: Annotated[int, Field(ge=1, le=64)] = 1
+    identity: Annotated[str, Field(pattern="^(|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)$")] = ""
     confirm_removals: str = ""
     nacp_listen_anywhere: bool = False
     nacp_cert: Path | None = None
@@ -164,6 +176,13 @@ class ControllerSettings(BaseSettings):
     def _instance_is_a_label(cls, value: str) -> str:
         if not INSTANCE_PATTERN.match(value):
             raise ValueError("use 1 to 20 lower-case letters, digits and dashes, with a letter or digit at both ends")
+        return value
+
+    @field_validator("shards")
+    @classmethod
+    def _shards_need_an_election(cls, value: int, info: ValidationInfo) -> int:
+        if value > 1 and not info.data.get("election"):
+            raise ValueError("several shards need SECRETBINDING_ELECTION=kubernetes or nomad")
         return value
 
     @field_validator("audit_listen")

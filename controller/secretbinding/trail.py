@@ -18,9 +18,10 @@ _NO_CHANGE = frozenset(
     {
         *("login", "login_probe", "token_lookup", "token_renew", "token_revoke", "wrapping_lookup", "unwrap"),
         *("capabilities_read", "job_plan", "job_parse"),
+        *("variable_lock", "variable_renew", "variable_release"),
     }
 )
-"""Labels of calls that are no GET and change nothing but, for a few, our own token."""
+"""Labels of calls that are no GET and change nothing but, for a few, our own token or lease."""
 
 
 def is_change(label: str, method: str) -> bool:

@@ -140,7 +140,7 @@ def test_nacp_itself_registers_the_job_with_its_secrets(world: World, unique: st
             [str(shutil.which("nacp")), "-config", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            proxy = Api(f"http://127.0.0.1:{port}")
+            proxy = Api(f"http://127.0.0.1:{port}", {"X-Nomad-Token": world.stack.token})
             wait_until("NACP answers", lambda: answers(proxy))
             proxy.put("/v1/jobs", {"Job": a_job(unique)}).expect()
             world.deployed(unique)

@@ -22,7 +22,8 @@ from lightkube.types import PatchType
 from secretbinding.adapters.kubeconfig import KubernetesCredentials, load_credentials
 from secretbinding.adapters.kubernetes_errors import API_GROUP, AttemptError, failed
 from secretbinding.adapters.transport import OnCall
-from secretbinding.errors import Conflict, NotFound
+from secretbinding.errors import Conflict, NotFound, ServiceError
+from secretbinding.trail import told
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -39,6 +40,7 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 _SecretBinding = create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
 _Event = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")
+_Lease = create_namespaced_resource("coordination.k8s.io", "v1", "Lease", "leases")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +224,44 @@ class KubernetesClient:
 
         self._call("create", "events", namespace, name, posted)
 
+    def read_lease(self, namespace: str, name: str) -> Json | None:
+        """A Lease (`coordination.k8s.io/v1`), None when there is none."""
+        try:
+            return self._call(
+                "get", "leases", namespace, name, lambda client: _lean(client.get(_Lease, name, namespace=namespace))
+            )
+        except NotFound:
+            return None
+
+    def list_leases(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Json]:
+        """The Leases of a namespace that have these labels."""
+
+        def listed(client: Client) -> list[Json]:
+            return [_lean(item) for item in client.list(_Lease, namespace=namespace, labels=dict(labels))]
+
+        return self._call("list", "leases", namespace, "", listed)
+
+    def write_lease(self, lease: Mapping[str, Any]) -> Json:
+        """Create a Lease that has no `metadata.resourceVersion`, else replace just that version. Raises `Conflict` when
+        it is there already, or is another version."""
+        metadata = lease["metadata"]
+        verb = "update" if metadata.get("resourceVersion") else "create"
+
+        def written(client: Client) -> Json:
+            made = _Lease(**lease)
+            return _lean(client.replace(made) if verb == "update" else client.create(made))
+
+        return self._call(verb, "leases", metadata["namespace"], metadata["name"], written)
+
+    def delete_lease(self, namespace: str, name: str) -> None:
+        """Delete a Lease; one that is not there is success."""
+        try:
+            self._call(
+                "delete", "leases", namespace, name, lambda client: client.delete(_Lease, name, namespace=namespace)
+            )
+        except NotFound:
+            return
+
     def _change_finalizers(
         self,
         namespace: str,
@@ -258,6 +298,19 @@ class KubernetesClient:
         return self._call("patch", PLURAL, namespace, name, patched)
 
     def _call(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
+        """Every change of a binding is a patch: events tell of changes, and leases are our own."""
+        if verb != "patch" or not resource.startswith(PLURAL):
+            return self._tried(verb, resource, namespace, name, function)
+        outcome = "Success"
+        try:
+            return self._tried(verb, resource, namespace, name, function)
+        except ServiceError as error:
+            outcome = error.reason
+            raise
+        finally:
+            told("kubernetes", f"{verb} {resource}", f"{verb} {resource} {name}", outcome, namespace=namespace)
+
+    def _tried(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
         connection = self._connection
         try:
             for attempt in stamina.retry_context(
@@ -294,8 +347,6 @@ class KubernetesClient:
             raise failure from None
         finally:
             self._heard(f"{verb} {resource}", started, outcome)
-            if verb == "patch":
-                told("kubernetes", f"{verb} {resource}", f"{verb} {resource} {name}", outcome, namespace=namespace)
 
     def _heard(self, operation: str, started: float, outcome: str) -> None:
         if self._on_call is not None:

@@ -4,7 +4,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -13,6 +13,7 @@ import stamina
 import urllib3
 from urllib3.exceptions import ClosedPoolError, ConnectTimeoutError, HTTPError, NewConnectionError
 
+from secretbinding.adapters.calls import Answer, Call, unexpected
 from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import Connection, check, close_source, current_token, refused
 from secretbinding.adapters.deadline import answer_within
@@ -22,6 +23,8 @@ from secretbinding.adapters.unixsocket import socket_path
 from secretbinding.errors import Denied, NoLeader, ServiceError, Unavailable, Unreachable, VaultSealed
 from secretbinding.trail import CORRELATION_HEADER, is_change, new_correlation_id
 from secretbinding.trail import told as trail_of
+
+__all__ = ["Answer", "Call", "OnCall", "Transport", "unexpected"]
 
 OnCall = Callable[[str, str, float, str], None]
 """`(system, operation, seconds, outcome)`, called once for each attempt, from the calling thread. `operation` is the
@@ -35,71 +38,6 @@ _SHORTEST_SECRET = 4
 stamina.instrumentation.set_on_retry_hooks(())
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a request is for, in words that may be shown.
-
-    Attributes:
-        label: from a small fixed set, such as `policy_write`; for metrics, so never a path.
-        text: what was asked, such as `write policy app`.
-        denied: the sentence for HTTP 403: who may not do what, and the capability that is missing.
-        grant: what to add to the token's policy.
-        repeatable: whether doing it twice is the same as doing it once.
-        anonymous: send no token.
-        absent: what Nomad's own 404 says, so that a proxy's 404 never looks like an absence; empty: it gives none.
-        content_type: of the body, if there is one.
-        hidden: secret values of the request; an error text of the server that repeats one is withheld.
-        headers: headers of this call alone.
-    """
-
-    label: str
-    text: str
-    denied: str = ""
-    grant: str = ""
-    repeatable: bool = True
-    anonymous: bool = False
-    absent: str = ""
-    content_type: str = "application/json"
-    hidden: tuple[str, ...] = field(default=(), repr=False)
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer, in the shape that hvac and python-nomad know from requests. `body` is hidden from repr."""
-
-    status_code: int
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
-    system: str
-    call: Call
-
-    @property
-    def ok(self) -> bool:
-        return self.status_code < 400
-
-    @property
-    def text(self) -> str:
-        return self.body.decode("utf-8", "replace")
-
-    @property
-    def request_id(self) -> str:
-        """Vault's own name for the request (`request_id`), "" where the answer has no body, or no such field."""
-        try:
-            body = json.loads(self.body) if self.system == "vault" and self.body else None
-        except (ValueError, RecursionError):
-            return ""
-        return str(body.get("request_id") or "") if isinstance(body, dict) else ""
-
-    def json(self) -> Any:
-        """The body's value. Raises `ServiceError` when it is not JSON."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            pass
-        raise unexpected(self.system, self.call, "something that is not JSON")
-
-
 Judge = Callable[[Call, int, str], ServiceError]
 """`(call, status, text)` of an answer with status 400 or more: the error that it is."""
 
@@ -111,16 +49,6 @@ class _Failure:
     error: ServiceError
     repeat: bool = False
     retry_after_seconds: float | None = None
-
-
-def unexpected(system: str, call: Call, what: str) -> ServiceError:
-    """The error for an answer that a server of this kind never gives."""
-    return ServiceError(
-        f"{system.capitalize()} answered with {what} when asked to {call.text}",
-        system=system,
-        operation=call.text,
-        remedy=f"check that {system.upper()}_ADDR leads to {system.capitalize()} itself",
-    )
 
 
 class Transport:

@@ -22,6 +22,7 @@ from secretbinding.cli import (
 )
 from secretbinding.cli.console import error, report, report_unexpected, say
 from secretbinding.errors import SecretBindingError
+from secretbinding.trail import asked
 
 INTERRUPTED = 130
 
@@ -68,6 +69,8 @@ for name, command, panel in (
 ):
     app.command(name, rich_help_panel=panel)(command)
 
+_COMMANDS = frozenset(command.name for command in app.registered_commands)
+
 # Standard output is the only thing that a command writes to without telling its faults itself.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -79,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Nothing that a command raises leaves this function."""
     logs.configure("WARNING")
     try:
-        code = app(args=None if arguments is None else list(arguments), prog_name=about.PROGRAM, standalone_mode=False)
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        with asked(command=next((word for word in given if word in _COMMANDS), "")):
+            code = app(args=given, prog_name=about.PROGRAM, standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except SecretBindingError as failure:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 import typer
 
-from secretbinding.cli.connect import clients, kubernetes_source, read_settings
+from secretbinding.cli.connect import clients, kubernetes_source, leases, read_settings
 from secretbinding.cli.options import Namespace, SourceName
 from secretbinding.cli.signals import Signals
 from secretbinding.errors import UsageError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from secretbinding.adapters.transport import OnCall
     from secretbinding.app import Clients, Controller
     from secretbinding.metrics import Monitoring
+    from secretbinding.ports import Leases
     from secretbinding.status import Pass
 
 _log = structlog.get_logger(__name__)
@@ -55,7 +56,8 @@ def run(
     on_call = monitoring.called if monitoring is not None else None
     with clients(settings, on_call, keep=True) as connected:
         sources = _sources(names, paths, settings, connected, namespace, on_call)
-        return _serve(settings, connected, sources, monitoring)
+        with leases(settings, connected, on_call) as held:
+            return _serve(settings, connected, sources, monitoring, held)
 
 
 def parse_sources(texts: Sequence[str]) -> tuple[list[SourceName], list[str]]:
@@ -106,10 +108,16 @@ def _sources(
     return made
 
 
-def _serve(settings: Settings, connected: "Clients", sources: Sequence[Source], monitoring: "Monitoring | None") -> int:
+def _serve(
+    settings: Settings,
+    connected: "Clients",
+    sources: Sequence[Source],
+    monitoring: "Monitoring | None",
+    held: "Leases | None",
+) -> int:
     from secretbinding.app import Controller
 
-    controller = Controller(settings, connected, sources, on_pass=_log_pass, monitoring=monitoring)
+    controller = Controller(settings, connected, sources, on_pass=_log_pass, monitoring=monitoring, leases=held)
     with Signals() as signals:
         controller.start()
         _log.info(

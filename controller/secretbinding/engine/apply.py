@@ -7,7 +7,7 @@ import structlog
 
 from secretbinding.engine.generator import Generator
 from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
-from secretbinding.errors import Denied, NotFound, Rejected, ServiceError
+from secretbinding.errors import Denied, NotFound, NotLeading, Rejected, ServiceError
 from secretbinding.generation import GenerateValue, Made
 from secretbinding.job.inject import to_register
 from secretbinding.kinds import Fault
@@ -34,8 +34,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Applier:
-    """Writes through the two ports. `on_action` is called after each action that was done; `bindings` are those of the
-    workload, which the trail of changes names."""
+    """Writes through the two ports. `on_action` is called after each action that was done; `may_write` is asked before
+    each whether the job is still this controller's; `bindings` are those of the workload, which the trail of changes
+    names."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Applier:
         generator: Generator | None = None,
         instance: str = "default",
         bindings: Iterable[BindingKey] = (),
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self.made: list[Made] = []
         self._generator = generator or Generator(vault)
@@ -56,17 +58,21 @@ class Applier:
         self._on_action = on_action
         self._instance = instance
         self._bindings = tuple(bindings)
+        self._may_write = may_write
         self.refused: dict[str, Fault] = {}
         """The roles of engines, by path, whose write was refused."""
 
     def apply(self, plan: Plan, namespace: str, job_id: str) -> bool:
-        """Do all of it. Raises `errors.ServiceError` subclasses; what was done before stays done, and the next pass
-        goes on from there: rights are widened first, so that no step leaves a task without what it needs.
+        """Do all of it. Raises `errors.ServiceError` subclasses and `errors.NotLeading`; what was done before stays
+        done, and the next pass goes on from there: rights are widened first, so that no step leaves a task without what
+        it needs.
 
         False when the rest of the plan has to be decided anew, and is not done: a role of an engine was refused
         (`refused`), which is its binding's fault and no one else's, or tells more now that it is there.
         """
         for action in plan.actions:
+            if not self._may_write():
+                raise NotLeading
             with self._asked(action, namespace, job_id):
                 done = self._done(action, namespace, job_id)
             if done is None:

@@ -31,6 +31,7 @@ from secretbinding.trail import asked
 
 _log = structlog.get_logger(__name__)
 
+_REQUEST_LENGTH = 200
 _MASS = 3  # bindings of one source that are gone at once
 
 
@@ -66,9 +67,15 @@ class Engine:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         gates: Gatekeeper | None = None,
         hooks: Hooks | None = None,
+        owns: Callable[[WorkloadKey], bool] = lambda workload: True,
+        takes_part: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`owns` says which workloads are this controller's: others are known, and not touched. `takes_part` is false
+        while none is."""
         self._hooks = hooks or Hooks()
-        self.store = Store(settings.instance)
+        self._owns = owns
+        self._takes_part = takes_part
+        self.store = Store(settings.instance, owns)
         self.queue = WorkQueue(on_taken=self._hooks.taken)
         self._reconciler = reconciler
         self._vault = vault
@@ -127,6 +134,8 @@ class Engine:
     def upsert(self, item: SourceItem) -> None:
         entry = self.store.get(item.key)
         changed = entry is None or not _only_status_differs(entry.item, item)
+        if entry is not None:
+            _tell_requests(entry.item, item)
         if entry is not None and entry.workload.job and entry.workload != workload_of(item):
             # What it has in the job that it named before is to be given back.
             self._add_orphans(entry.workload, {item.key})
@@ -142,6 +151,22 @@ class Engine:
     def listed(self, source: str) -> None:
         self.store.listed(source)
         self._wake_sweep.set()
+
+    def gained(self, of: Callable[[WorkloadKey], bool]) -> None:
+        """Workloads of which `of` is true are this controller's from now on: each is looked at."""
+        self.store.owned_changed()
+        with self._lock:
+            orphaned = list(self._orphans)
+        self.wake((key for key in {*self.store.workloads(), *orphaned} if of(key)), Priority.RESYNC)
+        self._wake_sweep.set()
+
+    def lost(self) -> None:
+        """Some workloads are this controller's no more."""
+        self.store.owned_changed()
+
+    def busy(self, of: Callable[[WorkloadKey], bool]) -> bool:
+        """Whether a worker is at a workload of which `of` is true."""
+        return any(of(workload) for workload in self.queue.working())
 
     def wake(self, workloads: Iterable[WorkloadKey], priority: Priority = Priority.CHANGE) -> None:
         """Look at workloads because something outside changed."""
@@ -164,7 +189,14 @@ class Engine:
                     self.queue.done(workload)
 
     def reconcile(self, workload: WorkloadKey) -> Pass | None:
-        """One pass over a workload: prepare, run, report, and say when to look again. None when nothing names it."""
+        """One pass over a workload: prepare, run, report, and say when to look again. None when nothing names it, and
+        when it is another controller's, who looks at it when it becomes his."""
+        if not self._owns(workload):
+            self._failures.pop(workload, None)
+            if self._gates is not None:
+                self._gates.forget(workload)
+            self._hooks.forgotten(workload)
+            return None
         entries = self.store.of_workload(workload)
         if not workload.job:
             return self._reconcile_unplaced(workload, entries)
@@ -177,6 +209,8 @@ class Engine:
         if not bindings:
             return None
         found = self._run(workload, bindings)
+        if not self._owns(workload):
+            return None
         if self._take_strays(workload, found):
             bindings = [*inputs_of(entries), *self._orphans_of(workload, entries)]
             found = self._run(workload, bindings)
@@ -366,6 +400,8 @@ class Engine:
             self._wake_sweep.clear()
             if self._stopping.is_set():
                 return
+            if not self._takes_part():
+                continue
             try:
                 orphans = find_orphans(
                     self._vault,
@@ -419,6 +455,17 @@ class Engine:
         thread = threading.Thread(target=target, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
+
+
+def _tell_requests(old: SourceItem, new: SourceItem) -> None:
+    """A line for what somebody newly asks for; what comes of it is in the trail of changes."""
+    asked_for = {
+        "rotate": (old.rotate_requested_at, new.rotate_requested_at),
+        "generate": (old.generate_requested_at, new.generate_requested_at),
+    }
+    fresh = {name: after[:_REQUEST_LENGTH] for name, (before, after) in asked_for.items() if after and after != before}
+    if fresh:
+        _log.info("request", binding=str(new.key), **fresh)
 
 
 def _only_status_differs(old: SourceItem, new: SourceItem) -> bool:

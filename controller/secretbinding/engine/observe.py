@@ -11,7 +11,9 @@ from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, name_prefix, policy_name, role_name
 from secretbinding.ports import Json, Nomad, Vault
 from secretbinding.render.policy import read_policy
-from secretbinding.rollout import is_parent
+from secretbinding.rollout import deployment_of, is_parent
+
+_FURTHER_LOOKS = 2
 
 
 class Observer:
@@ -28,7 +30,32 @@ class Observer:
         self._jwt_mount = jwt_mount
 
     def observe(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Observed:
-        """The workload as it is, without the job's history. Raises `errors.ServiceError` subclasses."""
+        """The workload as it is, without the job's history. Raises `errors.ServiceError` subclasses.
+
+        Nomad fails a deployment and goes back to the version before in one write, which may come between two reads:
+        then all is read again, so that a job that is back already is not taken for one that cannot go back.
+        """
+        observed = self._look(workload, bindings)
+        for _ in range(_FURTHER_LOOKS):
+            if not self._overtaken(observed):
+                break
+            observed = self._look(workload, bindings)
+        return observed
+
+    def _overtaken(self, observed: Observed) -> bool:
+        job, workload = observed.job, observed.workload
+        if job is None:
+            return False
+        version = int(job.get("Version") or 0)
+        if any(int(item.get("JobVersion") or 0) > version for item in observed.deployments):
+            return True
+        deployment = deployment_of(observed)
+        if deployment is None or deployment.get("Status") != "failed":
+            return False
+        now = self._nomad.job(workload.namespace, workload.job)
+        return now is None or int(now.get("Version") or 0) != version
+
+    def _look(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Observed:
         job = self._nomad.job(workload.namespace, workload.job)
         observed = self.with_job(workload, bindings, job)
         if job is None:

@@ -45,7 +45,7 @@ class Reconciler:
 
     With `gates`, rolls of new versions wait as their bindings and the limits say; without, nothing waits.
     `clock` gives seconds that never go back; `purge_grace_seconds` is how long after a job was found gone its tasks may
-    still be stopping.
+    still be stopping. `may_write` is asked before each write.
     """
 
     def __init__(
@@ -59,7 +59,9 @@ class Reconciler:
         purge_grace_seconds: float = 30.0,
         on_action: Callable[[WorkloadKey, Action], None] = lambda workload, action: None,
         gates: Gatekeeper | None = None,
+        may_write: Callable[[WorkloadKey], bool] = lambda workload: True,
     ) -> None:
+        self._may_write = may_write
         self._vault = vault
         self._nomad = nomad
         self._instance = instance
@@ -153,6 +155,7 @@ class Reconciler:
             generator=self._generator,
             instance=self._instance,
             bindings=[item.key for item in bindings],
+            may_write=lambda: self._may_write(workload),
         )
         try:
             done = False

@@ -1,7 +1,7 @@
 """The bindings that the sources have delivered, by binding and by workload."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from secretbinding.desired.values import BindingInput
@@ -45,9 +45,11 @@ class Entry:
 class Store:
     """Thread-safe. Every change answers with the workloads that it touches."""
 
-    def __init__(self, instance: str = "default") -> None:
-        """`instance` stands in the names of what bindings have made for themselves."""
+    def __init__(self, instance: str = "default", owns: Callable[[WorkloadKey], bool] = lambda workload: True) -> None:
+        """`instance` stands in the names of what bindings have made for themselves; `owns` says which workloads are
+        this controller's."""
         self._instance = instance
+        self._owns = owns
         self._lock = threading.Lock()
         self._entries: dict[BindingKey, Entry] = {}
         self._workloads: dict[WorkloadKey, set[BindingKey]] = {}
@@ -56,8 +58,13 @@ class Store:
 
     @property
     def changes(self) -> int:
-        """Counts up with every binding that comes, changes or goes."""
+        """Counts up with every binding that comes, changes or goes, and when other workloads are this controller's."""
         return self._changes
+
+    def owned_changed(self) -> None:
+        """Other workloads are this controller's now."""
+        with self._lock:
+            self._changes += 1
 
     def upsert(self, item: SourceItem) -> set[WorkloadKey]:
         """Take a binding as it is now. Touched are the workload it names and the one it named before."""
@@ -103,14 +110,14 @@ class Store:
             return sorted(key for key in self._workloads if namespace is None or key.namespace == namespace)
 
     def entries(self) -> list[Entry]:
-        """All bindings, by key."""
-        with self._lock:
-            return [self._entries[key] for key in sorted(self._entries)]
+        """All bindings of workloads that are this controller's, by key."""
+        return sorted(self.snapshot(), key=lambda entry: entry.item.key)
 
     def snapshot(self) -> list[Entry]:
-        """All bindings, in no order: cheap however many there are."""
+        """The same in no order: cheap however many there are."""
         with self._lock:
-            return list(self._entries.values())
+            entries = list(self._entries.values())
+        return [entry for entry in entries if self._owns(entry.workload)]
 
     def set_status(self, key: BindingKey, status: SecretBindingStatus) -> None:
         """Remember what was reported."""

@@ -177,6 +177,17 @@ DRIFT_FOUND = _metric(
 )
 DRIFT_MENDED = _metric("drift_mended_total", Kind.COUNTER, "object", "Those that were written again.")
 
+LEADER = _metric(
+    "leader", Kind.GAUGE, "", "1 while this controller works on jobs (it holds a shard, or is alone), else 0."
+)
+SHARDS = _metric("shards", Kind.GAUGE, "", "Into how many parts the jobs are divided among controllers.")
+SHARDS_HELD = _metric("shards_held", Kind.GAUGE, "", "How many of these are this controller's.")
+LEASES_STALE = _metric(
+    "leases_staleness_seconds",
+    Kind.GAUGE,
+    "",
+    "Since the server that holds the leases last answered; 0 for a controller alone.",
+)
 WATCH_STALE = _metric(
     "watch_staleness_seconds",
     Kind.GAUGE,

@@ -40,6 +40,7 @@ class Gauges(Collector):
         yield from self._work()
         yield from self._bindings(summary)
         yield from self._servers()
+        yield from self._leases()
         yield from self._sources()
         yield _family(catalogue.LAST_ROTATION, (([source], moment) for source, moment in summary.last.items()))
         yield _family(catalogue.NEXT_ROTATION, (([source], moment) for source, moment in summary.next.items()))
@@ -82,6 +83,14 @@ class Gauges(Collector):
             ("nomad_events", self._parts.events),
         )
         yield _family(catalogue.WATCH_STALE, (([name], watch.silent_seconds()) for name, watch in watches))
+
+    def _leases(self) -> Iterator[GaugeMetricFamily]:
+        keeper = self._parts.keeper
+        held, total = (len(keeper.held()), keeper.total) if keeper is not None else (1, 1)
+        yield _family(catalogue.LEADER, [([], bool(held))])
+        yield _family(catalogue.SHARDS, [([], total)])
+        yield _family(catalogue.SHARDS_HELD, [([], held)])
+        yield _family(catalogue.LEASES_STALE, [([], keeper.silent_seconds() if keeper is not None else 0.0)])
 
     def _sources(self) -> Iterator[GaugeMetricFamily]:
         engine, now = self._parts.engine, time.monotonic()

@@ -107,4 +107,5 @@ class Reason(_Meant):
     REJECTED = "Rejected", "A server understood the request and refused it."
     WRITE_CONFLICT = "WriteConflict", "Somebody else changed the same thing at the same time; it is tried again."
     SOURCE_HELD = "SourceHeld", "The source shows far fewer bindings than before, so nothing is deleted for now."
+    NOT_LEADING = "NotLeading", "Another controller works on the job now."
     ERROR = "Error", "Something unforeseen; the controller's log says more."

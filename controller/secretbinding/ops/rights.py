@@ -39,6 +39,7 @@ class Scope:
         mounts: the secrets engines that bindings may use.
         nomad_namespaces: the Nomad namespaces that bindings may name; `*` and patterns such as `team-*` are allowed.
         nomad_variables: Nomad variables that bindings may take values from, or patterns such as `nomad/jobs/*`.
+        election: whether several controllers agree by locks on Nomad variables.
     """
 
     instance: str = "default"
@@ -46,6 +47,7 @@ class Scope:
     mounts: tuple[Mount, ...] = (Mount("kv", "secret"),)
     nomad_namespaces: tuple[str, ...] = ("*",)
     nomad_variables: tuple[str, ...] = ()
+    election: bool = False
 
     def __post_init__(self) -> None:
         """Raises `UsageError` for what must not stand in a policy."""
@@ -282,11 +284,29 @@ def nomad_policy(scope: Scope) -> str:
     return marked(scope.instance, "\n".join([head, *blocks]))
 
 
+ELECTION = (
+    VariableRight(
+        "nomad-vault/leases/*",
+        ("read", "write"),
+        "Locks by which several controllers agree who works.",
+        "no controller works where SECRETBINDING_ELECTION is nomad",
+    ),
+    VariableRight(
+        "nomad-vault/members/*",
+        ("list", "read", "write", "destroy"),
+        "Which controllers take part, where jobs are divided among them.",
+        "no controller works where SECRETBINDING_SHARDS is more than 1",
+    ),
+)
+"""What an election by locks on Nomad variables needs besides."""
+
+
 def variable_rights(scope: Scope) -> tuple[VariableRight, ...]:
     """The Nomad variables that the controller reads and writes, in each namespace of the scope."""
     why = "Variables that bindings take values from: that they are there and when they changed, never their values."
     lost = "bindings of nomadVariable are held"
-    return (*VARIABLES, *(VariableRight(path, ("list",), why, lost) for path in scope.nomad_variables))
+    own = (*VARIABLES, *(ELECTION if scope.election else ()))
+    return (*own, *(VariableRight(path, ("list",), why, lost) for path in scope.nomad_variables))
 
 
 def variables_block(namespace: str, variables: Iterable[VariableRight]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from secretbinding.ops.engines import ENGINES
 from secretbinding.ops.rights import (
+    ELECTION,
     Mount,
     Scope,
     block,
@@ -34,6 +35,7 @@ def files() -> Mapping[str, str]:
         "vault-policy-engines.hcl": _engines(),
         "nomad-policy.hcl": nomad_policy(SHIPPED),
         "nomad-policy-variables.hcl": _variables(),
+        "nomad-policy-election.hcl": _election(),
     }
 
 
@@ -60,6 +62,15 @@ def _variables() -> str:
     return (
         "# What the controller may do besides in Nomad where bindings take values from Nomad variables\n"
         f"# (`nomadVariable`). A second policy for its token.\n{variables_block('*', rights)}"
+    )
+
+
+def _election() -> str:
+    return (
+        "# What the controller may do besides in Nomad where several of them agree by locks on variables\n"
+        "# (SECRETBINDING_ELECTION=nomad). A further policy for its token. The namespace is written as in the first:\n"
+        "# Nomad takes the rule with the closest name alone, and would take all other rights away there.\n"
+        f"{variables_block('*', ELECTION)}"
     )
 
 

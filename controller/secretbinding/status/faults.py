@@ -5,6 +5,7 @@ from secretbinding.errors import (
     Denied,
     ManifestError,
     NoLeader,
+    NotLeading,
     Rejected,
     SecretBindingError,
     ServiceError,
@@ -68,4 +69,4 @@ def _reason(error: SecretBindingError) -> Reason:
         return Reason.REJECTED
     if isinstance(error, (Unreachable, Unavailable)):
         return Reason.VAULT_UNREACHABLE if system == "vault" else Reason.NOMAD_UNREACHABLE
-    return Reason.ERROR
+    return Reason.NOT_LEADING if isinstance(error, NotLeading) else Reason.ERROR
