@@ -16,9 +16,11 @@ from secretbinding.cli import (
     diagnosing,
     injecting,
     manifests,
+    revoking,
     rotating,
     running,
     statuses,
+    uninstalling,
 )
 from secretbinding.cli.console import error, report, report_unexpected, say
 from secretbinding.errors import SecretBindingError
@@ -63,6 +65,8 @@ for name, command, panel in (
     ("crd", manifests.crd, "Controller"),
     ("bootstrap", bootstrapping.bootstrap, "Servers"),
     ("doctor", diagnosing.doctor, "Servers"),
+    ("revoke", revoking.revoke, "Servers"),
+    ("uninstall", uninstalling.uninstall, "Servers"),
     ("demo", about.demo, "More"),
     ("completion", about.completion, "More"),
     ("version", about.version, "More"),

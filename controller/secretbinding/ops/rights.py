@@ -254,6 +254,22 @@ _OWN_TOKEN = (
 )
 
 
+REVOKING = (
+    VaultRight("auth/token/accessors", ("list", "sudo"), "Accessors of all tokens.", "auth/token/accessors"),
+    VaultRight(
+        "auth/token/lookup-accessor",
+        ("create", "update"),
+        "By which role a token was got.",
+        "auth/token/lookup-accessor",
+    ),
+    VaultRight("auth/token/revoke-accessor", ("create", "update"), "Revoke it.", "auth/token/revoke-accessor"),
+    VaultRight(
+        "auth/jwt-nomad/role", ("list",), "Which roles are there still, for `--deleted`.", "auth/jwt-nomad/role"
+    ),
+)
+"""What `revoke` may do: a person's rights, which no controller has."""
+
+
 def vault_excess(scope: Scope) -> tuple[Excess, ...]:
     """What the controller's token must not be able to do."""
     fields = {"name": scope.name, "jwt": scope.jwt_mount}
