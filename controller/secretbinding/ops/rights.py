@@ -157,6 +157,7 @@ _FORBIDDEN = (
     ("auth/{jwt}/role/{name}", ("update", "create", "delete", "sudo"), "it could widen its own login role"),
     ("auth/{jwt}/config", ("update", "create", "delete", "sudo"), "it could trust other keys than Nomad's"),
     ("auth/token/create", ("update", "create", "sudo"), "it could make tokens"),
+    ("auth/token/revoke-accessor", ("update", "create", "sudo"), "it could end the tokens of everybody"),
     ("sys/auth/" + _PROBE, ("update", "create", "delete", "sudo"), "it could enable login methods"),
     ("sys/mounts/" + _PROBE, ("update", "create", "delete", "sudo"), "it could mount and unmount secrets engines"),
 )
