@@ -54,7 +54,7 @@ def run(
     settings = read_settings(quiet=False)
     monitoring = _monitoring(settings)
     on_call = monitoring.called if monitoring is not None else None
-    with clients(settings, on_call) as connected:
+    with clients(settings, on_call, keep=True) as connected:
         sources = _sources(names, paths, settings, connected, namespace, on_call)
         with leases(settings, connected, on_call) as held:
             return _serve(settings, connected, sources, monitoring, held)

@@ -80,7 +80,13 @@ class Admission:
     def _admit(
         self, job: Json, workload: WorkloadKey, bindings: Sequence[BindingInput], applier: Applier | None = None
     ) -> Admitted:
-        applier = applier or Applier(self._vault, self._nomad, jwt_mount=self._jwt_mount)
+        applier = applier or Applier(
+            self._vault,
+            self._nomad,
+            jwt_mount=self._jwt_mount,
+            instance=self._instance,
+            bindings=[item.key for item in bindings],
+        )
         there = self._nomad.job(workload.namespace, workload.job)
         # The type of a job matters only to those who register it.
         seen = {**carried_over(there, job, self._instance), "Type": "service", "Namespace": workload.namespace}

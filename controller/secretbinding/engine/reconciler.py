@@ -153,6 +153,8 @@ class Reconciler:
             jwt_mount=self._jwt_mount,
             on_action=lambda action: self._on_action(workload, action),
             generator=self._generator,
+            instance=self._instance,
+            bindings=[item.key for item in bindings],
             may_write=lambda: self._may_write(workload),
         )
         try:
