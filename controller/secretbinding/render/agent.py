@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from secretbinding.models.agent import IN_MEMORY, SHARED
+from secretbinding.models.agent import IN_MEMORY, SHARED, AgentDriver
 from secretbinding.models.key import BindingKey
 from secretbinding.models.template_syntax import check
 from secretbinding.models.templates import TemplateSyntaxError
@@ -287,7 +287,9 @@ def _base_text(sidecar: Sidecar) -> list[str | _Path]:
         parts += _block("api_proxy", {"use_auto_auth_token": True})
         where: _Rows = {"address": f"127.0.0.1:{sidecar.port}", "tls_disable": True}
         if sidecar.socket:
-            where = {"address": _seen(sidecar.socket), "socket_mode": "0666", "tls_disable": True}
+            # A socket's path may be 107 bytes long. A process on the node itself begins in its task's directory.
+            path: _Row = sidecar.socket if sidecar.driver == AgentDriver.RAW_EXEC else _seen(sidecar.socket)
+            where = {"address": path, "socket_mode": "0666", "tls_disable": True}
         parts += _block('listener "unix"' if sidecar.socket else 'listener "tcp"', where)
     return parts
 
