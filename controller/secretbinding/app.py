@@ -114,9 +114,9 @@ class Controller:
         )
 
         if monitoring is not None:
-            others = (self.variables, *self.audits)
-            parts = Parts(self.engine, own.workers, self.gates, self.secrets, self.events, others)
-            monitoring.attach(parts, clients.vault, clients.nomad)
+            others = (*self.audits, *([self.nacp] if self.nacp is not None else []))
+            parts = Parts(self.engine, own.workers, self.gates, self.secrets, self.variables, self.events, others)
+            monitoring.attach(parts, clients.vault, clients.nomad, clients.vault.clock.now)
 
     def start(self) -> None:
         """Start everything; returns at once. Raises `errors.UsageError` when it cannot listen where it is told to."""

@@ -6,7 +6,7 @@ tick of the schedule, a request) is later than the secret's last change, which V
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from secretbinding.gate import Obstacle, Wait
@@ -21,6 +21,10 @@ STATIC_ROLE = "static role"
 ROOT = "root"
 ABSENT = "0"
 """What is seen of a KV secret that is not there: its next version is the first."""
+
+TOLERANCE = timedelta(seconds=2)
+"""How far Vault's clock may be from ours without being noticed. Nothing is made so soon after the moment it is for, so
+that its time in Vault is surely the later one."""
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -54,7 +58,7 @@ class GenerateRequest:
 @dataclass(frozen=True, slots=True)
 class Tried:
     """An attempt that did not lead to a new value, and is not repeated before `retry_at`. Without a fault nothing was
-    wrong but the moment, and `why` says what: somebody else wrote, or Vault's clock has not come to it."""
+    wrong but the moment, and `why` says what: somebody else wrote."""
 
     entry: Generate
     due: datetime
@@ -82,7 +86,8 @@ class Changed:
     """When a secret last changed, and what of it was seen then.
 
     Attributes:
-        at: the moment; None for a secret that is not there, or of which nothing tells (`absent` says which).
+        at: the moment, by our clock; None for a secret that is not there, or of which nothing tells (`absent` says
+            which).
         seen: what a write is to be compared with: the version's number, or the text of `last_vault_rotation`.
         fault: why no value can be made for it as it is.
     """
@@ -102,7 +107,8 @@ class Generation:
         requested: somebody asked for it; the schedule did otherwise.
         wait: why a value that is due is not made yet.
         fault: why it cannot be made; an attempt that failed is repeated at `until`.
-        until: when something is to be done next, None when nobody knows.
+        until: when something is to be done next, None when nobody knows; `look_at` is when it can be done, which is a
+            little later where Vault's clock is to have come to it, too.
         open: a request for it is not answered yet.
     """
 
@@ -114,6 +120,7 @@ class Generation:
     wait: Wait | None = None
     fault: Fault | None = None
     until: datetime | None = None
+    look_at: datetime | None = None
     open: bool = False
 
     @property
@@ -183,8 +190,11 @@ def target_of(entry: Generate, secret: SecretEntry) -> Target:
     return Target(STATIC_ROLE, secret.database.mount, secret.database.static_role or "")
 
 
-def changed_of(target: Target, state: SecretState, done_at: str = "") -> Changed | None:
-    """The last change of a target; None when it is not known. `state` is that of the secret.
+def changed_of(
+    target: Target, state: SecretState, done_at: str = "", vault_ahead: timedelta = timedelta(0)
+) -> Changed | None:
+    """The last change of a target; None when it is not known. `state` is that of the secret, with times by Vault's
+    clock, which is `vault_ahead` of ours.
 
     Of a root password Vault tells nothing: `done_at` is the request that was last answered, as the binding's own policy
     says.
@@ -196,7 +206,8 @@ def changed_of(target: Target, state: SecretState, done_at: str = "") -> Changed
         return Changed(None, ABSENT, absent=True) if absent else None
     if target.kind == STATIC_ROLE:
         told = state.revision.told if state.revision is not None else ""
-        return Changed(moment(told), told) if told else None
+        rotated = moment(told)
+        return Changed(rotated - vault_ahead if rotated is not None else None, told) if told else None
     if state.engine != "v2":
         message = (
             f"{target} is of KV version {state.engine.removeprefix('v')}, where a write replaces what it cannot read"
@@ -214,7 +225,7 @@ def changed_of(target: Target, state: SecretState, done_at: str = "") -> Changed
             "undelete it, or write a new version"
         )
         fault = Fault(Reason.GENERATION_FAILED, message)
-    return Changed(at, str(version.number), fault=fault)
+    return Changed(at - vault_ahead, str(version.number), fault=fault)
 
 
 def decide_generation(
@@ -233,17 +244,25 @@ def decide_generation(
     not there at all. `request` is one that covers this entry, `tried` the last attempt that failed, `served` the newest
     moment for which this process has had a value made.
     """
+    ripe = now - TOLERANCE if now is not None else None
     asked = request.at if request is not None and _is_later(request.at, changed.at, served) else None
-    # What is made before a request's own time would count as older than it: that clock is ahead of ours.
-    ahead = asked is not None and now is not None and asked > now
-    tick = _tick(entry, changed, now)
+    # What is made before a request's own time would count as older than it.
+    ahead = asked is not None and ripe is not None and asked > ripe
+    tick = _tick(entry, changed, ripe)
     if tick is not None and not changed.absent and not _is_later(tick, changed.at, served):
         tick = None
     due = _latest(None if ahead else asked, tick)
-    upcoming = next_fire(entry.schedule, now, _zone(entry)) if entry.schedule is not None and now is not None else None
+    upcoming = next_fire(entry.schedule, ripe, _zone(entry)) if entry.schedule and ripe is not None else None
     until = _earliest(upcoming, asked if ahead else None)
     found = Generation(
-        entry, target, changed, due, due is not None and due == asked, until=until, open=asked is not None
+        entry,
+        target,
+        changed,
+        due,
+        requested=due is not None and due == asked,
+        until=until,
+        look_at=until + TOLERANCE if until is not None else None,
+        open=asked is not None,
     )
     if due is None:
         return found
@@ -252,12 +271,16 @@ def decide_generation(
     if tried is None or (tried.entry, tried.due) != (entry, due):
         return found
     wait = Wait(tried.why, Obstacle.RETRY, tried.retry_at) if tried.fault is None else None
-    return replace(found, fault=tried.fault, wait=wait, until=tried.retry_at)
+    # Another moment that comes before that is another attempt.
+    look_at = _earliest(tried.retry_at, found.look_at)
+    return replace(found, fault=tried.fault, wait=wait, until=tried.retry_at, look_at=look_at)
 
 
 def held(found: Generation, wait: Wait | None) -> Generation:
-    """The decision with what a value that is due has to wait for."""
-    return found if wait is None or not found.now else replace(found, wait=wait, until=wait.until)
+    """The decision with what a value that is due has to wait for. A request that is to come waits for less."""
+    if wait is None or not found.now:
+        return found
+    return replace(found, wait=wait, until=wait.until, look_at=_earliest(wait.until, found.look_at))
 
 
 def _tick(entry: Generate, changed: Changed, now: datetime | None) -> datetime | None:

@@ -77,6 +77,14 @@ class PkiRole:
     issuer: str = "default"
 
 
+@dataclass(frozen=True, slots=True)
+class SecretId:
+    """A secret-id of an AppRole. The accessor names it without giving it away."""
+
+    value: SecretStr
+    accessor: str
+
+
 class Vault(Protocol):
     """What the engine needs of Vault or OpenBao. Every method raises `errors.ServiceError` subclasses."""
 
@@ -143,8 +151,11 @@ class Vault(Protocol):
     def generate_password(self, policy: str) -> SecretStr:
         """A value that a password policy makes (`sys/policies/password/<policy>/generate`)."""
 
-    def new_secret_id(self, mount: str, role: str) -> SecretStr:
-        """A new secret-id of an AppRole (`auth/<mount>/role/<role>/secret-id`)."""
+    def new_secret_id(self, mount: str, role: str) -> SecretId:
+        """A new secret-id of an AppRole (`auth/<mount>/role/<role>/secret-id`); those that there are stay valid."""
+
+    def drop_secret_id(self, mount: str, role: str, accessor: str) -> None:
+        """Destroy a secret-id (`auth/<mount>/role/<role>/secret-id-accessor/destroy`)."""
 
     def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
         """Write fields of a KV v2 secret over version `seen` without reading it, the others stay; the first version

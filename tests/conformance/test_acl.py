@@ -1,6 +1,7 @@
 """Rights: what a token without them is told. An empty list proves nothing; a 403 does."""
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -153,3 +154,18 @@ def test_an_event_stream_with_rights_begins_with_a_heartbeat(acl_stack: Stack, u
     stream = controller.stream("/v1/event/stream", params={"topic": "Job"}, timeout_seconds=15.0)
     assert next(stream) == {}
     stream.close()
+
+
+def test_who_waits_for_variables_is_woken_by_those_that_he_may_not_see(
+    acl_stack: Stack, powerless: Api, unique: str
+) -> None:
+    put_variable(acl_stack, f"{unique}/a")
+    first = powerless.get("/v1/vars", prefix=f"{unique}/", namespace="default").expect(200)
+    index = int(first.headers["X-Nomad-Index"])
+    writing = threading.Timer(0.5, put_variable, (acl_stack, f"{unique}/b"))
+    writing.start()
+    started = time.monotonic()
+    answer = powerless.get("/v1/vars", prefix=f"{unique}/", namespace="default", index=index, wait="20s").expect(200)
+    writing.join()
+    assert answer.json() == []
+    assert time.monotonic() - started < 15

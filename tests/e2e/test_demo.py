@@ -39,7 +39,7 @@ SEEN = [
     "both see version 2; status: servingVersion 2, RotationHealthy UpToDate",
     "of 2 allocations served version 1 or 2",
     "version 3 of secret myapp has no field password",
-    "myapp version 4 failed its deployment",
+    "the deployment with myapp version 4 failed",
     "of 2 allocations served version 2; version 4 is not tried again",
     "no policy and no role of ours is left",
     "the job is exactly as in (a)",

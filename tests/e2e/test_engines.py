@@ -75,6 +75,12 @@ def logged_in(world: World, name: str) -> bool:
     return credentials(world, name)[2:] == ["ok"]
 
 
+def logged_in_anew(world: World, name: str, before: list[str]) -> bool:
+    """Whether it logged in with another password."""
+    now = credentials(world, name)
+    return now[2:] == ["ok"] and now != before
+
+
 def refusals(world: World, name: str) -> list[str]:
     """The allocations of a job that were refused by the database, whether they run still or not."""
     rows = world.api.get(f"/v1/job/{name}/allocations", all="true").expect().json()
@@ -114,9 +120,10 @@ def test_a_password_that_somebody_rotates_rolls_the_job_once_and_waits_for_no_wi
         wait_until("it logs in", lambda: logged_in(world, unique))
         world.await_reason(unique, Reason.READY)
         before, first = version(world, unique), credentials(world, unique)
+        assert first
         assert serving(world, unique) == last_rotation(world, unique)
         database.rotate(unique)
-        wait_until("it logs in anew", lambda: logged_in(world, unique) and credentials(world, unique) != first)
+        wait_until("it logs in anew", lambda: logged_in_anew(world, unique, first))
         world.await_reason(unique, Reason.UP_TO_DATE, ConditionType.ROTATION_HEALTHY)
         wait_until("the status says so", lambda: serving(world, unique) == last_rotation(world, unique))
         assert credentials(world, unique)[:2] == [unique, database.password(unique)]
@@ -136,11 +143,12 @@ def test_a_password_that_vault_rotates_by_itself_rolls_the_job_though_polls_are_
         world.bind(manifest(unique, secret))
         wait_until("it logs in", lambda: logged_in(world, unique))
         first, before = credentials(world, unique), version(world, unique)
+        assert first
         wait_until("it is registered", lambda: version(world, unique) > before)
         registered = datetime.fromtimestamp(world.job(unique)["SubmitTime"] / 1e9, UTC)
         rotated = datetime.fromisoformat(f"{last_rotation(world, unique)[:19]}+00:00")
         assert registered - rotated < timedelta(seconds=4)
-        wait_until("it logs in anew", lambda: logged_in(world, unique) and credentials(world, unique) != first)
+        wait_until("it logs in anew", lambda: logged_in_anew(world, unique, first))
 
 
 @pytest.mark.usefixtures("cleared")
@@ -156,11 +164,12 @@ def test_credentials_that_end_are_replaced_before_it_and_nobody_is_ever_refused(
         wait_until("it logs in", lambda: logged_in(world, unique))
         world.await_reason(unique, Reason.READY)
         first, before = credentials(world, unique), version(world, unique)
+        assert first
         (allocation,) = world.running_allocations(unique)
         wait_until("it is registered", lambda: version(world, unique) > before)
         age = world.job(unique)["SubmitTime"] - allocation["CreateTime"]
         assert 17.0 < age / 1e9 < 26.0
-        wait_until("it logs in anew", lambda: logged_in(world, unique) and credentials(world, unique)[0] != first[0])
+        wait_until("it logs in anew", lambda: logged_in_anew(world, unique, first))
         world.await_reason(unique, Reason.UP_TO_DATE, ConditionType.ROTATION_HEALTHY)
         assert version(world, unique) == before + 1
         assert refusals(world, unique) == []

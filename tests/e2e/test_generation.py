@@ -2,30 +2,22 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from secretbinding.app import Controller
 from secretbinding.devstack.api import quoted
 from secretbinding.models.reasons import ConditionType
-from secretbinding.models.status import SecretBindingStatus
+from secretbinding.models.status import SecretBindingStatus, SecretStatus
 from secretbinding.sources.nomad import GENERATE_ITEM, REQUESTS
 from tests.support.postgres import DATABASE, DatabaseEngine, Postgres
 from tests.support.servers import Stack
 from tests.support.world import NAMESPACE, World, a_job, a_manifest, wait_until
 
-# Of the controller: to see versions and names of fields, to write a new version, and nothing of a value.
-RIGHTS = """
-path "sys/policies/acl/nsb.default.*" {{ capabilities = ["create", "read", "update", "delete"] }}
-path "sys/policies/acl" {{ capabilities = ["list"] }}
-path "auth/jwt-nomad/role/nsb.default.*" {{ capabilities = ["create", "read", "update", "delete"] }}
-path "sys/internal/ui/mounts/*" {{ capabilities = ["read"] }}
-path "secret/metadata/{name}" {{ capabilities = ["read"] }}
-path "secret/subkeys/{name}" {{ capabilities = ["read"] }}
-{more}
-"""
+DEPLOY = Path(__file__).parents[2] / "deploy"
 NONE = SecretBindingStatus()
-PATCH = 'path "secret/data/{name}" {{ capabilities = ["patch", "create"] }}'
 
 
 @pytest.fixture
@@ -33,10 +25,13 @@ def world(stack: Stack) -> World:
     return World(stack)
 
 
-def limited(stack: Stack, name: str, more: str = PATCH) -> World:
-    """A world whose controller has the least rights."""
-    stack.openbao.put_policy(f"controller-{name}", RIGHTS.format(name=name, more=more.format(name=name)))
-    body = {"policies": [f"controller-{name}"], "no_parent": True, "ttl": "1h"}
+def limited(stack: Stack, name: str, *, more: bool = True) -> World:
+    """A world whose controller has the shipped rights: with `more` those to make new values of `name`, too."""
+    text = (DEPLOY / "vault-policy.hcl").read_text()
+    if more:
+        text += (DEPLOY / "vault-policy-generate.hcl").read_text().replace("myapp", name)
+    stack.openbao.put_policy(f"controller-{name}", text)
+    body = {"policies": [f"controller-{name}"], "no_parent": True, "no_default_policy": True, "ttl": "1h"}
     answer = stack.openbao.api.put("/v1/auth/token/create", body).expect().json()
     return World(stack, vault_token=answer["auth"]["client_token"])
 
@@ -58,7 +53,7 @@ def ask(world: World, name: str, at: datetime | None = None, *secrets: str) -> s
     moment = (at or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     text = " ".join([moment, *secrets])
     path = REQUESTS + name
-    items = {"rotateRequestedAt": moment, GENERATE_ITEM: text}
+    items = {GENERATE_ITEM: text}
     world.api.put(f"/v1/var/{path}", {"Namespace": NAMESPACE, "Path": path, "Items": items}).expect()
     return text
 
@@ -71,6 +66,12 @@ def version(world: World, name: str) -> int:
 def values(world: World, name: str) -> dict[str, Any]:
     data: dict[str, Any] = world.vault.get(f"/v1/secret/data/{name}").expect().json()["data"]["data"]
     return data
+
+
+def looked(controller: Controller) -> None:
+    """Wait until a controller that has just started has done all that there is to do."""
+    wait_until("it has swept", lambda: controller.engine.sweeps > 0)
+    wait_until("it is idle", lambda: controller.engine.queue.idle(within=3))
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_an_answered_request_is_not_answered_again_after_a_restart(running: Worl
     ask(running, unique)
     wait_until("there is a version 2", lambda: version(running, unique) == 2)
     with running.running() as again:
-        wait_until("it has looked", lambda: again.engine.sweeps > 0)
+        looked(again)
         running.await_reason(unique, "UpToDate", ConditionType.ROTATION_HEALTHY)
     assert version(running, unique) == 2
 
@@ -132,7 +133,7 @@ def test_a_schedule_that_came_while_nobody_looked_makes_one_value(stack: Stack, 
         status = world.status(unique) or NONE
         assert status.secrets[0].next_rotation_at is not None
     with world.running() as again:
-        wait_until("it has looked", lambda: again.engine.sweeps > 0)
+        looked(again)
     assert version(world, unique) == 1
 
 
@@ -166,7 +167,7 @@ def test_an_approles_new_secret_id_goes_into_a_field(world: World, unique: str) 
 
 
 def test_a_right_that_is_missing_is_told_and_nothing_else_waits_for_it(stack: Stack, unique: str) -> None:
-    world = limited(stack, unique, more="")
+    world = limited(stack, unique, more=False)
     world.secret(unique, username="amy", password="one")
     world.register(a_job(unique))
     world.deployed(unique)
@@ -179,6 +180,128 @@ def test_a_right_that_is_missing_is_told_and_nothing_else_waits_for_it(stack: St
         world.secret(unique, username="amy", password="two")
         wait_until("the task has it", lambda: world.seen(unique) == ["amy two"])
     assert version(world, unique) == 2
+
+
+def test_a_right_that_comes_later_is_used_without_anybody_asking_again(stack: Stack, unique: str) -> None:
+    world = limited(stack, unique, more=False)
+    world.secret(unique, username="amy", password="one")
+    world.register(a_job(unique))
+    world.bind(a_generated(unique))
+    with world.running():
+        world.await_reason(unique, "Ready")
+        world.deployed(unique)
+        ask(world, unique)
+        world.await_reason(unique, "PermissionDenied", ConditionType.ROTATION_HEALTHY)
+        limited(stack, unique)
+        wait_until("there is a version 2", lambda: version(world, unique) == 2)
+        world.await_reason(unique, "UpToDate", ConditionType.ROTATION_HEALTHY)
+
+
+def test_a_scheduled_value_waits_for_its_window_and_a_request_does_not(world: World, unique: str) -> None:
+    world.secret(unique, username="amy", password="one")
+    world.register(a_job(unique))
+    made = a_generated(unique, schedule="* * * * *")
+    made["spec"]["rotation"]["windows"] = [{"kind": "Deny", "schedule": "* * * * *", "duration": "2m"}]
+    with world.running() as controller:
+        world.bind(made)
+        world.await_reason(unique, "Ready")
+        world.deployed(unique)
+
+        def told() -> str:
+            return ((world.status(unique) or NONE).secrets or (SecretStatus(name="app"),))[0].message or ""
+
+        wait_until("it waits", lambda: told().startswith("a new value of app waits: no window is open"), timeout=75)
+        wait_until("it is idle", lambda: controller.engine.queue.idle(within=1))
+        assert version(world, unique) == 1
+        ask(world, unique)
+        wait_until("there is a version 2", lambda: version(world, unique) == 2)
+        wait_until("the task has it", lambda: world.seen(unique) == [f"amy {values(world, unique)['password']}"])
+
+
+def password_policy(world: World, name: str, charset: str) -> None:
+    text = f'length = 6\nrule "charset" {{\n  charset = "{charset}"\n}}\n'
+    world.vault.put(f"/v1/sys/policies/password/{name}", {"policy": text}).expect(200, 204)
+
+
+def test_a_value_with_which_the_job_does_not_work_is_held_and_another_one_is_made_on_request_only(
+    world: World, unique: str
+) -> None:
+    password_policy(world, unique, "z")
+    world.secret(unique, username="amy", password="one")
+    job = a_job(unique)
+    task = job["TaskGroups"][0]["Tasks"][0]
+    script = 'echo "$DB_USER $DB_PASS" > local/seen; case "$DB_PASS" in z*) exit 1;; esac; exec sleep 3600'
+    task["Config"]["args"] = ["-c", script]
+    world.register(job)
+    world.deployed(unique)
+    world.bind(a_generated(unique, passwordPolicy=unique))
+    with world.running() as controller:
+        world.await_reason(unique, "Ready")
+        world.deployed(unique)
+        first = ask(world, unique)
+        world.await_reason(unique, "DeploymentReverted", ConditionType.ROTATION_HEALTHY)
+        wait_until("it is answered", lambda: (world.status(unique) or NONE).last_handled_generate_at == first)
+        wait_until("it is idle", lambda: controller.engine.queue.idle(within=2))
+        assert version(world, unique) == 2
+        assert world.seen(unique) == ["amy one"]
+        registered = world.job(unique)["Version"]
+        password_policy(world, unique, "x")
+        ask(world, unique)
+        wait_until("the task has another one", lambda: world.seen(unique) == ["amy xxxxxx"])
+        world.deployed(unique)
+        assert version(world, unique) == 3
+        assert world.job(unique)["Version"] == registered + 1, "the failed state was not tried again"
+
+
+def test_a_controller_that_ends_between_value_and_roll_leaves_nothing_undone(stack: Stack, unique: str) -> None:
+    world = World(stack, settle_seconds=3600.0)
+    world.secret(unique, username="amy", password="one")
+    world.register(a_job(unique))
+    made = a_generated(unique, schedule="* * * * *")
+    del made["spec"]["rotation"]["settle"]
+    with world.running():
+        world.bind(made)
+        world.await_reason(unique, "Ready")
+        world.deployed(unique)
+        wait_until("there is a version 2", lambda: version(world, unique) == 2, timeout=75)
+        world.await_reason(unique, "NewVersionHeld", ConditionType.ROTATION_HEALTHY)
+    made["spec"]["rotation"]["generate"][0].pop("schedule")
+    world.bind(made)
+    after = World(stack)
+    with after.running() as again:
+        wait_until("it is rolled", lambda: "?version=2" in str(world.job(unique)))
+        world.deployed(unique)
+        looked(again)
+    assert version(world, unique) == 2
+    assert len(world.versions(unique)) == 3
+
+
+def test_with_manual_strategy_a_scheduled_value_waits_for_a_person_and_a_requested_one_does_not(
+    world: World, unique: str
+) -> None:
+    world.register(a_job(unique))
+    made = a_generated(unique, schedule="* * * * *", fields=["username", "password"])
+    made["spec"]["rotation"]["strategy"] = "Manual"
+    with world.running():
+        world.bind(made)
+        wait_until("the first version is made", lambda: version(world, unique) == 1)
+        world.await_reason(unique, "Ready")
+        world.deployed(unique)
+        pending = "ManualRotationPending"
+        world.await_reason(unique, pending, ConditionType.ROTATION_HEALTHY, timeout=75)
+        before = world.seen(unique)
+        assert before == [" ".join(values_of(world, unique, 1))]
+        # From here on the request alone decides.
+        made["spec"]["rotation"]["generate"][0].pop("schedule")
+        world.bind(made)
+        ask(world, unique)
+        wait_until("the task has it", lambda: world.seen(unique) == [" ".join(values_of(world, unique))])
+        assert world.seen(unique) != before
+
+
+def values_of(world: World, name: str, number: int = 0) -> list[str]:
+    data = world.vault.get(f"/v1/secret/data/{name}", version=number).expect().json()["data"]["data"]
+    return [data["username"], data["password"]]
 
 
 def test_two_bindings_that_want_one_secret_anew_get_one_value(world: World, unique: str) -> None:
@@ -281,5 +404,5 @@ def test_a_root_password_is_made_anew_on_request_once_and_roles_go_on_working(
         wait_until("it is answered", lambda: (world.status(unique) or NONE).last_handled_generate_at == text)
         assert not postgres.lets_in(f"root-{unique}", "first")
     with world.running() as again:
-        wait_until("it has looked", lambda: again.engine.sweeps > 0)
+        looked(again)
         assert "answered" in world.policy(world.policies(having=unique)[0])

@@ -216,6 +216,23 @@ def test_values_of_a_nomad_variable_roll_the_job_when_they_change_and_need_no_va
         wait_until("nothing is left", lambda: world.policies(having=unique) == [])
 
 
+def test_with_strategy_native_nomad_itself_brings_a_changed_variable_to_the_task(stack: Stack, unique: str) -> None:
+    world = controlled(stack, unique)
+    path = f"nomad/jobs/{unique}"
+    put_variable(world, path, password="first")
+    world.register(job(unique, REPORT % 'echo "$PASS"'))
+    secret = {"name": "var", "nomadVariable": {"path": path}, "env": {"PASS": "password"}, "splay": "0s"}
+    with world.running():
+        world.bind(manifest(unique, secret, rotation={"strategy": "Native"}))
+        world.await_reason(unique, Reason.READY)
+        wait_until("it reports", lambda: world.seen(unique) == ["first"])
+        before = world.job(unique)["Version"]
+        put_variable(world, path, password="second")
+        wait_until("it reports anew", lambda: world.seen(unique) == ["second"])
+        world.await_reason(unique, Reason.UP_TO_DATE, ConditionType.ROTATION_HEALTHY)
+        assert world.job(unique)["Version"] == before
+
+
 def test_a_variable_that_is_not_there_is_waited_for_with_a_reason(stack: Stack, unique: str) -> None:
     world = controlled(stack, unique)
     world.register(job(unique, REPORT % 'echo "$PASS"'))

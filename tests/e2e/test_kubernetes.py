@@ -133,6 +133,38 @@ def test_an_annotation_asks_for_a_manual_roll_and_the_status_answers(
         assert world.seen(unique) == ["app two"]
 
 
+def test_an_annotation_asks_for_a_new_value_and_an_event_tells_of_it_without_it(
+    world: World, kubernetes_api: Cluster, tenant: str, unique: str
+) -> None:
+    cluster = kubernetes_api
+    world.secret(unique, username="app", password="one")
+    world.register(a_job(unique))
+    with running(world, cluster):
+        generate = [{"secret": "app", "fields": ["password"]}]
+        cluster.api.create_binding(manifest(unique, tenant, rotation={"generate": generate}))
+        wait_until("it is Ready", lambda: condition(cluster, tenant, unique) == ("True", "Ready"))
+        world.deployed(unique)
+        asked = datetime.now(UTC).isoformat()
+        note = {"metadata": {"annotations": {"nomad-vault.io/generate-requested-at": asked}}}
+        cluster.api.patch_binding(tenant, unique, note)
+
+        def answered() -> bool:
+            stored = cluster.api.binding(tenant, unique) or {}
+            return bool(stored.get("status", {}).get("lastHandledGenerateAt") == asked)
+
+        wait_until("the request is answered", answered)
+        value = world.vault.get(f"/v1/secret/data/{unique}").expect().json()["data"]["data"]["password"]
+        wait_until("it is rolled", lambda: world.seen(unique) == [f"app {value}"])
+
+        def events() -> list[str]:
+            return [e["note"] for e in cluster.api.events_of(tenant, unique) if e["reason"] == "ValueGenerated"]
+
+        wait_until("there is an event", lambda: bool(events()))
+        (told,) = events()
+        assert told.startswith("version 2 of secret app was made (password), on request of ")
+        assert value not in str(cluster.api.events_of(tenant, unique)) + str(cluster.api.binding(tenant, unique))
+
+
 def test_a_binding_costs_three_writes_and_a_restart_none(world: World, small_kubernetes: Cluster, unique: str) -> None:
     cluster = small_kubernetes
     assert cluster.small is not None

@@ -91,8 +91,7 @@ def watched(tmp_path: Path, unique: str) -> Callable[..., AbstractContextManager
     """Runs the controller for a stack; settings by name."""
 
     @contextmanager
-    def run(place: Stack | World, **own: Any) -> Iterator[Watched]:
-        stack = place.stack if isinstance(place, World) else place
+    def run(stack: Stack, **own: Any) -> Iterator[Watched]:
         world = World(stack, instance=unique, **own)
         monitoring = Monitoring(("127.0.0.1", 0))
         folder = tmp_path / "bindings"
@@ -146,10 +145,10 @@ def test_a_rotation_that_fails_is_counted_as_failed_reverted_and_held(stack: Sta
 def test_a_failed_rotation_that_the_controller_takes_back_is_a_restore(
     simulator: Stack, watched: Run, unique: str
 ) -> None:
-    world = World(simulator)
     job = a_job(unique)
     job["TaskGroups"][0]["Update"]["AutoRevert"] = False
-    with watched(world) as running:
+    with watched(simulator) as running:
+        world = running.world
         world.secret(unique, username="app", password="one")
         world.register(job)
         running.bind(a_manifest(unique, unique, unique))
@@ -183,48 +182,46 @@ def test_a_version_that_waits_for_a_window_is_counted_as_deferred_once(
 
 
 def test_five_secrets_that_make_one_roll_coalesce_four(simulator: Stack, watched: Run, unique: str) -> None:
-    world = World(simulator)
-    secrets: list[dict[str, Any]] = []
-    for number in range(5):
-        world.secret(f"{unique}-{number}", value="one")
-        kv = {"mount": "secret", "path": f"{unique}-{number}"}
-        secrets.append({"name": f"s{number}", "kv": kv, "env": {f"DB_{number}": "value"}})
     manifest = a_manifest(unique, unique, unique, rotation={"settle": "3s"})
-    manifest["spec"]["secrets"] = secrets
-    world.register(a_job(unique, count=0))
-    with watched(world) as running:
+    paths = [f"{unique}-{number}" for number in range(5)]
+    manifest["spec"]["secrets"] = [
+        {"name": f"s{number}", "kv": {"mount": "secret", "path": path}, "env": {f"DB_{number}": "value"}}
+        for number, path in enumerate(paths)
+    ]
+    with watched(simulator) as running:
+        for path in paths:
+            running.world.secret(path, value="one")
+        running.world.register(a_job(unique, count=0))
         running.bind(manifest)
         running.await_reason(unique, Reason.READY)
-        for number in range(5):
-            world.secret(f"{unique}-{number}", value="two")
+        for path in paths:
+            running.world.secret(path, value="two")
         running.await_decisions(
             {"detected Version": 5, "deferred Settle": 5, "started": 1, "coalesced": 4, "succeeded": 1}
         )
 
 
 def test_a_roll_that_finds_no_free_slot_is_counted_as_limited(simulator: Stack, watched: Run, unique: str) -> None:
-    world = World(simulator)
     jobs = [f"{unique}-{number}" for number in range(2)]
-    world.secret(unique, username="app", password="one")
-    for name in jobs:
-        world.register(a_job(name))
-    with watched(world, max_rolls=1) as running:
+    with watched(simulator, max_rolls=1) as running:
+        running.world.secret(unique, username="app", password="one")
         for name in jobs:
+            running.world.register(a_job(name))
             running.bind(a_manifest(name, name, unique))
         for name in jobs:
             running.await_reason(name, Reason.READY)
-            world.deployed(name)
-        world.secret(unique, username="app", password="two")
+            running.world.deployed(name)
+        running.world.secret(unique, username="app", password="two")
         running.await_decisions({"detected Version": 2, "limited Slot": 1, "started": 2, "succeeded": 2})
 
 
 def test_a_roll_that_waits_for_promotion_is_counted_and_one_that_is_overtaken_is_superseded(
     simulator: Stack, watched: Run, unique: str
 ) -> None:
-    world = World(simulator)
     job = a_job(unique)
     job["TaskGroups"][0]["Update"] |= {"Canary": 1, "AutoPromote": False, "AutoRevert": False}
-    with watched(world) as running:
+    with watched(simulator) as running:
+        world = running.world
         world.secret(unique, username="app", password="one")
         world.register(job)
         world.deployed(unique)
@@ -239,8 +236,8 @@ def test_a_roll_that_waits_for_promotion_is_counted_and_one_that_is_overtaken_is
 
 
 def test_what_others_alter_is_counted_as_drift_and_mended(simulator: Stack, watched: Run, unique: str) -> None:
-    world = World(simulator)
-    with watched(world) as running:
+    with watched(simulator) as running:
+        world = running.world
         running.served(unique)
 
         def drift(what: str) -> tuple[float, float]:
@@ -249,10 +246,10 @@ def test_what_others_alter_is_counted_as_drift_and_mended(simulator: Stack, watc
             names = ("secretbinding_drift_found_total", "secretbinding_drift_mended_total")
             return found.value(names[0], **labels), found.value(names[1], **labels)
 
-        running.await_decisions({})
-        policy = world.policies(unique)[0]
+        running.more_passes()
+        policy = world.policies(instance=unique)[0]
         world.stack.openbao.put_policy(policy, world.policy(policy).replace('"read"', '"read", "list"'))
-        running.await_decisions({})
+        running.more_passes()
         wait_until("the policy is mended", lambda: drift("policy") == (1, 1))
         world.register(a_job(unique))
         wait_until("the job is mended", lambda: drift("job") == (1, 1))
@@ -260,21 +257,20 @@ def test_what_others_alter_is_counted_as_drift_and_mended(simulator: Stack, watc
 
 
 def test_nothing_that_is_served_names_a_path_a_secret_or_a_value(simulator: Stack, watched: Run, unique: str) -> None:
-    world = World(simulator)
     path, value = f"vaultpath-{unique}", f"value-{unique}"
     manifest = a_manifest(unique, f"job-{unique}", path)
     manifest["spec"]["secrets"][0]["name"] = f"secretname-{unique}"
-    world.secret(path, username="app", password=value)
-    world.register(a_job(f"job-{unique}"))
-    with watched(world) as running:
+    with watched(simulator) as running:
+        running.world.secret(path, username="app", password=value)
+        running.world.register(a_job(f"job-{unique}"))
         running.bind(manifest)
         running.await_reason(unique, Reason.READY)
-        world.secret(path, username="app")
+        running.world.secret(path, username="app")
         running.await_decisions({"detected Version": 1, "held SecretFieldMissing": 1})
         pages = [get(running.address, page).text for page in ("/metrics", "/healthz", "/readyz")]
         pages.append(get(running.address, "/metrics", Accept=OPENMETRICS).text)
     for page in pages:
-        for word in (path, value, f"secretname-{unique}", world.stack.openbao.root_token, "secret/data", "password"):
+        for word in (path, value, f"secretname-{unique}", simulator.openbao.root_token, "secret/data", "password"):
             assert word not in page
     assert f'binding="{unique}"' in pages[0], "a binding is named by its own name while its rotation is held"
 

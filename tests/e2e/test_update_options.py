@@ -29,9 +29,9 @@ def with_update(name: str, count: int = 2, **update: Any) -> Json:
 def serving(world: World, unique: str, job: Json, **spec: Any) -> None:
     """Register the job and have it served version 1; inside `world.running()`."""
     world.secret(unique, username="app", password="one")
-    world.register(job)
-    world.deployed(unique)
     world.bind(a_manifest(unique, unique, unique, **spec))
+    world.await_reason(unique, Reason.JOB_NOT_FOUND)
+    world.register(job)
     world.await_reason(unique, Reason.READY)
     world.await_reason(unique, Reason.UP_TO_DATE, ROTATION)
 
@@ -223,7 +223,7 @@ def checked(name: str, **update: Any) -> Json:
     """A job whose only service check asks for a file that is there unless DB_PASS is `unready`."""
     serve = f"exec {sys.executable} -m http.server $NOMAD_PORT_http --bind 127.0.0.1"
     script = f'mkdir -p local/www; [ "$DB_PASS" = unready ] || touch local/www/ok; cd local/www; {serve}'
-    job = with_update(name, 1, HealthCheck="checks", HealthyDeadline=3 * SECOND, **update)
+    job = with_update(name, 1, HealthCheck="checks", HealthyDeadline=8 * SECOND, **update)
     group = job["TaskGroups"][0]
     group["Networks"] = [{"Mode": "host", "DynamicPorts": [{"Label": "http"}]}]
     check = {"Name": "up", "Type": "http", "Path": "/ok", "Interval": SECOND, "Timeout": SECOND}

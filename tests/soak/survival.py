@@ -171,7 +171,7 @@ def test_a_task_whose_secret_nomad_polls_ends_within_eleven_minutes(reports: Map
     assert within(waited(report.stories[f"away-{case}"], step(report, "Vault is stopped")), (GIVES_UP[0], 660.0))
 
 
-@pytest.mark.parametrize("case", ["lease", "lease-short", "generic", "ending", "ahead"])
+@pytest.mark.parametrize("case", ["lease", "lease-short", "generic", "ending"])
 def test_a_task_with_credentials_of_a_minute_loses_them_and_ends_when_nomad_gives_up(
     reports: Mapping[str, Report], case: str
 ) -> None:

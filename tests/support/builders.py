@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from secretbinding.desired import BindingInput
+from secretbinding.generation import GenerateRequest
 from secretbinding.kinds import with_role_names
 from secretbinding.kinds.base import Fault, SecretState
 from secretbinding.models.binding import SecretBinding, SecretEntry
@@ -161,6 +162,7 @@ def given(
     suspended: bool = False,
     invalid: bool = False,
     requested_at: datetime | None = None,
+    generate: GenerateRequest | None = None,
 ) -> BindingInput:
     """A binding as the decisions take it. An `invalid` one has no manifest that could be read."""
     frozen = None
@@ -175,6 +177,7 @@ def given(
         frozen=frozen,
         deleting=deleting,
         rotate_requested_at=requested_at,
+        generate_request=generate,
     )
 
 

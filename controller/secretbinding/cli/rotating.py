@@ -1,6 +1,6 @@
 """`rotate`: ask for a roll now, wherever the binding is kept."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -11,8 +11,34 @@ from secretbinding.cli.connect import clients, kubernetes, read_settings
 from secretbinding.cli.console import emit
 from secretbinding.cli.options import DEFAULT_TIMEOUT_SECONDS, Kept, Place, SomeFiles, SourceName, Timeout, where
 from secretbinding.errors import ManifestError, NotFound, UsageError
-from secretbinding.sources.files import Loaded, load
+from secretbinding.models.binding import SecretBinding
+from secretbinding.models.key import BindingKey
+from secretbinding.sources.files import load
 from secretbinding.sources.files.reading import GENERATE_ANNOTATION, ROTATE_ANNOTATION
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is asked for, as texts: a roll at a time, or new values at a time, with the secrets if not all are meant."""
+
+    rotate: str
+    generate: tuple[str, ...] = ()
+
+    def items(self, rotate: str, generate: str) -> dict[str, str]:
+        """The request under the names that a source has for it."""
+        return {generate: " ".join(self.generate)} if self.generate else {rotate: self.rotate}
+
+    def refusal(self, binding: SecretBinding) -> tuple[str, str] | None:
+        """Message and remedy when new values are asked for that the binding says nothing of."""
+        if not self.generate:
+            return None
+        known = [entry.secret for entry in binding.spec.rotation.generate]
+        unknown = [name for name in self.generate[1:] if name not in known]
+        if known and not unknown:
+            return None
+        what = f"no new value of {', '.join(unknown) or 'any secret'} can be made"
+        has = f" (it has: {', '.join(known)})" if known else ""
+        return what, f"name it in spec.rotation.generate{has}"
 
 
 def rotate(
@@ -23,7 +49,7 @@ def rotate(
     timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
     generate: Annotated[
         bool,
-        typer.Option("--generate", help="Have new values made first, of all secrets in spec.rotation.generate."),
+        typer.Option("--generate", help="Ask for new values, of all secrets in spec.rotation.generate."),
     ] = False,
     secret: Annotated[
         list[str] | None,
@@ -31,6 +57,8 @@ def rotate(
     ] = None,
 ) -> int:
     """Roll to the newest version now: one that waits for a person (strategy Manual), or one whose deployment failed.
+
+    With --generate, have new values made first (spec.rotation.generate); the job gets them, whatever its strategy.
 
     With files the roll is made and waited for; elsewhere the controller is asked: `status --watch` shows the answer.
 
@@ -48,60 +76,66 @@ def rotate(
         raise UsageError("--secret is for new values only", remedy="give --generate too")
     kept = where(source, filename)
     moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    request = " ".join([moment, *(secret or [])]) if generate else ""
+    # New values bring their roll with them. A roll of what there is now would come before, and be one too many.
+    request = _Request(rotate="", generate=(moment, *(secret or ()))) if generate else _Request(rotate=moment)
     if kept is SourceName.FILES:
-        return _files(filename or [], namespace, name, moment, request, timeout)
+        return _files(filename or [], namespace, name, request, timeout)
     if name is None:
         raise UsageError("the binding is not named", remedy="give its NAME")
     ask = _ask_nomad if kept is SourceName.NOMAD else _ask_kubernetes
-    place = ask(namespace, name, moment, request)
+    place = ask(namespace, name, request)
     emit(f"{place}/{name}: asked at {moment}")
     return 0
 
 
 def _files(
-    filename: list[str], namespace: str | None, name: str | None, moment: str, request: str, timeout_seconds: float
+    filename: list[str], namespace: str | None, name: str | None, request: _Request, timeout_seconds: float
 ) -> int:
     place = namespace or read_settings().nomad.namespace
     loaded = [one for one in load(filename, nomad_namespace=place) if name in (None, one.binding.metadata.name)]
     if not loaded:
         raise UsageError(f"no manifest holds a binding {name}", remedy="check the name")
     for one in loaded:
-        _check(request, one)
-    items = [replace(one.item, rotate_requested_at=moment, generate_requested_at=request) for one in loaded]
+        if refusal := request.refusal(one.binding):
+            raise ManifestError([one.problem(("spec", "rotation"), *refusal)])
+    generate = " ".join(request.generate)
+    items = [replace(one.item, rotate_requested_at=request.rotate, generate_requested_at=generate) for one in loaded]
     return converge(loaded, items, timeout_seconds=timeout_seconds)
 
 
-def _check(request: str, one: Loaded) -> None:
-    """Raises `ManifestError` when new values are asked for that the manifest says nothing of."""
-    wanted = [entry.secret for entry in one.binding.spec.rotation.generate]
-    asked = request.split()[1:] or (wanted if request else [])
-    missing = [name for name in asked if name not in wanted]
-    if missing or (request and not wanted):
-        told = f"no new value of {', '.join(missing) or 'any secret'} can be made"
-        remedy = "name it in spec.rotation.generate"
-        raise ManifestError([one.problem(("spec", "rotation"), told, remedy)])
-
-
-def _ask_nomad(namespace: str | None, name: str, moment: str, request: str) -> str:
-    from secretbinding.sources.nomad import BINDINGS, GENERATE_ITEM, REQUEST_ITEM, REQUESTS
+def _ask_nomad(namespace: str | None, name: str, request: _Request) -> str:
+    from secretbinding.sources.nomad import BINDINGS, GENERATE_ITEM, REQUEST_ITEM, REQUESTS, read_binding
+    from secretbinding.sources.nomad import NAME as NOMAD
 
     settings = read_settings()
     place = namespace or settings.nomad.namespace
     with clients(settings) as connected:
-        if connected.nomad.read_variable(place, BINDINGS + name) is None:
+        variable = connected.nomad.read_variable(place, BINDINGS + name)
+        if variable is None:
             raise NotFound(
                 f"there is no variable {BINDINGS}{name} in Nomad namespace {place}",
                 system="nomad",
                 remedy="check name and namespace",
             )
-        items = {REQUEST_ITEM: moment, **({GENERATE_ITEM: request} if request else {})}
-        connected.nomad.write_variable(place, REQUESTS + name, items)
+        _check(request, read_binding(BindingKey(NOMAD, place, name), variable).binding)
+        connected.nomad.write_variable(place, REQUESTS + name, request.items(REQUEST_ITEM, GENERATE_ITEM))
     return place
 
 
-def _ask_kubernetes(namespace: str | None, name: str, moment: str, request: str) -> str:
+def _ask_kubernetes(namespace: str | None, name: str, request: _Request) -> str:
+    from secretbinding.sources.kubernetes.items import item_of
+
     with kubernetes() as client:
         place = namespace or client.credentials().namespace
-        client.annotate(place, name, {ROTATE_ANNOTATION: moment, **({GENERATE_ANNOTATION: request} if request else {})})
+        if request.generate:
+            _check(request, item_of(client.get(place, name), "").binding)
+        client.annotate(place, name, request.items(ROTATE_ANNOTATION, GENERATE_ANNOTATION))
     return place
+
+
+def _check(request: _Request, binding: SecretBinding | None) -> None:
+    """Raises `UsageError` for new values that the binding says nothing of. Of one that does not validate nothing is
+    known; its status tells why."""
+    refusal = request.refusal(binding) if binding is not None else None
+    if refusal is not None:
+        raise UsageError(refusal[0], remedy=refusal[1])

@@ -7,7 +7,7 @@ from typing import Any
 from secretbinding.desired.gating import gated
 from secretbinding.desired.past import rolling
 from secretbinding.desired.values import BindingInput, Observed
-from secretbinding.generation import moment
+from secretbinding.generation import moment, target_of
 from secretbinding.job.marks import Placed, serving_pins
 from secretbinding.job.targets import select_tasks
 from secretbinding.kinds.base import Fault, SecretState
@@ -22,10 +22,10 @@ from secretbinding.rotation import (
     SecretDecision,
     Turn,
     decide_version,
-    last_roll,
     lease_of,
     nanoseconds_to_time,
 )
+from secretbinding.rotation import last_roll as dated_roll
 
 # How far apart the clocks of Vault and of who asks for a roll may be.
 _CLOCK_SKEW = timedelta(minutes=1)
@@ -58,14 +58,14 @@ def decide_all(
             if any(turn.requested_at is not None for turn in turns.values()):
                 requested.add(item.key)
     ungated = ungated_groups(observed.job, placed)
-    return gated(decisions, active, frozenset(requested), ungated, observed.gate, _last_roll(observed, instance))
+    return gated(decisions, active, frozenset(requested), ungated, observed.gate, last_roll(observed, instance))
 
 
-def _last_roll(observed: Observed, instance: str) -> datetime | None:
+def last_roll(observed: Observed, instance: str) -> datetime | None:
     """When the job was last registered for a change of ours, by our clock. What Nomad dated by a clock that was set
     since can lie in the future and says nothing then; this process knows what it did itself."""
     gate = observed.gate
-    dated = last_roll(observed.versions, instance)
+    dated = dated_roll(observed.versions, instance)
     told = dated - gate.nomad_ahead if dated is not None else None
     if told is not None and gate.now is not None and told > gate.now + _CLOCK_SKEW:
         told = None
@@ -77,7 +77,7 @@ def _turn(item: BindingInput, binding: SecretBinding, entry: SecretEntry, observ
     state = state_of(observed, item.key, entry)
     gate = observed.gate
     asked = item.rotate_requested_at if _requested(item.rotate_requested_at, state, observed) else None
-    if asked is None and made_on_request(item, entry, state, observed.job):
+    if asked is None and made_on_request(item, entry, state, observed):
         asked = item.generate_request.at if item.generate_request is not None else None
     now = gate.now + gate.nomad_ahead if gate.now is not None else None
     return Turn(now, asked, _lease(binding, state, observed), gate.vault_ahead, gate.nomad_ahead)
@@ -148,7 +148,7 @@ def _requested(at: datetime | None, state: SecretState, observed: Observed) -> b
     return at + _CLOCK_SKEW > registered - observed.gate.nomad_ahead
 
 
-def made_on_request(item: BindingInput, entry: SecretEntry, state: SecretState, job: Json | None) -> bool:
+def made_on_request(item: BindingInput, entry: SecretEntry, state: SecretState, observed: Observed) -> bool:
     """True when what is newest was made because somebody asked for a new value: who does so wants the job to have it.
 
     That is the first version from the request on; of what has no versions the present state, when the job was not
@@ -156,20 +156,24 @@ def made_on_request(item: BindingInput, entry: SecretEntry, state: SecretState, 
     """
     request = item.generate_request
     wanted = item.binding.spec.rotation.generate if item.binding is not None else ()
-    if request is None or not request.covers(entry.name) or all(one.secret != entry.name for one in wanted):
+    one = next((one for one in wanted if one.secret == entry.name), None)
+    if request is None or one is None or not request.covers(entry.name):
         return False
+    asked = request.at + observed.gate.vault_ahead
+    served = observed.attempts.served.get(target_of(one, entry))
+    known = served is not None and served >= request.at
     newest = state.versions.get(state.current)
     if newest is None:
         told = moment(state.revision.told) if state.revision is not None and not state.pinnable else None
-        made = told is not None and told >= request.at
-        return (
-            made and job is not None and request.at + _CLOCK_SKEW > nanoseconds_to_time(int(job.get("SubmitTime") or 0))
-        )
+        if told is None or observed.job is None or not (known or told >= asked):
+            return False
+        registered = nanoseconds_to_time(int(observed.job.get("SubmitTime") or 0)) - observed.gate.nomad_ahead
+        return request.at + _CLOCK_SKEW > registered
     before = state.versions.get(state.current - 1)
     older = moment(before.created) if before is not None else None
     made_at = moment(newest.created)
-    first = state.current == 1 or (older is not None and older < request.at)
-    return made_at is not None and made_at >= request.at and first
+    first = state.current == 1 or (older is not None and older < asked)
+    return first and made_at is not None and (known or made_at >= asked)
 
 
 def state_of(observed: Observed, key: BindingKey, entry: SecretEntry) -> SecretState:

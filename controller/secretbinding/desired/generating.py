@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from secretbinding.desired.decisions import state_of, ungated_groups
+from secretbinding.desired.decisions import last_roll, state_of, ungated_groups
 from secretbinding.desired.past import rolling
 from secretbinding.desired.values import BindingInput, BindingResult, Observed
 from secretbinding.gate import Obstacle, Wait, waits
@@ -24,7 +24,6 @@ from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name
 from secretbinding.render.policy import policy_text
-from secretbinding.rotation import last_roll
 
 Generations = dict[tuple[BindingKey, str], Generation]
 
@@ -73,7 +72,9 @@ def _decide(
     target = target_of(entry, secret)
     policy = observed.policies.get(policy_name(Owner(instance, item.key)))
     answered = dict(policy.document.answered) if policy is not None and policy.document is not None else {}
-    changed = changed_of(target, state_of(observed, item.key, secret), answered.get(entry.secret, ""))
+    changed = changed_of(
+        target, state_of(observed, item.key, secret), answered.get(entry.secret, ""), observed.gate.vault_ahead
+    )
     if changed is None:
         return None
     request = item.generate_request
@@ -109,7 +110,7 @@ def _wait(
     if decided.requested or not in_job or rotation.strategy is Strategy.NATIVE or decided.target.kind == ROOT:
         return None
     ungated = ungated_groups(observed.job, placed).get(key, "") if decided.target.kind == STATIC_ROLE else ""
-    return waits(rotation, observed.gate, since=None, last_roll=last_roll(observed.versions, instance), ungated=ungated)
+    return waits(rotation, observed.gate, since=None, last_roll=last_roll(observed, instance), ungated=ungated)
 
 
 def _unsettled(observed: Observed) -> bool:

@@ -17,17 +17,25 @@ def renewed_roles(
     shares: Sequence[Share],
     owners: Mapping[str, set[BindingKey]],
 ) -> set[str]:
-    """The roles of tasks with templates that are read again and again, whose tokens Nomad renews; and all roles of a
-    job whose tasks come and go, since tokens of tasks that have ended would heap up in Vault.
+    """The roles of tasks with templates that are read again and again, or that see their token: Nomad renews it. And
+    all roles of a job whose tasks come and go, since tokens of tasks that have ended would heap up in Vault.
 
     `owners` are the bindings that each role serves; of a job that is not there yet, which has no `parts`, they tell.
     """
     if job is None:
-        polling = {share.key for share in shares if any(reads_again(block) for block in share.blocks)}
-        return {name for name, keys in owners.items() if keys & polling}
+        renewing = {
+            share.key
+            for share in shares
+            if share.token_env or share.token_file or any(reads_again(block) for block in share.blocks)
+        }
+        return {name for name, keys in owners.items() if keys & renewing}
     if job.get("Periodic") or job.get("ParameterizedJob") or job.get("Type", "service") not in REGISTERED_TYPES:
         return set(owners)
-    return {part.role for part in parts.values() if any(reads_again(item) for _, item in part.templates)}
+    return {
+        part.role
+        for part in parts.values()
+        if part.token_env or part.token_file or any(reads_again(item) for _, item in part.templates)
+    }
 
 
 def reads_again(template: TemplateBlock | Json) -> bool:

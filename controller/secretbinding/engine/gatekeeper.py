@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
 from secretbinding.desired.values import Desired
-from secretbinding.gate import Change, Gate
+from secretbinding.gate import Change, Gate, Obstacle
 from secretbinding.models.key import WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.rollout import deployment_of, is_active, waits_for_promotion
@@ -138,7 +138,7 @@ class Gatekeeper:
                 self._leased.discard(workload)
             if workload in self._rolling and not rolls:
                 self._rolling.discard(workload)
-            if changes and not self._free(workload):
+            if (changes or _values_wait(found.desired)) and not self._free(workload):
                 self._queued.add(workload)
             else:
                 self._queued.discard(workload)
@@ -166,6 +166,11 @@ class Gatekeeper:
             return False
         here = sum(1 for key in others if key.namespace == workload.namespace)
         return not self._limits.rolls_per_namespace or here < self._limits.rolls_per_namespace
+
+
+def _values_wait(desired: Desired) -> bool:
+    """True when a new value waits for a slot, so that it comes together with its roll."""
+    return any(item.wait is not None and item.wait.obstacle is Obstacle.SLOT for item in desired.generations.values())
 
 
 def _pending(found: Pass) -> set[Change]:

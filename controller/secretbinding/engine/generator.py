@@ -3,16 +3,19 @@
 import secrets
 import string
 import threading
+import time
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
 from pydantic import SecretStr
 
-from secretbinding.errors import Conflict, Denied, SecretBindingError, Unavailable, Unreachable
-from secretbinding.generation import KV, ROOT, Attempts, GenerateValue, Made, Target, Tried
+from secretbinding.errors import Conflict, Denied, NotFound, Rejected, SecretBindingError, Unreachable
+from secretbinding.generation import ABSENT, KV, ROOT, Attempts, GenerateValue, Made, Target, Tried
 from secretbinding.kinds.base import Fault
-from secretbinding.models.generation import DEFAULT_LENGTH, Generate
+from secretbinding.models.generation import DEFAULT_LENGTH, Generate, SecretIdOf
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Vault
@@ -22,28 +25,69 @@ _log = structlog.get_logger(__name__)
 _ALPHABET = string.ascii_letters + string.digits
 _FIRST_RETRY_SECONDS = 5.0
 _LAST_RETRY_SECONDS = 600.0
-_AFTER_CONFLICT_SECONDS = 1.0
+_FIRST_LOOK_SECONDS = 1.0
+# So often in a row another one can be the first to write, before somebody is told.
+_MOST_CONFLICTS = 5
+# What is sure not to have been written; of any other failure that is not known.
+_REFUSALS = (Conflict, Denied, NotFound, Rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """An attempt that did not work, how many there were in a row, and when there may be another (`time.monotonic`)."""
+
+    entry: Generate
+    due: datetime
+    count: int
+    until: float
+    fault: Fault | None
+    why: str
 
 
 class Generator:
-    """Thread-safe. Forgetting everything loses nothing: what is due is told by Vault's own times."""
+    """Thread-safe. Forgetting everything loses nothing: what is due is told by Vault's own times.
 
-    def __init__(self, vault: Vault, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    `now` is the wall clock, for what is told; `clock` gives seconds that never go back, by which attempts are kept
+    apart.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._vault = vault
         self._now = now
+        self._clock = clock
         self._lock = threading.Lock()
-        self._tried: dict[tuple[BindingKey, str], Tried] = {}
-        self._failures: dict[tuple[BindingKey, str], int] = {}
+        self._attempts: dict[tuple[BindingKey, str], _Attempt] = {}
         self._served: dict[Target, datetime] = {}
+        self._writing: defaultdict[Target, threading.Lock] = defaultdict(threading.Lock)
 
     def attempts(self) -> Attempts:
-        """What is known of attempts, for a decision."""
+        """What is known of attempts, for a decision: those that are not to be repeated yet."""
         with self._lock:
-            return Attempts(dict(self._tried), dict(self._served))
+            now, passed = self._now(), self._clock()
+            tried = {
+                place: Tried(one.entry, one.due, now + timedelta(seconds=one.until - passed), one.fault, one.why)
+                for place, one in self._attempts.items()
+                if one.until > passed
+            }
+            return Attempts(tried, dict(self._served))
 
     def make(self, action: GenerateValue) -> Made | None:
         """Make one value and write it; None when that did not work, which is remembered and never raised: nothing else
         of a workload waits for it."""
+        with self._lock:
+            writing = self._writing[action.target]
+        # Vault compares nothing when a password is rotated: of two who want the same one anew, one does it.
+        with writing:
+            return self._make(action)
+
+    def _make(self, action: GenerateValue) -> Made | None:
+        if action.seen != ABSENT and self._is_served(action):
+            return None
         place = (action.key, action.entry.secret)
         try:
             what = self._write(action)
@@ -51,20 +95,20 @@ class Generator:
             self._note(place, action, error)
             return None
         with self._lock:
-            self._tried.pop(place, None)
-            self._failures.pop(place, None)
+            self._attempts.pop(place, None)
             self._served[action.target] = max(action.due, self._served.get(action.target, action.due))
-        why = "on request" if action.requested else "by schedule"
-        return Made(
-            action.key, action.entry.secret, f"{what}, {why} of {action.due.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        )
+        return Made(action.key, action.entry.secret, f"{what}, {_why(action)}")
+
+    def _is_served(self, action: GenerateValue) -> bool:
+        with self._lock:
+            served = self._served.get(action.target)
+        return served is not None and action.due <= served
 
     def _write(self, action: GenerateValue) -> str:
         """Writes, and says what in words."""
         target, entry = action.target, action.entry
         if target.kind == KV:
-            fields = {name: self._value(entry) for name in entry.fields}
-            version = self._vault.patch_kv(target.mount, target.name, fields, seen=int(action.seen))
+            version = self._write_kv(action)
             return f"version {version} of secret {entry.secret} was made ({', '.join(entry.fields)})"
         if target.kind == ROOT:
             self._vault.rotate_root(target.mount, target.name)
@@ -72,38 +116,64 @@ class Generator:
                 self._vault.write_policy(*action.answer)
             return f"the root password of connection {target.name} was made anew"
         role = self._vault.static_role(target.mount, target.name)
-        if role is None or role.rotated != action.seen:
+        if role is None or (role.rotated and role.rotated != action.seen):
             raise Conflict(f"{target} was rotated meanwhile", system="vault")
         self._vault.rotate_static_role(target.mount, target.name)
         return f"the password of {target} was made anew"
 
+    def _write_kv(self, action: GenerateValue) -> int:
+        target, entry = action.target, action.entry
+        if entry.secret_id_of is not None:
+            return self._write_secret_id(action, entry.secret_id_of)
+        fields = {name: self._value(entry) for name in entry.fields}
+        return self._vault.patch_kv(target.mount, target.name, fields, seen=int(action.seen))
+
+    def _write_secret_id(self, action: GenerateValue, of: SecretIdOf) -> int:
+        """A secret-id that found no place is destroyed: nobody would know of it, and it would open what it opens."""
+        made = self._vault.new_secret_id(of.mount, of.role)
+        fields = dict.fromkeys(action.entry.fields, made.value)
+        try:
+            return self._vault.patch_kv(action.target.mount, action.target.name, fields, seen=int(action.seen))
+        except _REFUSALS:
+            try:
+                self._vault.drop_secret_id(of.mount, of.role, made.accessor)
+            except SecretBindingError as error:
+                _log.warning("a secret-id that is not used cannot be destroyed", error=str(error))
+            raise
+
     def _value(self, entry: Generate) -> SecretStr:
         if entry.password_policy is not None:
             return self._vault.generate_password(entry.password_policy)
-        if entry.secret_id_of is not None:
-            return self._vault.new_secret_id(entry.secret_id_of.mount, entry.secret_id_of.role)
         length = entry.length if entry.length is not None else DEFAULT_LENGTH
         return SecretStr("".join(secrets.choice(_ALPHABET) for _ in range(length)))
 
     def _note(self, place: tuple[BindingKey, str], action: GenerateValue, error: SecretBindingError) -> None:
-        now = self._now()
         with self._lock:
-            if isinstance(error, Conflict):
-                wait = timedelta(seconds=_AFTER_CONFLICT_SECONDS)
-                self._tried[place] = Tried(
-                    action.entry, action.due, now + wait, why="somebody else wrote; looked at again"
-                )
-                return
-            failures = self._failures.get(place, 0)
-            self._failures[place] = failures + 1
-            seconds = min(_LAST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** min(failures, 10))
-            reason = Reason.PERMISSION_DENIED if isinstance(error, Denied) else Reason.GENERATION_FAILED
-            if isinstance(error, Unreachable):
-                reason = Reason.VAULT_UNREACHABLE
-            elif isinstance(error, Unavailable):
-                reason = Reason.GENERATION_FAILED
-            fault = Fault(reason, f"no new value of {action.entry.secret}: {error}")
-            self._tried[place] = Tried(action.entry, action.due, now + timedelta(seconds=seconds), fault)
-        _log.warning(
-            "no new value could be made", binding=str(action.key), secret=action.entry.secret, error=str(error)
-        )
+            before = self._attempts.get(place)
+            same = before is not None and (before.entry, before.due) == (action.entry, action.due)
+            count = before.count + 1 if before is not None and same else 1
+            early = isinstance(error, Conflict) and count < _MOST_CONFLICTS
+            first = _FIRST_LOOK_SECONDS if isinstance(error, Conflict) else _FIRST_RETRY_SECONDS
+            seconds = min(_LAST_RETRY_SECONDS, first * 2.0 ** min(count - 1, 10))
+            fault = None if early else Fault(_reason(error), f"no new value of {action.entry.secret}: {error}")
+            self._attempts[place] = _Attempt(
+                action.entry, action.due, count, self._clock() + seconds, fault, "somebody else wrote; looked at again"
+            )
+        if fault is not None:
+            _log.warning(
+                "no new value could be made", binding=str(action.key), secret=action.entry.secret, error=str(error)
+            )
+
+
+def _reason(error: SecretBindingError) -> Reason:
+    if isinstance(error, Denied):
+        return Reason.PERMISSION_DENIED
+    return Reason.VAULT_UNREACHABLE if isinstance(error, Unreachable) else Reason.GENERATION_FAILED
+
+
+def _why(action: GenerateValue) -> str:
+    if action.requested:
+        return f"on request of {action.due.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    if action.seen == ABSENT:
+        return "since it was not there"
+    return f"by schedule of {action.due.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -16,8 +16,8 @@ from secretbinding.engine.queue import Priority, WorkQueue
 from secretbinding.engine.reconciler import Pace, Reconciler, next_pass_seconds
 from secretbinding.engine.retention import is_retained, leaves_behind, retain
 from secretbinding.engine.store import Entry, Store, inputs_of, workload_of
+from secretbinding.engine.untold import Untold
 from secretbinding.errors import SecretBindingError
-from secretbinding.generation import Made
 from secretbinding.job.marks import placed_marks
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
@@ -75,6 +75,7 @@ class Engine:
         self._gates = gates
         self._sources: dict[str, Source] = {}
         self._lock = threading.Lock()
+        self._untold = Untold()
         self._orphans: dict[WorkloadKey, set[BindingKey]] = {}
         self._failures: dict[WorkloadKey, int] = {}
         self._threads: list[threading.Thread] = []
@@ -270,18 +271,18 @@ class Engine:
     def _report(self, entries: Sequence[Entry], found: Pass) -> bool:
         """Write every status that changed; False when a source could not be written to."""
         written = True
+        self._untold.add(found.made)
         for entry in entries:
             current = self.store.get(entry.item.key)
             if current is None:
                 continue
             requests = Requests(entry.item.rotate_requested_at, entry.item.generate_requested_at)
             status = compute_status(entry.input, found, current.status, self._now(), requests=requests)
-            made = [each for each in found.made if each.key == entry.item.key]
-            written = self._write(current, status, made) and written
+            written = self._write(current, status) and written
         return written
 
-    def _write(self, entry: Entry, status: SecretBindingStatus, made: Sequence[Made]) -> bool:
-        source = self._sources.get(entry.item.key.source)
+    def _write(self, entry: Entry, status: SecretBindingStatus) -> bool:
+        source, made = self._sources.get(entry.item.key.source), self._untold.of(entry.item.key)
         if (status == entry.status and not made) or source is None:
             return True
         events = [Transition("Normal", Reason.VALUE_GENERATED, each.message) for each in made]
@@ -290,6 +291,7 @@ class Engine:
         except SecretBindingError as error:
             _log.warning("status cannot be written", binding=str(entry.item.key), error=str(error))
             return False
+        self._untold.told(entry.item.key, made)
         self.store.set_status(entry.item.key, status)
         return True
 

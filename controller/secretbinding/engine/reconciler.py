@@ -103,8 +103,9 @@ class Reconciler:
         if _unsettled(observed):
             observed = self._observer.with_history(observed)
         preview = self._decided(observed, bindings)
-        if not observed.versions and (preview.plan.registers or _waits(preview.desired)):
-            # A registration is due, or waits: only the history tells whether this very state has failed before.
+        due = preview.plan.registers or preview.plan.generates or _waits(preview.desired)
+        if due and not observed.versions:
+            # Only the history tells whether this very state has failed before, and when the job was last rolled.
             preview = self._decided(self._observer.with_history(observed), bindings)
         return preview
 
@@ -144,14 +145,14 @@ class Reconciler:
     def run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
         """One pass. Errors of the servers do not leave it: they are part of what it found."""
         preview: Preview | None = None
+        applier = Applier(
+            self._vault,
+            self._nomad,
+            jwt_mount=self._jwt_mount,
+            on_action=lambda action: self._on_action(workload, action),
+            generator=self._generator,
+        )
         try:
-            applier = Applier(
-                self._vault,
-                self._nomad,
-                jwt_mount=self._jwt_mount,
-                on_action=lambda action: self._on_action(workload, action),
-                generator=self._generator,
-            )
             done = False
             while not done:
                 preview = self.preview(workload, bindings, applier.refused)
@@ -166,7 +167,14 @@ class Reconciler:
             observed = preview.observed if preview is not None else Observed(workload)
             system = error.system if isinstance(error, ServiceError) else "vault"
             cut_short = (preview.desired, preview.plan) if preview is not None else None
-            return Pass(self._instance, observed, error=fault_of(error), error_system=system, cut_short=cut_short)
+            return Pass(
+                self._instance,
+                observed,
+                error=fault_of(error),
+                error_system=system,
+                made=tuple(applier.made),
+                cut_short=cut_short,
+            )
         return Pass(
             self._instance,
             preview.observed,
@@ -202,10 +210,12 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
         ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))
         return float(ceiling * random.uniform(0.5, 1.0))
     busy = found.registered or (found.plan is not None and bool(found.plan.waiting or found.plan.deferred))
+    # A value that is due and not in the plan waits for something else of it.
+    busy = busy or (found.desired is not None and any(item.now for item in found.desired.generations.values()))
     if busy or is_active(deployment_of(found.observed)) or behind(found.observed):
         return settings.progress_seconds
     if found.observed.job is None:
-        return settings.missing_seconds
+        return min(settings.missing_seconds, _gate_seconds(found, settings))
     resync = settings.resync_seconds * random.uniform(0.8, 1.2)
     return min(resync, _gate_seconds(found, settings))
 
@@ -219,7 +229,7 @@ def _gate_seconds(found: Pass, settings: "Pace") -> float:
     dates = [
         item.until for result in found.desired.results.values() for item in result.secrets if item.until is not None
     ]
-    dates += [item.until for item in found.desired.generations.values() if item.until is not None]
+    dates += [item.look_at for item in found.desired.generations.values() if item.look_at is not None]
     ahead = [moment for moment in dates if moment > now]
     # A moment later, so that the clock has surely passed the date.
     return (min(ahead) - now).total_seconds() + 0.05 if ahead else settings.resync_seconds

@@ -166,6 +166,9 @@ NEXT_ROTATION = _metric(
     "source",
     "The earliest moment at which a rotation is expected next; no series when none is.",
 )
+GENERATED = _metric(
+    "values_generated_total", Kind.COUNTER, "", "New values that the controller had made, by schedule or on request."
+)
 DRIFT_FOUND = _metric(
     "drift_found_total",
     Kind.COUNTER,
@@ -178,8 +181,8 @@ WATCH_STALE = _metric(
     "watch_staleness_seconds",
     Kind.GAUGE,
     "watch",
-    "Since secrets were last polled with success, and since the quietest of nomad_events last brought anything; "
-    "0 while there is nothing to watch.",
+    "Since secrets and nomad_variables were last polled with success, and since the quietest stream of nomad_events "
+    "last brought anything; 0 while there is nothing to watch.",
 )
 SOURCE_STALE = _metric(
     "source_staleness_seconds", Kind.GAUGE, "source", "Since the last word of a source of bindings, or since its start."

@@ -76,7 +76,11 @@ class Gauges(Collector):
             catalogue.TOKEN_EXPIRY,
             (([system], expiry.timestamp()) for system, expiry in expiries if expiry is not None),
         )
-        watches = (("secrets", self._parts.secrets), ("nomad_events", self._parts.events))
+        watches = (
+            ("secrets", self._parts.secrets),
+            ("nomad_variables", self._parts.variables),
+            ("nomad_events", self._parts.events),
+        )
         yield _family(catalogue.WATCH_STALE, (([name], watch.silent_seconds()) for name, watch in watches))
 
     def _sources(self) -> Iterator[GaugeMetricFamily]:

@@ -189,8 +189,6 @@ def _progress(roll: Roll | None, sight: Sight, found: list[Occurrence]) -> Roll 
             return replace(roll, waiting=stage is Stage.WAITING)
         found.append(Ended(Outcome.FAILED))
         roll = replace(roll, failed=True, waiting=False)
-    if sight.version <= roll.version:
-        return roll
     if all(of in sight.pins and pin not in sight.pins[of] for of, pin in roll.brought.items()):
         found.append(Ended(Outcome.REVERTED))
         return None

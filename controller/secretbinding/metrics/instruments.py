@@ -32,12 +32,17 @@ class Instruments:
         self._registrations = self._counter(catalogue.REGISTRATIONS, ([cause.value] for cause in Cause))
         self._to_registration = self._histogram(catalogue.TO_REGISTRATION)
         self._to_done = self._histogram(catalogue.TO_DONE)
+        self._generated = self._counter(catalogue.GENERATED)
         self._drift_found = self._counter(catalogue.DRIFT_FOUND, ([part.value] for part in Part))
         self._drift_mended = self._counter(catalogue.DRIFT_MENDED, ([part.value] for part in Part))
 
     def called(self, system: str, operation: str, seconds: float, outcome: str, exemplar: str) -> None:
         """A request was answered, or not."""
         self._api_seconds.labels(system, operation, outcome).observe(seconds, _labels(exemplar))
+
+    def generated(self, exemplar: str) -> None:
+        """Vault has made a new value."""
+        self._generated.inc(1, _labels(exemplar))
 
     def taken(self, priority: Priority, seconds: float) -> None:
         """A workload was handed to a worker, so many seconds after it was due."""

@@ -1,6 +1,7 @@
 """Metrics and health checks of one controller, put together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry
 
@@ -33,7 +34,8 @@ class Monitoring:
         self.registry = CollectorRegistry()
         self._stuck_seconds = stuck_seconds
         self._probe_seconds = probe_seconds
-        self._recorder = Recorder(Instruments(self.registry), self._references)
+        self._vault_now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self._recorder = Recorder(Instruments(self.registry), self._references, lambda: self._vault_now())
         self._parts: Parts | None = None
         self._probe: ServerProbe | None = None
         self._server = MetricsServer(bind, application(self.registry, self._live, self._ready))
@@ -54,9 +56,13 @@ class Monitoring:
         if self._probe is not None:
             self._probe.called(system, operation, outcome)
 
-    def attach(self, parts: Parts, vault: ProbedVault, nomad: ProbedNomad) -> None:
-        """Take the parts to look at; once, before `start`."""
+    def attach(
+        self, parts: Parts, vault: ProbedVault, nomad: ProbedNomad, vault_now: Callable[[], datetime] | None = None
+    ) -> None:
+        """Take the parts to look at, once, before `start`. `vault_now` is the present time by Vault's clock, which
+        dates the versions; without it both clocks count as one."""
         self._parts = parts
+        self._vault_now = vault_now or self._vault_now
         self._probe = ServerProbe(vault, nomad, interval_seconds=self._probe_seconds)
         self.registry.register(Gauges(parts, self._recorder, self._probe))
 

@@ -26,18 +26,19 @@ class Watching(Threaded, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The engine with its sources, the watches on secrets and on Nomad's events, and what else has threads."""
+    """The engine with its sources, what watches secrets, Nomad's variables and events, and what else has threads."""
 
     engine: Engine
     workers: int
     gates: Gatekeeper
     secrets: Watching
+    variables: Watching
     events: Watching
     others: Sequence[Threaded] = ()
 
     def threads(self) -> Iterable[threading.Thread]:
         """All threads that have to be alive."""
-        for part in (self.engine, self.secrets, self.events, *self.others):
+        for part in (self.engine, self.secrets, self.variables, self.events, *self.others):
             yield from part.threads
         for source in self.engine.sources.values():
             yield from source.pulse().threads

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from secretbinding.desired.gating import is_rotation
 from secretbinding.desired.values import Desired
 from secretbinding.engine_roles import WriteEngineRole
 from secretbinding.gate import Obstacle
@@ -20,7 +21,7 @@ from secretbinding.metrics.sight import (
     Sight,
     Stage,
 )
-from secretbinding.metrics.words import REFUSED, UNREADABLE_GROUP, Decision, Part
+from secretbinding.metrics.words import REFUSED, STARTING, UNREADABLE_GROUP, Decision, Part
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
@@ -56,7 +57,7 @@ def sight_of(found: Pass, references: References, done: Sequence[Action]) -> Sig
         return Sight(decided=False)
     desired, plan = decided
     pins = _pins(job, found.instance)
-    secrets = _secrets(found, desired, references, pins)
+    secrets = _secrets(found, desired, references, pins, put_off=bool(plan.deferred))
     stages = {int(item.get("JobVersion", -1)): _stage(item) for item in reversed(observed.deployments)}
     version = int(job.get("Version") or 0) if job else -1
     registered = next((action for action in done if isinstance(action, RegisterJob)), None)
@@ -64,9 +65,10 @@ def sight_of(found: Pass, references: References, done: Sequence[Action]) -> Sig
     active = is_active(deployment_of(observed))
     part = part_state(job, found.instance)
     # Where nothing is to be registered, what there is means the same as what is wanted.
-    wanted = part_state(desired.job, found.instance) if plan.registers else part
+    due = plan.registers or bool(plan.deferred)
+    wanted = part_state(desired.job, found.instance) if due else part
     return Sight(
-        settled=found.error is None and not plan.actions and not plan.waiting and not active,
+        settled=found.error is None and not plan.actions and not plan.waiting and not due and not active,
         version=version,
         part=part,
         stopped=bool(job.get("Stop")),
@@ -94,7 +96,7 @@ def newest_pin(state: SecretState | None) -> Pin | None:
 
 
 def _secrets(
-    found: Pass, desired: Desired, references: References, pins: Mapping[str, frozenset[Pin]]
+    found: Pass, desired: Desired, references: References, pins: Mapping[str, frozenset[Pin]], *, put_off: bool
 ) -> dict[str, SecretSight]:
     secrets: dict[str, SecretSight] = {}
     for key, result in desired.results.items():
@@ -104,6 +106,8 @@ def _secrets(
                 continue
             state = found.observed.secrets.get((key, item.name))
             one = _secret(item, state, reference, pins.get(reference.of, frozenset()))
+            if put_off and reference.followed and is_rotation(item):
+                one = replace(one, obstructions=frozenset({Obstruction(Decision.DEFERRED, STARTING)}))
             other = secrets.get(reference.of)
             secrets[reference.of] = one if other is None else _joined(one, other)
     return secrets
@@ -197,7 +201,7 @@ def _rolling(
 
 def _lost(found: Pass, plan: Plan, done: Sequence[Action]) -> RegisterJob | None:
     """The registration to which Nomad gave no answer: it is the first of the planned writes that was not done."""
-    if found.error is None or found.error_system != "nomad" or found.error.reason is not Reason.NOMAD_UNREACHABLE:
+    if found.error is None or found.error.reason is not Reason.NOMAD_UNREACHABLE:
         return None
     undone = next((action for action in plan.actions if not _is_done(action, done)), None)
     return undone if isinstance(undone, RegisterJob) else None
@@ -207,7 +211,7 @@ def _registered(
     action: RegisterJob, desired: Desired, secrets: Mapping[str, SecretSight], references: References, instance: str
 ) -> Registration:
     changes = _changes(action.before, action.job, references, instance)
-    forward = [change for change in changes if desired.held is None and change.is_forward(secrets)]
+    forward = [change for change in changes if change.is_forward(secrets)]
     back = [change for change in changes if change not in forward]
     version = int(action.before.get("Version") or 0) + 1
     made = _registration(version, part_state(action.job, instance), forward, back)
@@ -234,10 +238,12 @@ class _Change(NamedTuple):
 
     def is_forward(self, secrets: Mapping[str, SecretSight]) -> bool:
         """Whether it brings what is newest: a job that goes back gets what it had before."""
+        secret = secrets.get(self.of)
+        newest = secret.newest if secret is not None else None
         if self.after.version:
-            secret = secrets.get(self.of)
-            return secret is not None and secret.newest == self.after
-        return self.after.renewed > self.before.renewed or self.after.told != self.before.told
+            return newest == self.after
+        told = newest is not None and self.after.told == newest.told != self.before.told
+        return told or self.after.renewed > self.before.renewed
 
     def made_at(self) -> datetime | None:
         """When Vault made it; None when it does not tell, and for new leases of the same secret."""
@@ -267,7 +273,9 @@ def _changes(before: Json, after: Json, references: References, instance: str) -
 
 
 def _repairs(plan: Plan, desired: Desired, done: Sequence[Action], instance: str) -> Iterator[Repair]:
-    for action in plan.actions:
+    # What was written by an earlier look of the same pass is in no plan any more.
+    earlier = [action for action in done if not _is_done(action, plan.actions)]
+    for action in (*earlier, *plan.actions):
         want: int | None = None
         match action:
             case WritePolicy(name=name) if name in desired.policies:

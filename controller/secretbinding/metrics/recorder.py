@@ -8,6 +8,7 @@ import structlog
 
 from secretbinding.engine.hooks import Hooks, current_reconcile_id
 from secretbinding.engine.queue import Priority
+from secretbinding.generation import GenerateValue
 from secretbinding.metrics.decisions import Ended, Memory, Occurrence, Registered, follow
 from secretbinding.metrics.instruments import Instruments
 from secretbinding.metrics.passes import sight_of
@@ -23,7 +24,7 @@ _log = structlog.get_logger(__name__)
 class Recorder(Hooks):
     """Remembers a little of each workload (`decisions.Memory`), so that everything is counted once.
 
-    `references` gives the secrets of the bindings that name a workload; `now` is the wall clock.
+    `references` gives the secrets of the bindings that name a workload; `now` is the present time by Vault's clock.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class Recorder(Hooks):
             self._done.setdefault(workload, []).append(action)
             if isinstance(action, RegisterJob):
                 self._registered_at[workload] = self._now()
+        if isinstance(action, GenerateValue):
+            self._instruments.generated(current_reconcile_id())
 
     def passed(self, workload: WorkloadKey, found: Pass, seconds: float) -> None:
         named = current_reconcile_id()
@@ -97,7 +100,7 @@ class Recorder(Hooks):
             self._at_risk -= memory.at_risk if memory is not None else 0
 
     def _delays(self, occurrence: Occurrence, registered_at: datetime | None) -> list[float]:
-        """Seconds since the versions were made, by Vault's clock, which may differ from ours: never less than 0."""
+        """Seconds since the versions were made. Both times are of Vault's clock, which is known to seconds only."""
         if not isinstance(occurrence, Registered | Ended):
             return []
         now = self._now()

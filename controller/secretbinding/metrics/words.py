@@ -60,6 +60,9 @@ class Result(StrEnum):
 VERSION, LEASE = "Version", "Lease"
 """What is detected: a new version or revision of a secret, or leases that are to be replaced ahead of their end."""
 
+STARTING = "Starting"
+"""A roll that waits since allocations which it leaves alone are starting."""
+
 UNREADABLE_GROUP = "UnreadableGroup"
 """A roll that waits since a task of its group reads a version that can no longer be read."""
 
@@ -80,6 +83,7 @@ REASONS: dict[Decision, tuple[str, ...]] = {
     Decision.DEFERRED: (
         *(obstacle.value for obstacle in Obstacle if obstacle not in _ELSEWHERE),
         Reason.MANUAL_ROTATION_PENDING.value,
+        STARTING,
         UNREADABLE_GROUP,
     ),
     Decision.LIMITED: (Obstacle.SLOT.value,),

@@ -200,7 +200,8 @@ class Auth(Model):
     method: AuthMethod = AuthMethod.JWT
     """JWT: Nomad's workload identity. AppRole: only with delivery Agent."""
     token_period: PositiveDuration | None = None
-    """Period of a periodic token; the controller's default when no time is given."""
+    """Period of a periodic token. Where no time is given: 30m for tokens that Nomad renews, else as long as Vault
+    allows."""
     token_ttl: Annotated[PositiveDuration | None, Field(alias="tokenTTL")] = None
     """First lifetime of a token that is not periodic."""
     token_max_ttl: Annotated[PositiveDuration | None, Field(alias="tokenMaxTTL")] = None

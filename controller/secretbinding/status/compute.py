@@ -19,7 +19,7 @@ from secretbinding.models.status import (
     SecretStatus,
 )
 from secretbinding.naming import Owner, policy_name
-from secretbinding.rollout import is_active
+from secretbinding.rollout import behind, is_active
 from secretbinding.rotation import SecretDecision, nanoseconds_to_time
 from secretbinding.status.conditions import conditions
 from secretbinding.status.rolling import failure_told
@@ -113,8 +113,12 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
     if result is None or view.found.error is not None:
         return previous.secrets
     statuses: list[SecretStatus] = []
-    rolling = view.found.registered or is_active(view.deployment)
+    late = behind(view.found.observed) if not view.found.registered else ()
+    rolling = view.found.registered or is_active(view.deployment) or bool(late)
     stable = stable_pins(view) if rolling else {}
+    if late:
+        # What is not deployed has no stable version to speak of.
+        stable = stable or pins_in(view, min(int(item.get("JobVersion") or 0) for item in late))
     failed = pins_in(view, view.failure.version) if view.failure is not None else {}
     for decision in result.secrets:
         serving: Pin | None = decision.serving

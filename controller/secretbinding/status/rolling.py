@@ -46,12 +46,16 @@ def rotation_healthy(view: View, previous: SecretBindingStatus) -> Draft:
         reverted = told.reason == Reason.DEPLOYMENT_REVERTED.value
         return Draft(_FALSE, Reason.DEPLOYMENT_REVERTED if reverted else Reason.DEPLOYMENT_FAILED, told.message)
     result = view.result
+    blocked = _not_generated(view)
     for decision in result.secrets if result is not None else ():
         if decision.hold is not None or decision.fault is not None:
-            return _held(view, decision)
+            held = _held(view, decision)
+            # A value that cannot be made is worse than one that waits, and why a secret is missing.
+            covered = held.status is _TRUE or held.reason is Reason.SECRET_NOT_FOUND
+            return blocked if blocked is not None and covered else held
     if result is not None and result.fault is not None:
         return Draft(_UNKNOWN, result.fault.reason, result.fault.message)
-    return _untouchable(view) or _deferred(view) or _moving(view) or _not_generated(view) or _arrived(view)
+    return _untouchable(view) or _deferred(view) or _moving(view) or blocked or _arrived(view)
 
 
 def failed_message(view: View, failure: FailedState, previous: SecretBindingStatus) -> str:
@@ -65,6 +69,11 @@ def failed_message(view: View, failure: FailedState, previous: SecretBindingStat
         return f"{what}, and the job keeps it, since there is nothing to go back to; {_REMEDY}"
     if _is_back(view, failure, previous):
         return f"{what}; {serves} serves again, and the failed state is not tried again by itself: {_REMEDY}"
+    again = view.deployment
+    if again is not None and again.get("Status") == "failed" and again.get("JobVersion") != failure.version:
+        version = again.get("JobVersion")
+        back = f"the job is back at {serves}, and that deployment (job version {version}) failed as well"
+        return f"{what}; {back}; {_REMEDY}"
     return f"{what}; {serves} is being put back, and the failed state is not tried again by itself: {_REMEDY}"
 
 
@@ -158,15 +167,22 @@ def _moving(view: View) -> Draft | None:
             return Draft(_TRUE, Reason.UP_TO_DATE, f"{moving}; it changes nothing of these secrets")
         waits = waits_for_promotion(view.deployment)
         return Draft(_TRUE, Reason.WAITING_FOR_PROMOTION if waits else Reason.DEPLOYMENT_RUNNING, moving)
+    return _moving_without_deployment(view)
+
+
+def _moving_without_deployment(view: View) -> Draft | None:
     late, failed = behind(view.found.observed), broken(view.found.observed)
     why = "Nomad makes no deployment of this job version, and so judges no health"
     if failed:
         return Draft(_FALSE, Reason.DEPLOYMENT_FAILED, f"allocations of the newest job version have failed; {why}")
-    if late:
-        system = (view.job or {}).get("Type") == "system"
-        hint = "; the controller has it go on whenever those of the newest one are healthy" if system else ""
-        return Draft(_TRUE, Reason.DEPLOYMENT_RUNNING, f"allocations of older job versions run still; {why}{hint}")
-    return None
+    if not late or (view.present and not rolls(view)):
+        return None
+    job = view.job or {}
+    system = job.get("Type") == "system"
+    if not system and any((group.get("Update") or {}).get("MaxParallel") for group in job.get("TaskGroups") or []):
+        return Draft(_TRUE, Reason.DEPLOYMENT_RUNNING, "the job was registered; its deployment begins")
+    hint = "; the controller has it go on whenever those of the newest one are healthy" if system else ""
+    return Draft(_TRUE, Reason.DEPLOYMENT_RUNNING, f"allocations of older job versions run still; {why}{hint}")
 
 
 def _not_generated(view: View) -> Draft | None:

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
@@ -44,6 +45,7 @@ class VariableWatcher:
         on_change: Callable[[set[WorkloadKey]], None],
         *,
         interval_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._nomad = nomad
         self._store = store
@@ -52,6 +54,8 @@ class VariableWatcher:
         self._on_change = on_change
         self._interval_seconds = interval_seconds
         self._seen: dict[Variable, int] = {}
+        self._clock = clock
+        self._answered_at = clock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nomad-variables", daemon=True)
 
@@ -59,6 +63,10 @@ class VariableWatcher:
     def threads(self) -> tuple[threading.Thread, ...]:
         """The thread that lives from `start` to `stop`."""
         return (self._thread,)
+
+    def silent_seconds(self) -> float:
+        """How long not all of them could be looked at; 0 while there are none."""
+        return self._clock() - self._answered_at if self._users else 0.0
 
     def start(self) -> None:
         """Start looking."""
@@ -73,8 +81,10 @@ class VariableWatcher:
     def look(self) -> bool:
         """One look at all of them; False when one of the lists could not be had."""
         if self._store_changes != (changes := self._store.changes):
-            self._users = variables_of(self._store.entries())
+            known, self._users = self._users, variables_of(self._store.entries())
             self._store_changes = changes
+            if not known:
+                self._answered_at = self._clock()
         users = self._users
         good = True
         for namespace, prefix, paths in plan_lists(users):
@@ -88,6 +98,8 @@ class VariableWatcher:
             for path in paths:
                 self._note((namespace, path), found.get(path, 0), users)
         self._seen = {variable: index for variable, index in self._seen.items() if variable in users}
+        if good:
+            self._answered_at = self._clock()
         return good
 
     def _note(self, variable: Variable, index: int, users: Mapping[Variable, set[WorkloadKey]]) -> None:

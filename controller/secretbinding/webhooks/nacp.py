@@ -91,6 +91,11 @@ class NacpWebhook:
             raise RuntimeError("not started")
         return int(self._server.server_address[1])
 
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """The thread that lives from `start` to `stop`."""
+        return (self._thread,) if self._thread is not None else ()
+
     def start(self) -> None:
         """Begin to listen; raises `UsageError` when that cannot be."""
         listen = self._listen

@@ -127,7 +127,7 @@ def misbehaving(tls: ssl.SSLContext | None = None) -> Iterator[Misbehaving]:
                 action = state.script.pop(0) if len(state.script) > 1 else state.script[0]
             action(self)
 
-        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the names that http.server looks for
+        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = answer  # noqa: N815 - the names that http.server looks for
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing on standard error."""

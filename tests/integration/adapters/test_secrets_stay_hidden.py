@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from secretbinding.adapters.connection import NomadConnection, VaultConnection
 from secretbinding.adapters.nomad import NomadAdapter
@@ -57,6 +58,11 @@ CALLS: tuple[Callable[[VaultAdminAdapter, NomadAdminAdapter], Any], ...] = (
     lambda vault, nomad: vault.list_policies(),
     lambda vault, nomad: vault.kv_metadata("secret", "app"),
     lambda vault, nomad: vault.static_role("database", "app"),
+    lambda vault, nomad: vault.patch_kv("secret", "app", {"k": SecretStr(VALUE)}, seen=1),
+    lambda vault, nomad: vault.patch_kv("secret", "app", {"k": SecretStr(VALUE)}, seen=0),
+    lambda vault, nomad: vault.generate_password("strong"),
+    lambda vault, nomad: vault.new_secret_id("approle", "app"),
+    lambda vault, nomad: vault.rotate_root("database", "main"),
     lambda vault, nomad: nomad.job("default", "app"),
     lambda vault, nomad: nomad.write_variable("default", "a", {"k": VALUE}, cas=0),
     lambda vault, nomad: nomad.register({"ID": "app"}, modify_index=0),

@@ -60,6 +60,27 @@ def test_rotate_sets_the_annotation(cli: CommandLine, kubernetes_api: Cluster, t
     assert cli("rotate", "two", "--source", "kubernetes", "-n", tenant).code == 1
 
 
+def test_asking_for_new_values_sets_an_annotation_of_its_own(
+    cli: CommandLine, kubernetes_api: Cluster, tenant: str
+) -> None:
+    made = a_binding(tenant, "one")
+    secret = made["spec"]["secrets"][0]
+    made["spec"]["rotation"] = {"generate": [{"secret": secret["name"], "fields": ["password"]}]}
+    create(kubernetes_api, made)
+    ran = cli("rotate", "one", "--source", "kubernetes", "-n", tenant, "--generate", "--secret", secret["name"])
+    assert ran.code == 0, ran.err
+    found = kubernetes_api.api.binding(tenant, "one")
+    assert found is not None
+    moment = ran.out.strip().rpartition(" ")[2]
+    asked = {
+        name: text for name, text in found["metadata"]["annotations"].items() if name.startswith("nomad-vault.io/")
+    }
+    assert asked == {"nomad-vault.io/generate-requested-at": f"{moment} {secret['name']}"}
+    create(kubernetes_api, a_binding(tenant, "two"))
+    refused = cli("rotate", "two", "--source", "kubernetes", "-n", tenant, "--generate")
+    assert (refused.code, "no new value of any secret can be made" in refused.err) == (1, True)
+
+
 def test_without_a_kubeconfig_the_error_says_what_to_set(cli: CommandLine, tmp_path: Path) -> None:
     cli.setenv(KUBECONFIG=str(tmp_path / "none"))
     ran = cli("status", "--source", "kubernetes")

@@ -115,7 +115,7 @@ def test_a_version_that_fails_is_reverted_told_and_tried_again_on_request(
     world.secret(unique, username="app", password="broken")
     ran = cli("apply", "-f", path)
     assert ran.code == 1
-    assert "app version 2 failed its deployment" in ran.err
+    assert "the deployment with app version 2 failed" in ran.err
     assert "app version 1 serves" in ran.err
     versions = len(world.versions(unique))
     assert cli("apply", "-f", path).code == 1

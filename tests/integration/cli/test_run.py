@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.support.commandline import environment, servers_of
+from tests.support.metrics import get, scrape
 from tests.support.servers import Stack
 from tests.support.world import World, a_job, a_manifest, wait_until
 
@@ -137,3 +138,32 @@ def test_a_server_that_is_away_is_waited_for(simulator: Stack, tmp_path: Path, u
         process.await_event("pass failed", reason="VaultUnreachable")
         process.child.send_signal(signal.SIGTERM)
         assert process.child.wait(timeout=20) == 0
+
+
+def test_metrics_and_health_are_served_where_the_variable_says(world: World, tmp_path: Path, unique: str) -> None:
+    world.secret(unique, username="app", password="first")
+    world.register(a_job(unique))
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    anywhere = {"SECRETBINDING_METRICS_ADDRESS": "127.0.0.1:0"}
+    with controller(world.stack, tmp_path / "log", f"files={path}", **anywhere) as process:
+        process.await_event("Ready", binding=f"default/{unique}")
+        address = next(str(entry["address"]) for entry in process.entries() if entry["event"] == "serving metrics")
+        wait_until("it is ready", lambda: get(address, "/readyz").status == 200)
+        assert get(address, "/healthz").status == 200
+        assert scrape(address).value("secretbinding_registrations_total", cause="change") == 1
+        written = [entry for entry in process.entries() if entry.get("workload", "").endswith(f"/{unique}")]
+        assert len({entry["reconcile_id"] for entry in written if "actions" in entry}) >= 1
+        assert all("reconcile_id" in entry for entry in written)
+        taken = {"SECRETBINDING_METRICS_ADDRESS": address}
+        with controller(world.stack, tmp_path / "second", f"files={path}", **taken) as second:
+            assert second.child.wait(timeout=30) == 1
+        assert f"SECRETBINDING_METRICS_ADDRESS: cannot listen at {address}" in (tmp_path / "second").read_text()
+        process.child.send_signal(signal.SIGTERM)
+        assert process.child.wait(timeout=30) == 0
+
+
+def test_an_empty_variable_serves_no_metrics(simulator: Stack, tmp_path: Path) -> None:
+    with controller(simulator, tmp_path / "log", "nomad", SECRETBINDING_METRICS_ADDRESS="") as process:
+        process.await_event("started")
+        assert "serving metrics" not in process.events()

@@ -64,6 +64,7 @@ def test_without_a_command_the_help_is_shown(cli: CommandLine) -> None:
         (["status", "--source", "nomad", "-f", "x"], "-f goes with --source files"),
         (["status", "--source", "nomad", "--wait", "--watch"], "--wait and --watch exclude each other"),
         (["rotate", "--source", "nomad"], "give its NAME"),
+        (["rotate", "app", "--source", "nomad", "--secret", "db"], "--secret is for new values only"),
         (["run"], "Missing option '--source'"),
         (["run", "--source", "etcd"], "use kubernetes, nomad or files=PATH"),
         (["run", "--source", "files"], "write files=PATH"),

@@ -284,6 +284,31 @@ def test_a_job_with_dynamic_credentials_is_rolled_once_in_each_life_of_a_lease()
         assert registrations(world) == 1 + life
 
 
+@pytest.mark.parametrize("ahead", [timedelta(hours=5), timedelta(hours=-5)])
+def test_leases_are_counted_by_nomads_clock_whatever_ours_says(ahead: timedelta) -> None:
+    world = world_with(("database", "app", leased(24 * HOUR)))
+    world.gate = replace(world.gate, nomad_ahead=ahead)
+    bindings = [make.given(make.binding(make.database()))]
+    world.settle(bindings)
+    until = world.decide(bindings)[0].results[bindings[0].key].secrets[0].until
+    assert until is not None
+    left = until - (nanoseconds_to_time(world.now) - ahead)
+    assert timedelta(hours=24 * 0.6) <= left <= timedelta(hours=24 * 0.8)
+    world.wait(24 * HOUR * 0.59)
+    world.settle(bindings)
+    assert registrations(world) == 1
+    world.wait(24 * HOUR * 0.22)
+    world.settle(bindings)
+    assert registrations(world) == 2
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=5), timedelta(hours=-5)])
+def test_the_next_rotation_of_a_password_is_told_by_our_clock(ahead: timedelta) -> None:
+    state = static("2026-01-01T00:00:00Z", next_change=NOW)
+    decision = decide(state, Pin.revision("2026-01-01T00:00:00Z"), vault_ahead=ahead)
+    assert decision.until == NOW - ahead
+
+
 def test_a_lease_that_is_renewable_far_beyond_is_left_alone() -> None:
     world = world_with(("database", "app", leased(768 * HOUR)))
     bindings = [make.given(make.binding(make.database()))]

@@ -143,6 +143,15 @@ def test_a_revert_is_told_when_the_version_that_worked_serves_again() -> None:
     assert "app version 1 serves again" in message
 
 
+def test_a_revert_that_fails_as_well_is_told() -> None:
+    world, item = rolling()
+    reverting(world)
+    world.deployments[0]["Status"] = "failed"
+    status = look(world, item)
+    assert at(status, ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_FAILED)
+    assert "failed as well" in rotation(status).message
+
+
 def test_a_reverted_system_job_which_gets_no_deployment_is_back_when_all_of_it_runs() -> None:
     world, item = rolling()
     reverting(world)
@@ -236,6 +245,17 @@ def test_without_a_deployment_the_allocations_tell(
     world, item = rolling()
     without_deployment(world, *allocations)
     assert at(look(world, item), ConditionType.ROTATION_HEALTHY) == expected
+
+
+def test_until_its_deployment_begins_the_old_version_serves() -> None:
+    world, item = rolling()
+    assert world.job is not None
+    for job in (world.job, world.versions[-1]):
+        job["TaskGroups"][0]["Update"] = {"MaxParallel": 1}
+    without_deployment(world, {"JobVersion": world.job["Version"] - 1})
+    status = look(world, item)
+    assert (status.secrets[0].serving_version, status.secrets[0].wanted_version) == ("1", "2")
+    assert rotation(status).message == "the job was registered; its deployment begins"
 
 
 def test_a_system_job_that_nomad_leaves_half_way_says_how_it_goes_on() -> None:

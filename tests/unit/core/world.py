@@ -8,9 +8,10 @@ from typing import Any
 from secretbinding.desired import BindingInput, Desired, Observed, Policy, desire
 from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
 from secretbinding.gate import Gate
+from secretbinding.generation import KV, ROOT, Attempts, GenerateValue
 from secretbinding.job.inject import to_register
 from secretbinding.kinds import engine_role
-from secretbinding.kinds.base import SecretState
+from secretbinding.kinds.base import Pin, SecretState
 from secretbinding.models.key import BindingKey
 from secretbinding.models.templates import scan
 from secretbinding.naming import Owner, policy_name
@@ -27,7 +28,7 @@ from secretbinding.plan import (
     WriteRole,
     make_plan,
 )
-from secretbinding.ports import Json
+from secretbinding.ports import Json, KvVersion
 from secretbinding.render.agent import AgentDefaults
 from secretbinding.render.policy import read_policy
 from secretbinding.rotation import nanoseconds_to_time
@@ -108,6 +109,8 @@ class World:
         self.auto_revert = auto_revert
         self.older_nomad = older_nomad
         self.log: list[Action] = []
+        self.attempts = Attempts()
+        self.generated: list[GenerateValue] = []
         self.evaluations = 0
         self.gone: set[BindingKey] = set()
         self.gate = Gate()
@@ -166,7 +169,8 @@ class World:
                 path: copy.deepcopy(self.engine_roles.get(path)) for path in self._engine_paths(policies, wanted)
             },
             agents=self.agents,
-            gate=replace(self.gate, now=nanoseconds_to_time(self._clock)) if self.gate.now is not None else self.gate,
+            attempts=self.attempts,
+            gate=self._gate(),
         )
 
     def _engine_paths(self, policies: Mapping[str, Policy | None], wanted: Iterable[BindingInput]) -> set[str]:
@@ -174,6 +178,12 @@ class World:
         made = {role.path for entry in entries if (role := engine_role(entry)) is not None}
         documents = [policy.document for policy in policies.values() if policy is not None]
         return made.union(*(document.engine_roles for document in documents if document is not None))
+
+    def _gate(self) -> Gate:
+        """The time is Nomad's, as our own clock shows it."""
+        if self.gate.now is None:
+            return self.gate
+        return replace(self.gate, now=nanoseconds_to_time(self._clock) - self.gate.nomad_ahead)
 
     def decide(self, bindings: Sequence[BindingInput]) -> tuple[Desired, Plan]:
         """What a pass would do."""
@@ -287,6 +297,8 @@ class World:
                 assert self.job is not None
                 assert index == self.job["JobModifyIndex"], "registered over another version than the one that was read"
                 self._register(to_register(sent))
+            case GenerateValue():
+                self._generate(action)
             case EvaluateJob():
                 self.evaluations += 1
             case TagVersion(version=version, name=name, description=description):
@@ -297,6 +309,32 @@ class World:
                 for job in self.versions:
                     if (job.get("VersionTag") or {}).get("Name") == name:
                         job["VersionTag"] = None
+
+    def _generate(self, action: GenerateValue) -> None:
+        """Vault makes a new value, dated by its own clock, which is this world's."""
+        self.generated.append(action)
+        made = nanoseconds_to_time(self._clock).isoformat()
+        if action.target.kind == ROOT:
+            assert action.answer is not None
+            self.policies[action.answer[0]] = action.answer[1]
+            return
+        kind = "kv" if action.target.kind == KV else "database"
+        before = self.secrets[kind, action.target.name]
+        if kind == "database":
+            assert before.revision is not None
+            assert before.revision.told == action.seen, "rotated though it was changed meanwhile"
+            self.secrets[kind, action.target.name] = replace(before, revision=Pin.revision(made))
+            return
+        assert action.seen == str(before.current), "written over a version that is not the newest"
+        number = before.current + 1
+        fields = before.fields.get(before.current) or dict.fromkeys(action.entry.fields)
+        self.secrets[kind, action.target.name] = replace(
+            before,
+            current=number,
+            versions={**before.versions, number: KvVersion(number, made)},
+            fields={**before.fields, number: fields},
+            fault=None,
+        )
 
     def _remembered(self, path: str) -> bool:
         found = [read_policy(text) for text in self.policies.values()]

@@ -7,7 +7,10 @@ import pytest
 
 from secretbinding.desired.values import BindingResult, Desired, Observed
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
+from secretbinding.gate import Obstacle, Wait
+from secretbinding.generation import KV, Changed, Generation, Target
 from secretbinding.kinds.base import Fault, Pin, SecretState
+from secretbinding.models.binding import Generate
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import KvVersion
@@ -163,3 +166,20 @@ def test_a_roll_that_waits_for_promotion_keeps_no_slot_from_others(promoted: boo
     deployment = {"JobVersion": 1, "Status": "running", "TaskGroups": {"web": canary}}
     gates.note(a, Pass("default", Observed(a, job={"Version": 1}, deployments=(deployment,)), DONE))
     assert gates.gate(workload("b")).slot_free is free
+
+
+def test_a_job_whose_new_value_waits_for_a_slot_is_woken_when_one_is_free() -> None:
+    gates = keeper()
+    a, b = workload("a"), workload("b")
+    assert gates.enter(a, ROTATION)
+    gates.note(a, a_pass(a, ROTATION, registered=True))
+    value = Generation(
+        Generate(secret="app", fields=("password",)),
+        Target(KV, "secret", "app"),
+        Changed(NOW, "2"),
+        due=NOW,
+        wait=Wait("as many jobs as may are rolling now", Obstacle.SLOT),
+    )
+    waiting = Desired(None, {}, {}, {}, generations={(KEY, "app"): value})
+    assert gates.note(b, a_pass(b, waiting)) == set()
+    assert gates.note(a, a_pass(a, DONE)) == {b}

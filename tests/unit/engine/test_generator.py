@@ -1,7 +1,9 @@
 """New values are made once, over what was seen; what fails is remembered, told, and never ends a pass."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,22 +12,28 @@ from pydantic import SecretStr
 
 from secretbinding.engine.generator import Generator
 from secretbinding.errors import Conflict, Denied, NotFound, SecretBindingError, Unreachable
-from secretbinding.generation import KV, ROOT, STATIC_ROLE, GenerateValue, Target
+from secretbinding.generation import ABSENT, KV, ROOT, STATIC_ROLE, GenerateValue, Target, Tried
 from secretbinding.models.binding import Generate
 from secretbinding.models.reasons import Reason
-from secretbinding.ports import StaticRole
+from secretbinding.ports import SecretId, StaticRole
 from tests.support import builders as make
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 KEY = make.key()
 VALUE = "hunter2-from-vault"
+_NOTHING = Tried(Generate(secret="app"), NOW, NOW)
 
 
 class Writes:
-    """A Vault that takes writes. `fails` is raised by each of them."""
+    """A Vault that takes writes. `fails` is raised by each of them, `refuses` by those to KV."""
 
-    def __init__(self, fails: SecretBindingError | None = None, rotated: str = "then") -> None:
-        self.fails, self.rotated = fails, rotated
+    def __init__(
+        self,
+        fails: SecretBindingError | None = None,
+        rotated: str = "then",
+        refuses: SecretBindingError | None = None,
+    ) -> None:
+        self.fails, self.rotated, self.refuses = fails, rotated, refuses
         self.log: list[tuple[Any, ...]] = []
 
     def _did(self, *what: Any) -> None:
@@ -34,6 +42,8 @@ class Writes:
         self.log.append(what)
 
     def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
+        if self.refuses is not None:
+            raise self.refuses
         self._did("patch", mount, path, {name: value.get_secret_value() for name, value in fields.items()}, seen)
         return seen + 1
 
@@ -41,15 +51,19 @@ class Writes:
         self._did("password", policy)
         return SecretStr(VALUE)
 
-    def new_secret_id(self, mount: str, role: str) -> SecretStr:
+    def new_secret_id(self, mount: str, role: str) -> SecretId:
         self._did("secret-id", mount, role)
-        return SecretStr(VALUE)
+        return SecretId(SecretStr(VALUE), "accessor")
+
+    def drop_secret_id(self, mount: str, role: str, accessor: str) -> None:
+        self._did("drop", mount, role, accessor)
 
     def static_role(self, mount: str, name: str) -> StaticRole | None:
         return StaticRole(self.rotated)
 
     def rotate_static_role(self, mount: str, name: str) -> None:
         self._did("rotate", mount, name)
+        self.rotated = "now"
 
     def rotate_root(self, mount: str, connection: str) -> None:
         self._did("root", mount, connection)
@@ -64,8 +78,8 @@ def action(kind: str = KV, *, seen: str = "3", answer: tuple[str, str] | None = 
     return GenerateValue(KEY, wanted, Target(kind, "secret", "myapp"), seen, NOW, requested=True, answer=answer)
 
 
-def generator(vault: Any) -> Generator:
-    return Generator(vault, now=lambda: NOW)
+def generator(vault: Any, clock: Callable[[], float] = lambda: 0.0) -> Generator:
+    return Generator(vault, now=lambda: NOW, clock=clock)
 
 
 def test_a_value_is_written_over_the_version_that_was_seen() -> None:
@@ -123,7 +137,7 @@ def test_what_fails_is_remembered_with_its_reason_and_repeated_later_and_later(
     found = generator(Writes(error))
     waits: list[timedelta] = []
     for _ in range(12):
-        assert found.make(action()) is None
+        assert found.make(action()) is None, "nothing is raised"
         tried = found.attempts().tried[KEY, "app"]
         assert tried.fault is not None
         assert tried.fault.reason is reason
@@ -139,6 +153,72 @@ def test_a_write_of_somebody_else_is_no_fault_and_is_looked_at_soon() -> None:
     tried = found.attempts().tried[KEY, "app"]
     assert tried.fault is None
     assert tried.retry_at - NOW == timedelta(seconds=1)
+
+
+def test_somebody_who_is_the_first_to_write_again_and_again_is_told_of() -> None:
+    found = generator(Writes(Conflict("changed meanwhile", system="vault")))
+    for _ in range(5):
+        assert found.attempts().tried.get((KEY, "app"), _NOTHING).fault is None
+        found.make(action())
+    fault = found.attempts().tried[KEY, "app"].fault
+    assert fault is not None
+    assert fault.reason is Reason.GENERATION_FAILED
+
+
+def test_what_failed_is_forgotten_when_its_time_has_come_so_that_it_is_tried_again() -> None:
+    moment = [100.0]
+    found = generator(Writes(Denied("no right", system="vault")), clock=lambda: moment[0])
+    found.make(action())
+    assert found.attempts().tried != {}
+    moment[0] += 5.0
+    assert found.attempts().tried == {}
+    found.make(action())
+    moment[0] += 9.0
+    assert found.attempts().tried != {}
+    moment[0] += 1.0
+    assert found.attempts().tried == {}
+
+
+def test_another_moment_is_no_repetition_of_the_one_that_failed() -> None:
+    found = generator(Writes(Denied("no right", system="vault")))
+    for _ in range(4):
+        found.make(action())
+    found.make(replace(action(), due=NOW + timedelta(hours=1)))
+    assert found.attempts().tried[KEY, "app"].retry_at == NOW + timedelta(seconds=5)
+
+
+def test_of_many_who_want_one_password_anew_for_one_moment_one_has_it_made() -> None:
+    vault = Writes()
+    found = generator(vault)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: found.make(action(STATIC_ROLE, seen="then")), range(8)))
+    assert len([one for one in made if one is not None]) == 1
+    assert vault.log == [("rotate", "secret", "myapp")]
+    assert found.attempts().tried == {}
+
+
+def test_a_secret_that_is_gone_again_is_made_again() -> None:
+    vault = Writes()
+    found = generator(vault)
+    found.make(action(seen=ABSENT))
+    found.make(action(seen=ABSENT))
+    assert [row[4] for row in vault.log] == [0, 0]
+    assert found.make(action()) is None
+
+
+@pytest.mark.parametrize("refusal", [Denied("no", system="vault"), Conflict("changed", system="vault")])
+def test_a_secret_id_that_finds_no_place_is_destroyed(refusal: SecretBindingError) -> None:
+    vault = Writes(refuses=refusal)
+    of = {"secret_id_of": {"mount": "approle", "role": "payments"}}
+    assert generator(vault).make(action(**of)) is None
+    assert vault.log == [("secret-id", "approle", "payments"), ("drop", "approle", "payments", "accessor")]
+
+
+def test_a_secret_id_that_may_have_found_its_place_is_kept() -> None:
+    vault = Writes(refuses=Unreachable("no answer", system="vault"))
+    of = {"secret_id_of": {"mount": "approle", "role": "payments"}}
+    assert generator(vault).make(action(**of)) is None
+    assert vault.log == [("secret-id", "approle", "payments")]
 
 
 def test_what_worked_is_remembered_as_served_and_clears_what_failed() -> None:

@@ -1,5 +1,6 @@
 """How long until a job is looked at again."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from secretbinding.desired.values import BindingResult, Desired, Observed
 from secretbinding.engine.reconciler import Pace, next_pass_seconds
 from secretbinding.gate import Gate
+from secretbinding.generation import KV, Changed, GenerateValue, Generation, Target
 from secretbinding.kinds.base import Pin
+from secretbinding.models.binding import Generate
 from secretbinding.plan import Plan
 from secretbinding.rotation import SecretDecision
 from secretbinding.status import Pass
@@ -41,3 +44,33 @@ def test_a_date_that_has_passed_without_anything_happening_makes_nobody_look_aga
 def test_far_dates_and_none_are_left_to_the_resync() -> None:
     assert 240 <= after(1e6) <= 360
     assert 240 <= after() <= 360
+
+
+# --- new values -------------------------------------------------------------------------------------------------------
+
+ENTRY = Generate(secret="app", fields=("password",))
+TARGET = Target(KV, "secret", "myapp")
+DUE = Generation(ENTRY, TARGET, Changed(NOW - timedelta(days=1), "1"), due=NOW)
+WRITE = GenerateValue(make.key(), ENTRY, TARGET, "1", NOW, requested=True)
+
+
+def with_value(value: Generation, *actions: GenerateValue, there: bool = True) -> float:
+    observed = Observed(make.WORKLOAD, job=make.job() if there else None, gate=Gate(now=NOW))
+    desired = Desired(make.job(), {}, {}, {}, generations={(make.key(), "app"): value})
+    return next_pass_seconds(Pass(make.INSTANCE, observed, desired, Plan(actions)), failures=0, settings=PACE)
+
+
+def test_what_was_made_is_looked_at_at_once_so_that_it_is_rolled() -> None:
+    assert with_value(DUE, WRITE) < 1
+
+
+def test_a_value_that_is_due_and_had_to_stand_back_in_a_plan_is_looked_at_soon() -> None:
+    assert with_value(DUE) == PACE.progress_seconds
+
+
+@pytest.mark.parametrize(("there", "most"), [(True, 300.0), (False, PACE.missing_seconds)])
+def test_a_job_is_looked_at_when_its_next_value_is_due(there: bool, most: float) -> None:
+    soon = replace(DUE, due=None, until=NOW + timedelta(seconds=10), look_at=NOW + timedelta(seconds=12))
+    assert with_value(soon, there=there) == pytest.approx(12.05)
+    later = replace(DUE, due=None, look_at=NOW + timedelta(days=1))
+    assert with_value(later, there=there) <= most * 1.2

@@ -1,7 +1,7 @@
 """What is gone after a start is taken out only when it is proven gone, and not too much of it at once."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import pytest
@@ -84,6 +84,13 @@ class Recorder:
 
 
 def taken_out(names: Sequence[str], *, proves: bool = True, retain: bool = False, confirmed: str = "") -> set[str]:
+    return swept(names, proves=proves, retain=retain, confirmed=confirmed)[0]
+
+
+def swept(
+    names: Sequence[str], *, proves: bool = True, retain: bool = False, confirmed: str = ""
+) -> tuple[set[str], Mapping[str, int]]:
+    """What is taken out after a start, and what the engine tells of what it holds, by source."""
     vault, source, recorder = Policies(names, retain=retain), Blank(proves=proves), Recorder()
     settings = EngineSettings(confirmed_removals=frozenset({confirmed} - {""}))
     engine = Engine(cast(Reconciler, recorder), cast(Vault, vault), settings)
@@ -96,7 +103,7 @@ def taken_out(names: Sequence[str], *, proves: bool = True, retain: bool = False
         wait_until("nothing is due", lambda: engine.queue.idle(within=0.1), timeout=5)
     finally:
         engine.stop()
-    return recorder.going
+    return recorder.going, engine.held
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b"]])
@@ -105,12 +112,12 @@ def test_one_or_two_that_are_gone_are_taken_out(names: list[str]) -> None:
 
 
 def test_three_of_a_source_that_shows_none_are_held() -> None:
-    assert taken_out(["a", "b", "c"]) == set()
+    assert swept(["a", "b", "c"]) == (set(), {"nomad": 3})
 
 
 @pytest.mark.parametrize("confirmed", ["nomad", "*"])
 def test_what_is_confirmed_is_taken_out(confirmed: str) -> None:
-    assert taken_out(["a", "b", "c"], confirmed=confirmed) == {"a", "b", "c"}
+    assert swept(["a", "b", "c"], confirmed=confirmed) == ({"a", "b", "c"}, {})
 
 
 def test_a_confirmation_for_another_source_confirms_nothing() -> None:

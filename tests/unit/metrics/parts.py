@@ -88,11 +88,11 @@ class Fakes:
         self.sources = {name: FakeSource(name) for name in sources or ("nomad",)}
         for source in self.sources.values():
             self.engine.add_source(cast(Source, source))
-        self.secrets, self.events = FakeWatch(), FakeWatch()
+        self.secrets, self.variables, self.events = FakeWatch(), FakeWatch(), FakeWatch()
         self.vault, self.nomad = FakeVault(), FakeNomad()
         self.gates = Gatekeeper(Limits())
         self._binding = binding(kv("secret-name", path="vault-path-of/a-secret"))
-        self.parts = Parts(self.engine, workers, self.gates, self.secrets, self.events)
+        self.parts = Parts(self.engine, workers, self.gates, self.secrets, self.variables, self.events)
         self.monitoring = Monitoring(("127.0.0.1", 0), stuck_seconds=stuck_seconds)
         self.monitoring.attach(self.parts, self.vault, self.nomad)
 

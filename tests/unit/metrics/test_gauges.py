@@ -56,8 +56,10 @@ def test_only_what_is_not_as_it_should_be_is_named(fakes: Fakes) -> None:
     fakes.bind("bad", reported(FALSE, reason="JobNotFound"), tenant="payments")
     fakes.bind("held", reported(rotation=FALSE, reason="DeploymentFailed"))
     fakes.bind("new", SecretBindingStatus())
+    fakes.bind("unknown", reported(UNKNOWN, UNKNOWN, reason="VaultUnreachable"))
     scraped = look(fakes)
     assert set(named(scraped, "secretbinding_binding_not_ready")) == {
+        ("team", "unknown", "VaultUnreachable"),
         ("payments", "bad", "JobNotFound"),
         ("team", "new", "Pending"),
     }
@@ -93,13 +95,14 @@ def test_the_queue_is_shown_by_priority(fakes: Fakes) -> None:
 
 
 def test_sources_and_watches_tell_how_long_they_have_heard_nothing(fakes: Fakes) -> None:
-    fakes.secrets.silent, fakes.events.silent = 12.5, 3.5
+    fakes.secrets.silent, fakes.variables.silent, fakes.events.silent = 12.5, 7.5, 3.5
     fakes.sources["files"].heard = time.monotonic() - 100
     fakes.sources["files"].problem = "the files could not be listed"
     fakes.sources["nomad"].held = 4
     fakes.engine.store.listed("nomad")
     scraped = look(fakes)
     assert scraped.value("secretbinding_watch_staleness_seconds", watch="secrets") == 12.5
+    assert scraped.value("secretbinding_watch_staleness_seconds", watch="nomad_variables") == 7.5
     assert scraped.value("secretbinding_watch_staleness_seconds", watch="nomad_events") == 3.5
     assert 100 <= scraped.value("secretbinding_source_staleness_seconds", source="files") < 110
     assert scraped.value("secretbinding_source_held_bindings", source="nomad") == 4

@@ -231,6 +231,17 @@ def test_a_new_state_of_a_secret_without_versions_is_detected_and_rolled() -> No
     assert made.changed == [datetime(2026, 2, 1, tzinfo=UTC)] * 2
 
 
+def test_a_roll_of_a_secret_without_versions_that_is_taken_back_is_a_restore() -> None:
+    made = Counted(make.given(binding(make.database("db", staticRole="app"))), auto_revert=False)
+    made.world.secrets["database", "app"] = static("2026-01-01T00:00:00Z")
+    made.start()
+    made.world.secrets["database", "app"] = static("2026-02-01T00:00:00Z")
+    made.one_pass()
+    made.world.finish_deployment(success=False)
+    assert made.one_pass() == {"failed": 1, "held DeploymentFailed": 1, "registered for restore": 1}
+    assert made.passes() == {"reverted": 1}
+
+
 def static(rotated: str) -> SecretState:
     fields = {0: {"username": None, "password": None}}
     return SecretState("database", fields=fields, revision=Pin(0, rotated), invalidates=True)
@@ -326,6 +337,39 @@ def test_a_pass_that_vault_cut_short_has_found_what_it_could_not_mend() -> None:
         found = Pass(INSTANCE, observed, error=error, error_system="vault", cut_short=decided)
         assert made.count(found, []) == expected
     assert made.passes() == {"policy mended": 1}
+
+
+def test_a_roll_that_is_put_off_while_other_allocations_start_is_deferred() -> None:
+    made = counted()
+    made.world.secrets["kv", "s0"] = kv_state(2)
+    observed, (desired, plan) = made.world.observe(made.items), made.world.decide(made.items)
+    put_off = replace(plan, actions=(), deferred="allocations of group api, which stay as they are, are starting")
+    found = Pass(INSTANCE, observed, desired, put_off)
+    assert made.count(found, []) == {"detected Version": 1, "deferred Starting": 1}
+    assert made.count(found, []) == Counter()
+    assert made.one_pass() == {"registered for rotation": 1, "started": 1}
+
+
+def test_drift_that_is_mended_while_the_registration_is_put_off_stays_drift() -> None:
+    made = counted()
+    made.world.user_registers(make.job())
+    made.world.finish_deployment()
+    observed, (desired, plan) = made.world.observe(made.items), made.world.decide(made.items)
+    put_off = replace(plan, actions=(), deferred="allocations of group api, which stay as they are, are starting")
+    made.count(Pass(INSTANCE, observed, desired, put_off), [])
+    assert made.one_pass() == {"job altered": 1, "job mended": 1, "registered for drift": 1}
+
+
+def test_what_an_earlier_look_of_the_same_pass_has_mended_counts() -> None:
+    made = counted()
+    name = next(iter(made.world.policies))
+    made.world.policies[name] = made.world.policies[name].replace("read", "list")
+    _, earlier = made.world.decide(made.items)
+    made.world.run(made.items)
+    observed, (desired, plan) = made.world.observe(made.items), made.world.decide(made.items)
+    assert plan.actions == ()
+    found = Pass(INSTANCE, observed, desired, plan)
+    assert made.count(found, list(earlier.actions)) == {"policy altered": 1, "policy mended": 1}
 
 
 def test_without_a_look_at_vault_nothing_is_counted() -> None:

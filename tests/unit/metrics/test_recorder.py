@@ -10,11 +10,13 @@ from secretbinding.desired import BindingInput, desire
 from secretbinding.desired.values import Desired, Observed
 from secretbinding.engine.hooks import current_reconcile_id, reconcile_id
 from secretbinding.engine.queue import Priority
+from secretbinding.generation import KV, GenerateValue, Target
 from secretbinding.kinds.base import Fault
 from secretbinding.metrics.instruments import Instruments
 from secretbinding.metrics.passes import references_of
 from secretbinding.metrics.recorder import Recorder
 from secretbinding.metrics.sight import References
+from secretbinding.models.binding import Generate
 from secretbinding.models.key import WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.plan import Plan, UntagVersion
@@ -75,6 +77,14 @@ def test_the_queue_tells_waits_and_retries() -> None:
     told.recorder.retried(Priority.RESYNC)
     assert told.value("secretbinding_queue_wait_seconds_sum", priority="change") == 0.25
     assert told.value("secretbinding_queue_retries_total", priority="resync") == 1
+
+
+def test_new_values_are_counted_when_vault_has_made_them() -> None:
+    told = Told()
+    entry = Generate(secret="app", fields=("password",), schedule="0 3 1 * *")
+    value = GenerateValue(make.key(), entry, Target(KV, "secret", "app"), "3", told.now, requested=True)
+    told.recorder.acted(WORKLOAD, value)
+    assert told.value("secretbinding_values_generated_total") == 1
 
 
 def test_requests_are_counted_by_system_operation_and_outcome() -> None:

@@ -269,3 +269,18 @@ def test_loading_keys_a_binding_as_its_source_does(tmp_path: Path) -> None:
     found = load([str(path)], source="nomad", nomad_namespace="payments")[0].item
     assert found.key == BindingKey("nomad", "default", "one"), "the Nomad namespace of its job"
     assert load([str(path)], nomad_namespace="payments")[0].item.nomad_namespace == "payments"
+
+
+def test_what_is_missing_and_not_taken_for_gone_is_told(tmp_path: Path) -> None:
+    engine, source = Engine(), FilesSource([str(tmp_path)])
+    put(tmp_path / "a.yaml", "one", "two", "three")
+    source.scan(engine)
+    before = source.pulse()
+    assert before.held == 0
+    (tmp_path / "a.yaml").unlink()
+    source.scan(engine)
+    assert source.pulse().held == 3
+    assert source.pulse().heard >= before.heard
+    put(tmp_path / "a.yaml", "one", "two", "three")
+    source.scan(engine)
+    assert source.pulse().held == 0

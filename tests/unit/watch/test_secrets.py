@@ -473,3 +473,18 @@ def test_a_surprise_does_not_end_the_watch() -> None:
         assert vault.answered.wait(10.0)
     finally:
         watcher.stop()
+
+
+def test_how_long_no_look_was_answered_is_told_while_there_is_something_to_look_at(watch: Watch) -> None:
+    watch.run(500.0)
+    assert watch.watcher.silent_seconds() == 0, "there is nothing to look at"
+    watch.vault.write("app", 1)
+    watch.bind(binding("web", "app"))
+    watch.run(120.0)
+    assert watch.watcher.silent_seconds() < 40
+    watch.vault.failure = GONE
+    watch.run(300.0)
+    assert watch.watcher.silent_seconds() > 260
+    watch.vault.failure = None
+    watch.run(120.0)
+    assert watch.watcher.silent_seconds() < 120

@@ -38,7 +38,10 @@ class Watch:
     def __init__(self) -> None:
         self.nomad, self.store = Lists(), Store()
         self.woken: list[set[str]] = []
-        self.watcher = VariableWatcher(self.nomad, self.store, self._wake, interval_seconds=3600.0)
+        self.now = 100.0
+        self.watcher = VariableWatcher(
+            self.nomad, self.store, self._wake, interval_seconds=3600.0, clock=lambda: self.now
+        )
 
     def _wake(self, workloads: set[WorkloadKey]) -> None:
         self.woken.append({workload.job for workload in workloads})
@@ -138,3 +141,16 @@ def test_it_can_be_started_and_stopped(watch: Watch) -> None:
     assert thread.is_alive()
     watch.watcher.stop()
     assert not thread.is_alive()
+
+
+def test_how_long_no_look_was_answered_is_told_while_there_is_something_to_look_at(watch: Watch) -> None:
+    watch.now += 500
+    assert watch.watcher.silent_seconds() == 0, "there is nothing to look at"
+    watch.bind("a", "nomad/jobs")
+    watch.nomad.fails = True
+    watch.look()
+    watch.now += 40
+    assert watch.watcher.silent_seconds() == 40
+    watch.nomad.fails = False
+    watch.look()
+    assert watch.watcher.silent_seconds() == 0

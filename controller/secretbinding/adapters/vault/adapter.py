@@ -21,7 +21,7 @@ from secretbinding.adapters.vault.generation import NewValues
 from secretbinding.adapters.vault.remembered import Remembered
 from secretbinding.adapters.vault.shapes import data_of, keys_of, mapping
 from secretbinding.errors import Denied, NotFound, Rejected
-from secretbinding.ports import Json, KvMetadata, KvVersion, LeaseLimits, PkiRole, StaticRole, VaultHealth
+from secretbinding.ports import Json, KvMetadata, KvVersion, LeaseLimits, PkiRole, SecretId, StaticRole, VaultHealth
 
 _MERGE_PATCH = "application/merge-patch+json"
 _VERBS = {"patch": "patch", "read": "read", "list": "list", "update": "write", "create": "write", "delete": "delete"}
@@ -223,9 +223,13 @@ class VaultAdapter:
         """See `ports.Vault`; raises `NotFound` when there is no such policy."""
         return self._values.password(policy)
 
-    def new_secret_id(self, mount: str, role: str) -> SecretStr:
+    def new_secret_id(self, mount: str, role: str) -> SecretId:
         """See `ports.Vault`; raises `NotFound` when there is no such role."""
         return self._values.secret_id(mount, role)
+
+    def drop_secret_id(self, mount: str, role: str, accessor: str) -> None:
+        """See `ports.Vault`."""
+        self._values.drop_secret_id(mount, role, accessor)
 
     def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
         """See `ports.Vault`."""

@@ -12,6 +12,8 @@ OTHER_ENGINE = "unsupported path"
 """What an engine's 404 says of a path that engines of its kind do not have."""
 PKI_ISSUER_READ = "pki_issuer_read"
 ENGINE_ROLE_WRITE = "engine_role_write"
+KV_PATCH = "kv_patch"
+PASSWORD_ROTATIONS = ("static_role_rotate", "database_root_rotate")
 _NO_CONNECTION = "failed to find entry for connection with name"
 """What a database engine says, with HTTP 500, of a connection that is not there."""
 _NO_ISSUER = ("unable to find PKI issuer for reference", "no default issuer currently configured")
@@ -38,7 +40,9 @@ def judge(call: Call, status: int, text: str) -> ServiceError:
                 status=status,
                 remedy="check VAULT_NAMESPACE",
             )
-        if not _is_vaults(text) or (NO_ROUTE in said and call.label.startswith("policy_")):
+        # To a patch of what is not there Vault answers without a word.
+        wordless = call.label == KV_PATCH and not text
+        if not (wordless or _is_vaults(text)) or (NO_ROUTE in said and call.label.startswith("policy_")):
             return unexpected("vault", call, "a 404 that is not Vault's own")
         return NotFound(f"Vault does not have what it takes to {call.text}{says}", **about, status=status)
     if status == 503 and ("sealed" in said or "not initialized" in said):
@@ -59,6 +63,12 @@ def judge(call: Call, status: int, text: str) -> ServiceError:
             status=status,
             remedy="correct the role in the binding, or see Vault's log",
         )
+    if call.label in PASSWORD_ROTATIONS and status == 500:
+        # Here, too; of a connection that is not there Vault says so itself.
+        kept = _NO_CONNECTION in said
+        says = says if kept else ""
+        remedy = "mend rotateRoot" if kept else "see Vault's log; Vault itself may try again meanwhile"
+        return Rejected(f"Vault could not {call.text} (HTTP {status}){says}", **about, status=status, remedy=remedy)
     if status == 429:
         return Unavailable(
             f"Vault has too many requests to {call.text}", **about, status=status, remedy="raise its rate limit quota"

@@ -5,10 +5,11 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from secretbinding.adapters.transport import Call
+from secretbinding.adapters.transport import Call, unexpected
+from secretbinding.adapters.vault.faults import KV_PATCH, NO_ROUTE, PASSWORD_ROTATIONS
 from secretbinding.adapters.vault.shapes import data_of
 from secretbinding.errors import Conflict, NotFound, Rejected
-from secretbinding.ports import Json
+from secretbinding.ports import Json, SecretId
 
 _STALE = "check-and-set parameter did not match"
 
@@ -48,18 +49,18 @@ class NewValues:
             message = f"Vault has no password policy {policy}"
             remedy = "make it, or mend passwordPolicy"
             raise NotFound(message, system="vault", operation=call.text, status=404, remedy=remedy) from None
-        return SecretStr(str(found.get("password") or ""))
+        return SecretStr(_text(found, "password", call))
 
     def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
         """A merge patch of `<mount>/data/<path>` over version `seen`; the first version when that is 0.
 
-        Raises `Conflict` when the secret is at another version.
+        Raises `Conflict` when the secret is at another version, or when that version is gone or deleted.
         """
         data = f"{mount.strip('/')}/data/{path}"
         values = {name: value.get_secret_value() for name, value in fields.items()}
         first = seen == 0
         call = self._writer.call(
-            "kv_create" if first else "kv_patch",
+            "kv_create" if first else KV_PATCH,
             f"write a new version of {mount}/{path}",
             data,
             "create" if first else "patch",
@@ -70,8 +71,8 @@ class NewValues:
         body: Json = {"options": {"cas": seen}, "data": values}
         try:
             found = data_of(self._writer.send(call, "POST" if first else "PATCH", data, body), call)
-        except Rejected as error:
-            if _STALE not in error.message:
+        except (NotFound, Rejected) as error:
+            if NO_ROUTE in error.message or (isinstance(error, Rejected) and _STALE not in error.message):
                 raise
             message = f"{mount}/{path} was changed meanwhile"
             raise Conflict(message, system="vault", operation=call.text, status=error.status) from None
@@ -81,7 +82,7 @@ class NewValues:
         """`<mount>/rotate-role/<name>`."""
         path = f"{mount.strip('/')}/rotate-role/{name}"
         call = self._writer.call(
-            "static_role_rotate", f"rotate static role {name} of {mount}", path, "update", once=True
+            PASSWORD_ROTATIONS[0], f"rotate static role {name} of {mount}", path, "update", once=True
         )
         self._writer.send(call, "POST", path)
 
@@ -89,10 +90,10 @@ class NewValues:
         """`<mount>/rotate-root/<connection>`."""
         path = f"{mount.strip('/')}/rotate-root/{connection}"
         text = f"rotate the root password of connection {connection} of {mount}"
-        call = self._writer.call("database_root_rotate", text, path, "update", once=True)
+        call = self._writer.call(PASSWORD_ROTATIONS[1], text, path, "update", once=True)
         self._writer.send(call, "POST", path)
 
-    def secret_id(self, mount: str, role: str) -> SecretStr:
+    def secret_id(self, mount: str, role: str) -> SecretId:
         """`auth/<mount>/role/<role>/secret-id`."""
         path = f"auth/{mount.strip('/')}/role/{role}/secret-id"
         text = f"make a secret-id of AppRole {role} of {mount}"
@@ -104,4 +105,18 @@ class NewValues:
             raise NotFound(
                 message, system="vault", operation=call.text, status=404, remedy="make it, or mend secretIdOf"
             ) from None
-        return SecretStr(str(found.get("secret_id") or ""))
+        return SecretId(SecretStr(_text(found, "secret_id", call)), _text(found, "secret_id_accessor", call))
+
+    def drop_secret_id(self, mount: str, role: str, accessor: str) -> None:
+        """`auth/<mount>/role/<role>/secret-id-accessor/destroy`."""
+        path = f"auth/{mount.strip('/')}/role/{role}/secret-id-accessor/destroy"
+        call = self._writer.call("secret_id_drop", f"destroy a secret-id of AppRole {role} of {mount}", path, "update")
+        self._writer.send(call, "POST", path, {"secret_id_accessor": accessor})
+
+
+def _text(found: Mapping[str, Any], name: str, call: Call) -> str:
+    """A text of an answer; an empty value must never be written in a secret's place. Raises `ServiceError`."""
+    text = found.get(name)
+    if isinstance(text, str) and text:
+        return text
+    raise unexpected("vault", call, f"no {name}")

@@ -118,17 +118,21 @@ class SystemRoutes:
         rights = self._parts.rights(request)
         namespace, prefix = request.namespace, request.query.get("prefix", "")
 
+        def below() -> list[tuple[tuple[str, str], Json]]:
+            every = sorted(self._state.variables.items())
+            return [(key, each) for key, each in every if namespace in ("*", key[0]) and key[1].startswith(prefix)]
+
         def query() -> tuple[int, list[Json]]:
-            rows = [
-                metadata(variable, lock=rights.management)
-                for (where, path), variable in sorted(self._state.variables.items())
-                if namespace in ("*", where) and path.startswith(prefix) and rights.variable(where, path, "list")
-            ]
+            rows = [metadata(each, lock=rights.management) for key, each in below() if rights.variable(*key, "list")]
             return self._state.table_index("variables"), rows
 
+        def seen() -> list[tuple[tuple[str, str], int]]:
+            return [(key, int(each["ModifyIndex"])) for key, each in below()]
+
+        # Whoever waits is woken by what he may not see as well.
         index, wait = request.blocking()
         current, rows = self._state.blocking(
-            query, index=index, wait_seconds=wait, stopped=self._parts.stopped, watch=lambda found: found
+            query, index=index, wait_seconds=wait, stopped=self._parts.stopped, watch=lambda _: seen()
         )
         response = Response(rows, index=current, known_leader=True)
         self._page(request, response)
