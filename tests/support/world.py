@@ -25,6 +25,7 @@ from secretbinding.sources.nomad import (
     STATUS,
     NomadSource,
 )
+from tests.support.rights import controller_tokens
 from tests.support.servers import Stack
 
 SECOND = 1_000_000_000
@@ -95,20 +96,30 @@ def a_manifest(name: str, job: str, path: str, *, env: Mapping[str, str] | None 
 class World:
     """What a person does and sees on the servers of a stack; `settings` are those that the controller runs with.
 
-    The person has every right; the controller has those of the tokens given, every right by default.
+    The person has every right; the controller has those of the tokens given, by default those that `deploy/` gives it
+    and those of the further policies given.
     """
 
     def __init__(
-        self, stack: Stack, *, instance: str = "default", vault_token: str = "", nomad_token: str = "", **own: Any
+        self,
+        stack: Stack,
+        *,
+        instance: str = "default",
+        vault_token: str = "",
+        nomad_token: str = "",
+        vault_rights: str = "",
+        nomad_rights: str = "",
+        **own: Any,
     ) -> None:
         self.stack = stack
         self.api = stack.api
         self.vault = stack.openbao.api
         self.settings = Settings()
+        shipped_vault, shipped_nomad = controller_tokens(stack, instance, vault_rights, nomad_rights)
         self.settings.vault = VaultSettings(
-            address=stack.openbao.address, token=SecretStr(vault_token or stack.openbao.root_token)
+            address=stack.openbao.address, token=SecretStr(vault_token or shipped_vault)
         )
-        self.settings.nomad = NomadSettings(address=stack.address, token=SecretStr(nomad_token or stack.token))
+        self.settings.nomad = NomadSettings(address=stack.address, token=SecretStr(nomad_token or shipped_nomad))
         pace = {
             "poll_seconds": 0.2,
             "progress_seconds": 0.2,

@@ -24,6 +24,8 @@ from secretbinding.render.policy import read_policy
 from secretbinding.rollout import behind, deployment_of, deserted, is_active
 from secretbinding.status import Pass, fault_of
 
+_CHANCE = random.Random()
+
 _START_GRACE_SECONDS = 10.0
 # What was made is there to be rolled, and what could not be made is to be told.
 _AGAIN_SECONDS = 0.1
@@ -208,7 +210,7 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
         return _AGAIN_SECONDS
     if found.error is not None:
         ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))
-        return float(ceiling * random.uniform(0.5, 1.0))
+        return float(ceiling * _CHANCE.uniform(0.5, 1.0))
     busy = found.registered or (found.plan is not None and bool(found.plan.waiting or found.plan.deferred))
     # A value that is due and not in the plan waits for something else of it.
     busy = busy or (found.desired is not None and any(item.now for item in found.desired.generations.values()))
@@ -216,7 +218,7 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
         return settings.progress_seconds
     if found.observed.job is None:
         return min(settings.missing_seconds, _gate_seconds(found, settings))
-    resync = settings.resync_seconds * random.uniform(0.8, 1.2)
+    resync = settings.resync_seconds * _CHANCE.uniform(0.8, 1.2)
     return min(resync, _gate_seconds(found, settings))
 
 

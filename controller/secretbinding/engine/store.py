@@ -3,15 +3,15 @@
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from secretbinding.desired.values import BindingInput
 from secretbinding.generation import read_request
 from secretbinding.kinds import Fault, with_role_names
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
-from secretbinding.models.status import SecretBindingStatus
+from secretbinding.models.status import ROTATE_REQUEST_LENGTH, SecretBindingStatus
 from secretbinding.naming import Owner
+from secretbinding.rotation import read_rotate_request
 from secretbinding.sources.base import SourceItem
 
 DEFAULT_CONNECTION = "default"
@@ -29,8 +29,8 @@ class Entry:
     def input(self) -> BindingInput:
         """The binding as the decisions take it."""
         item = self.item
-        request = parse_request(item.rotate_requested_at)
-        answered = item.rotate_requested_at == (self.status.last_handled_rotate_at or "")
+        request = read_rotate_request(item.rotate_requested_at)
+        answered = item.rotate_requested_at[:ROTATE_REQUEST_LENGTH] == (self.status.last_handled_rotate_at or "")
         return BindingInput(
             key=item.key,
             binding=item.binding,
@@ -170,17 +170,6 @@ def workload_of(item: SourceItem) -> WorkloadKey:
         namespace=spec.workload.namespace or item.nomad_namespace,
         job=spec.workload.job,
     )
-
-
-def parse_request(text: str) -> datetime | None:
-    """The time of a request to rotate (RFC 3339), None when there is none or it is no time."""
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _frozen(item: SourceItem) -> Fault | None:

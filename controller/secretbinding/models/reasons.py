@@ -100,6 +100,8 @@ class Reason(_Meant):
     VALUE_GENERATED = "ValueGenerated", "A new value was made on schedule or on request; the message says which."
     GENERATION_FAILED = "GenerationFailed", "A new value could not be made or written; what serves stays."
 
+    REQUEST_UNREADABLE = "RequestUnreadable", "A request to rotate or to generate is not written as a time."
+
     # The servers and the source.
     PERMISSION_DENIED = "PermissionDenied", "The controller's token may not do this; the message names path and right."
     VAULT_SEALED = "VaultSealed", "Vault is sealed."

@@ -9,6 +9,7 @@ import yaml
 
 from secretbinding.sources.nomad import GENERATE_ITEM, REQUEST_ITEM, REQUESTS
 from tests.support.commandline import CommandLine
+from tests.support.rights import shipped
 from tests.support.servers import Stack
 from tests.support.world import World, a_job, a_manifest, wait_until
 
@@ -16,9 +17,9 @@ PASSWORD = {"secret": "app", "fields": ["password"]}
 
 
 @pytest.fixture
-def world(stack: Stack, cli: CommandLine) -> World:
+def world(stack: Stack, cli: CommandLine, unique: str) -> World:
     cli.use(stack, SECRETBINDING_PURGE_GRACE_SECONDS="1")
-    return World(stack)
+    return World(stack, vault_rights=shipped("vault-policy-generate.hcl", myapp=unique))
 
 
 def manifest(name: str, *generate: dict[str, Any], **rotation: Any) -> dict[str, Any]:
