@@ -13,7 +13,7 @@ from tests.support.world import wait_until
 
 BOOKKEEPING = {
     "CreateIndex", "ModifyIndex", "JobModifyIndex", "Version", "SubmitTime", "Stable", "Status", "StatusDescription",
-    "VersionTag",
+    "VersionTag", "NomadTokenID",
 }  # fmt: skip
 
 
