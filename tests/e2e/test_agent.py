@@ -1,16 +1,22 @@
 """Secrets that a Vault Agent sidecar renders, with the real agent, on the simulator and on a real Nomad."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from secretbinding.devstack.openbao import find_openbao
 from secretbinding.models.agent import AGENT_TASK, WAIT_TASK
 from secretbinding.models.reasons import ConditionType, Reason
 from tests.support.agents import FILE, AgentWorld, by_agent, reads_file
+from tests.support.commandline import CommandLine, cli
 from tests.support.servers import Stack
 from tests.support.world import wait_until
 
+__all__ = ["cli"]
+
+EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 BOOKKEEPING = {
     "CreateIndex", "ModifyIndex", "JobModifyIndex", "Version", "SubmitTime", "Stable", "Status", "StatusDescription",
     "VersionTag", "NomadTokenID",
@@ -199,3 +205,25 @@ def test_tasks_use_vault_through_the_agents_socket_without_a_token(world: AgentW
     with world.running():
         world.bind(by_agent(unique, unique, unique, agent={"listener": {"socket": "../alloc/vault.sock"}}))
         wait_until("the task has read it", lambda: world.seen(unique) == ["one"])
+
+
+def test_the_example_is_applied_brings_its_files_and_leaves_nothing(stack: Stack, cli: CommandLine) -> None:
+    world, name = AgentWorld(stack), "example-agent"
+    file = str(EXAMPLES / "agent.yaml")
+    stack.openbao.put_secret("shop/agent", {"username": "shop", "password": "it's"})
+    world.register(reads_file(name, path="../alloc/secrets/app.env"))
+    world.deployed(name)
+    cli.use(stack, SECRETBINDING_AGENT_DRIVER="raw_exec", SECRETBINDING_AGENT_COMMAND=find_openbao() or "bao")
+    try:
+        applied = cli("apply", "-f", file, "--timeout", "60s")
+        assert applied.code == 0, applied.err
+        wait_until(
+            "the task has read it", lambda: world.seen(name) == ["export DB_PASS='it'\\''s'\nexport DB_USER='shop'"]
+        )
+        assert cli("plan", "-f", file, "--detailed-exitcode").code == 0
+        deleted = cli("delete", "-f", file, "--timeout", "60s")
+        assert deleted.code == 0, deleted.err
+        assert len(world.job(name)["TaskGroups"][0]["Tasks"]) == 1
+        assert world.policies(having=name) == world.roles(having=name) == []
+    finally:
+        stack.api.delete(f"/v1/job/{name}", purge="true")
