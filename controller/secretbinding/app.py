@@ -196,6 +196,7 @@ def _nacp(
         store,
         instance=own.instance,
         jwt_mount=own.jwt_mount,
+        agents=settings.agents(),
         sources=sources,
         gates=gates,
     )
@@ -218,6 +219,7 @@ def make_reconciler(
         clients.nomad,
         instance=settings.controller.instance,
         jwt_mount=settings.controller.jwt_mount,
+        agents=settings.agents(),
         clock=time.monotonic,
         purge_grace_seconds=settings.controller.purge_grace_seconds,
         on_action=on_action,

@@ -9,8 +9,10 @@ from typing import Annotated
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from secretbinding.agent_settings import AgentSettings
 from secretbinding.errors import UsageError
 from secretbinding.naming import INSTANCE_PATTERN
+from secretbinding.render.agent import AgentDefaults
 
 DEFAULT_VAULT_ADDR = "http://127.0.0.1:8200"
 DEFAULT_NOMAD_ADDR = "http://127.0.0.1:4646"
@@ -267,8 +269,21 @@ class Settings:
             self.vault = VaultSettings()
             self.nomad = NomadSettings()
             self.controller = ControllerSettings()
+            self.agent = AgentSettings()
         except ValidationError as error:
             raise UsageError(_explain(error)) from None
+
+    def agents(self) -> AgentDefaults:
+        """What is said of every sidecar. Raises `errors.UsageError`."""
+        vault = self.vault
+        return self.agent.defaults(
+            address=vault.address,
+            namespace=vault.namespace,
+            ca_cert=vault.ca_cert,
+            tls_server_name=vault.tls_server_name,
+            skip_verify=vault.skip_verify,
+            jwt_mount=self.controller.jwt_mount,
+        )
 
 
 def _explain(error: ValidationError) -> str:

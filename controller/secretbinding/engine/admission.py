@@ -18,6 +18,7 @@ from secretbinding.job.marks import placed_marks
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action, Plan, Rights, make_plan
 from secretbinding.ports import Json, Nomad, Vault
+from secretbinding.render.agent import AgentDefaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Admission:
         *,
         instance: str,
         jwt_mount: str,
+        agents: AgentDefaults | None = None,
         sources: Sequence[str] = (),
         gates: Gatekeeper | None = None,
     ) -> None:
@@ -54,7 +56,7 @@ class Admission:
         self._jwt_mount = jwt_mount
         self._sources = tuple(sources)
         self._gates = gates
-        self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
+        self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount, agents=agents)
 
     def admit(self, job: Json) -> Admitted:
         """The job that somebody is about to register, with its secrets; rights that it lacks are made first, since
