@@ -82,13 +82,18 @@ def kubernetes_connection() -> "KubernetesConnection":
     return KubernetesConnection(kubeconfig=chosen)
 
 
+def kubernetes_client(on_call: "OnCall | None" = None) -> "KubernetesClient":
+    """A connection to the same API server, for as long as the process lives."""
+    from secretbinding.adapters.kubernetes import KubernetesClient
+
+    return KubernetesClient(kubernetes_connection(), on_call=on_call)
+
+
 def kubernetes_source(nomad_namespace: str, on_call: "OnCall | None" = None) -> "KubernetesSource":
     """The source of custom resources in all Kubernetes namespaces that the credentials may see."""
-    from secretbinding.adapters.kubernetes import KubernetesClient
     from secretbinding.sources.kubernetes.source import KubernetesSource
 
-    client = KubernetesClient(kubernetes_connection(), on_call=on_call)
-    return KubernetesSource(client, nomad_namespace=nomad_namespace)
+    return KubernetesSource(kubernetes_client(on_call), nomad_namespace=nomad_namespace)
 
 
 @contextmanager

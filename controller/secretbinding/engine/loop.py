@@ -243,12 +243,20 @@ class Engine:
 
     def _release_retained(self, entries: Sequence[Entry]) -> bool:
         """Let go of bindings that leave behind what they made, once their policy says so: without that word it would be
-        taken for orphaned later."""
+        taken for orphaned later. One that may not goes as any other does."""
         for entry in entries:
             item = entry.item
             if not leaves_behind(item):
                 continue
             try:
+                allowed = self._reconciler.may_retain(entry.workload, entry.input)
+                if allowed is None:
+                    _log.warning(
+                        "it is not known whether a binding may leave behind what it made", binding=str(item.key)
+                    )
+                    return False
+                if not allowed:
+                    continue
                 with asked(bindings=[str(item.key)], changed=["+retain"]):
                     retain(self._vault, Owner(self._settings.instance, item.key))
             except SecretBindingError as error:
@@ -340,7 +348,7 @@ class Engine:
             return
         workload = found.observed.workload
         for item in bindings:
-            if item.key not in found.plan.gone:
+            if item.key not in found.plan.gone or item.key in found.taken:
                 continue
             entry = self.store.get(item.key)
             if (entry is None or entry.workload == workload) and not self._let_go(item.key):

@@ -57,6 +57,15 @@ class Reason(_Meant):
     NAMESPACE_MISMATCH = "NamespaceMismatch", "The binding names a Nomad namespace that its source may not reach."
     CONNECTION_UNKNOWN = "ConnectionUnknown", "The binding names a connection that the controller does not have."
     REGION_MISMATCH = "RegionMismatch", "The binding names a Nomad region that the controller does not work in."
+    REFUSED_BY_POLICY = (
+        "RefusedByPolicy",
+        "No policy allows the binding, or one denies it; what it had is taken away. The message has the rule.",
+    )
+    REFUSED_WITHOUT_POLICIES = (
+        "RefusedWithoutPolicies",
+        "There is no policy at all; nothing new is put in, and nothing is taken away.",
+    )
+    POLICIES_UNKNOWN = "PoliciesUnknown", "The policies cannot be read (all), so what is injected stays as it is."
     TOO_LARGE = "TooLarge", "The manifest is larger than a Nomad variable may be."
     DUPLICATE_TARGET = "DuplicateTarget", "Another binding already has the same variable or file in the same task."
 

@@ -148,6 +148,12 @@ VARIABLES = (
         "Statuses, which the controller writes and tenants only read.",
         "no status can be written",
     ),
+    VariableRight(
+        "nomad-vault/policies/*",
+        ("list", "read"),
+        "Policies (SecretBindingPolicy), looked for in the controller's own namespace only. No tenant writes there.",
+        "policies in Nomad variables are not known, and nothing is allowed",
+    ),
 )
 
 # What the controller never needs: each is a way to a value, or to more rights.

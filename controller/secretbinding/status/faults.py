@@ -27,6 +27,8 @@ STALLED = frozenset(
         Reason.NAMESPACE_MISMATCH,
         Reason.CONNECTION_UNKNOWN,
         Reason.REGION_MISMATCH,
+        Reason.REFUSED_BY_POLICY,
+        Reason.REFUSED_WITHOUT_POLICIES,
         Reason.TOO_LARGE,
         Reason.DUPLICATE_TARGET,
         Reason.GROUP_NOT_FOUND,

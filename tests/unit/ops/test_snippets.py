@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from secretbinding.devstack.simulator.hcl import parse_hcl, parse_job
+from secretbinding.models.policy_loading import parse_policies
 from secretbinding.ops.bootstrap.snippets import (
     Driver,
     Snippet,
@@ -81,6 +82,8 @@ def test_every_text_is_well_formed(login: Login, wrapped: bool) -> None:
                 assert parse_job(one.text)["ID"] == "secretbinding"
             case "hcl":
                 assert parse_hcl(one.text).blocks
+            case "yaml" if "kind: SecretBindingPolicy" in one.text:
+                assert parse_policies(one.text)
             case "yaml":
                 assert yaml.safe_load(one.text)["containers"]
             case _:

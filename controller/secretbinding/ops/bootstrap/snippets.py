@@ -7,10 +7,13 @@ from pathlib import PurePath
 from shlex import quote
 from textwrap import wrap
 
+from secretbinding.models.binding import API_VERSION
+from secretbinding.models.policy import POLICY_KIND
 from secretbinding.ops.bootstrap.target import Login, Target
 from secretbinding.ops.product import Product
 from secretbinding.render.role import AUDIENCE
 from secretbinding.render.text import go_string
+from secretbinding.strictyaml import dump
 
 _WIDTH = 100
 CREDENTIALS = "/etc/secretbinding"
@@ -66,7 +69,29 @@ class Snippet:
 def snippets(target: Target, around: Surroundings) -> tuple[Snippet, ...]:
     """All texts for the chosen way to log in, in the order in which they are used."""
     audit = () if around.audited else tuple(AUDIT[product] for product in AUDIT if around.product in (product, _ANY))
-    return (*_agents(target, around), *_controller(target, around), *audit, CHECK)
+    return (*_agents(target, around), first_rule(target), *_controller(target, around), *audit, CHECK)
+
+
+def first_rule(target: Target) -> Snippet:
+    """The policy by which each tenant has its own secrets in its own namespace."""
+    mounts = [mount.path for mount in target.scope.mounts if mount.kind == "kv"] or ["secret"]
+    spec = {
+        "tenants": [{"names": ["*"]}],
+        "workloads": [{"namespaces": ["{{tenant}}"]}],
+        "secrets": [{"kinds": ["kv"], "mounts": mounts, "paths": ["{{tenant}}/*"]}],
+    }
+    manifest = {"apiVersion": API_VERSION, "kind": POLICY_KIND, "metadata": {"name": "first-rule"}, "spec": spec}
+    return Snippet(
+        "The first rule: whose bindings may do what",
+        "yaml",
+        dump(manifest),
+        (
+            "Without a policy no binding is allowed. This one gives each tenant the secrets below its own name, in the "
+            "Nomad namespace of its own name: `kubectl apply -f rule.yaml`, or `nomad var put "
+            "nomad-vault/policies/first-rule manifest=@rule.yaml` in the controller's own namespace.",
+            "For a single team that may have every secret: SECRETBINDING_TENANCY=open.",
+        ),
+    )
 
 
 def _agents(target: Target, around: Surroundings) -> Iterator[Snippet]:
