@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
 
 import structlog
 
-from secretbinding.adapters.connection import NomadConnection, TokenFile, TokenSource, VaultConnection
 from secretbinding.adapters.nomad import NomadAdapter
 from secretbinding.adapters.transport import OnCall
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
+from secretbinding.connections import nomad_connection, vault_connection
 from secretbinding.engine.admission import Admission
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.hooks import Hooks, Several
@@ -23,9 +22,8 @@ from secretbinding.leadership import Callbacks, Keeper, shard_of
 from secretbinding.metrics import Monitoring, Parts
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
-from secretbinding.plan_text import describe
 from secretbinding.ports import Leases
-from secretbinding.settings import NomadSettings, Settings, VaultSettings
+from secretbinding.settings import Settings
 from secretbinding.sources.base import Source
 from secretbinding.sources.policies.labels import LabelBook, Lister
 from secretbinding.status import Pass
@@ -41,11 +39,14 @@ _POLICY_PATIENCE_SECONDS = 10.0
 
 
 class Clients:
-    """One adapter for each server, shared by all threads. `on_call` is told of each attempt at a request."""
+    """One adapter for each server, shared by all threads. `on_call` is told of each attempt at a request; with `keep`
+    Vault's token is renewed even when it was given."""
 
-    def __init__(self, settings: Settings, *, on_call: OnCall | None = None) -> None:
+    def __init__(self, settings: Settings, *, on_call: OnCall | None = None, keep: bool = False) -> None:
         workers = settings.controller.workers
-        self.vault = ListingVaultAdapter(vault_connection(settings.vault, workers), on_call=on_call)
+        self.vault = ListingVaultAdapter(
+            vault_connection(settings, workers, on_call=on_call, keep=keep), on_call=on_call
+        )
         self.nomad = NomadAdapter(nomad_connection(settings.nomad, workers), on_call=on_call)
 
     def close(self) -> None:
@@ -141,7 +142,7 @@ class Controller:
             share=keeper.share if keeper is not None else lambda: 1.0,
         )
         self.engine = Engine(
-            make_reconciler(settings, clients, _told(hooks), gates=self.gates, guard=guard, may_write=owns),
+            make_reconciler(settings, clients, hooks.acted, gates=self.gates, guard=guard, may_write=owns),
             clients.vault,
             EngineSettings(
                 instance=own.instance,
@@ -259,20 +260,6 @@ class _Passes(Hooks):
         self._passed(workload, found, seconds)
 
 
-def _told(hooks: Hooks) -> Callable[[WorkloadKey, Action], None]:
-    """Each write goes to the log, and to the hooks."""
-
-    def tell(workload: WorkloadKey, action: Action) -> None:
-        _log_action(workload, action)
-        hooks.acted(workload, action)
-
-    return tell
-
-
-def _log_action(workload: WorkloadKey, action: Action) -> None:
-    _log.info(describe(action), workload=str(workload))
-
-
 def _nacp(
     settings: Settings,
     clients: Clients,
@@ -290,6 +277,7 @@ def _nacp(
         store,
         instance=own.instance,
         jwt_mount=own.jwt_mount,
+        agents=settings.agents(),
         sources=sources,
         gates=gates,
         guard=guard,
@@ -301,20 +289,21 @@ def _nacp(
 def make_reconciler(
     settings: Settings,
     clients: Clients,
-    on_action: Callable[[WorkloadKey, Action], None] = _log_action,
+    on_action: Callable[[WorkloadKey, Action], None] = lambda workload, action: None,
     *,
     gates: Gatekeeper | None = None,
     guard: Guard | None = None,
     may_write: Callable[[WorkloadKey], bool] = _everything,
 ) -> Reconciler:
-    """The reconciler for these connections; `on_action` is told of every write, the log is by default. Without `gates`
-    no roll waits for a window or a limit: for commands at which somebody waits. Without a `guard` no policy is asked:
-    for commands of people, whose own tokens say what they may do."""
+    """The reconciler for these connections; `on_action` is told of every write. Without `gates` no roll waits for a
+    window or a limit: for commands at which somebody waits. Without a `guard` no policy is asked: for commands of
+    people, whose own tokens say what they may do."""
     return Reconciler(
         clients.vault,
         clients.nomad,
         instance=settings.controller.instance,
         jwt_mount=settings.controller.jwt_mount,
+        agents=settings.agents(),
         clock=time.monotonic,
         purge_grace_seconds=settings.controller.purge_grace_seconds,
         on_action=on_action,
@@ -322,28 +311,3 @@ def make_reconciler(
         guard=guard,
         may_write=may_write,
     )
-
-
-def vault_connection(settings: VaultSettings, workers: int) -> VaultConnection:
-    """The connection to Vault that the settings ask for. A token file is read again whenever it changes."""
-    return VaultConnection(**_common(settings, workers), namespace=settings.namespace)
-
-
-def nomad_connection(settings: NomadSettings, workers: int) -> NomadConnection:
-    """The connection to Nomad that the settings ask for."""
-    return NomadConnection(**_common(settings, workers), region=settings.region, long_pool_size=64)
-
-
-def _common(settings: VaultSettings | NomadSettings, workers: int) -> dict[str, Any]:
-    token: TokenSource = TokenFile(settings.token_file) if settings.token_file else settings.token.get_secret_value()
-    return {
-        "address": settings.address,
-        "token": token,
-        "ca_cert": settings.ca_cert,
-        "ca_path": settings.ca_path,
-        "client_cert": settings.client_cert,
-        "client_key": settings.client_key,
-        "tls_server_name": settings.tls_server_name,
-        "skip_verify": settings.skip_verify,
-        "pool_size": workers + 2,
-    }

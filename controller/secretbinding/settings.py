@@ -2,14 +2,17 @@
 
 import ipaddress
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from secretbinding.agent_settings import AgentSettings
 from secretbinding.errors import UsageError
 from secretbinding.naming import INSTANCE_PATTERN
+from secretbinding.render.agent import AgentDefaults
 
 DEFAULT_VAULT_ADDR = "http://127.0.0.1:8200"
 DEFAULT_NOMAD_ADDR = "http://127.0.0.1:4646"
@@ -25,14 +28,45 @@ def _env(*names: str) -> AliasChoices:
     return AliasChoices(*names)
 
 
+class VaultLogin(StrEnum):
+    """How the controller gets its token for Vault: `TOKEN` is one that is given."""
+
+    TOKEN = "token"
+    KUBERNETES = "kubernetes"
+    NOMAD = "nomad"
+    JWT = "jwt"
+    APPROLE = "approle"
+    CERT = "cert"
+
+
 class VaultSettings(BaseSettings):
-    """How to reach Vault or OpenBao. A `VAULT_` name wins over its `BAO_` twin."""
+    """How to reach Vault or OpenBao. A `VAULT_` name wins over its `BAO_` twin.
+
+    Attributes:
+        login: how to get a token. Other than `token`, it goes before any token that is given.
+        login_mount: the auth mount; "" for the usual one.
+        login_role: the role there; "" for the name that `bootstrap` gives it.
+        login_namespace: the namespace of the auth mount; "" for `namespace`.
+        login_jwt_file: the signed token to log in with by `kubernetes`, `nomad` or `jwt`.
+        login_role_id, login_role_id_file, login_secret_id, login_secret_id_file: for `approle`, each by one of the two.
+        login_secret_id_wrapped: what is given as secret ID is the wrapping token of one.
+    """
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, populate_by_name=True)
 
     address: str = Field(DEFAULT_VAULT_ADDR, validation_alias=_env("VAULT_ADDR", "BAO_ADDR"))
     token: SecretStr = Field(SecretStr(""), validation_alias=_env("VAULT_TOKEN", "BAO_TOKEN"))
     token_file: Path | None = Field(None, validation_alias=_env("VAULT_TOKEN_FILE", "BAO_TOKEN_FILE"))
+    login: VaultLogin = Field(VaultLogin.TOKEN, validation_alias=_env("SECRETBINDING_VAULT_LOGIN"))
+    login_mount: str = Field("", validation_alias=_env("SECRETBINDING_VAULT_LOGIN_MOUNT"))
+    login_role: str = Field("", validation_alias=_env("SECRETBINDING_VAULT_LOGIN_ROLE"))
+    login_namespace: str = Field("", validation_alias=_env("SECRETBINDING_VAULT_LOGIN_NAMESPACE"))
+    login_jwt_file: Path | None = Field(None, validation_alias=_env("SECRETBINDING_VAULT_LOGIN_JWT_FILE"))
+    login_role_id: str = Field("", validation_alias=_env("SECRETBINDING_VAULT_LOGIN_ROLE_ID"))
+    login_role_id_file: Path | None = Field(None, validation_alias=_env("SECRETBINDING_VAULT_LOGIN_ROLE_ID_FILE"))
+    login_secret_id: SecretStr = Field(SecretStr(""), validation_alias=_env("SECRETBINDING_VAULT_LOGIN_SECRET_ID"))
+    login_secret_id_file: Path | None = Field(None, validation_alias=_env("SECRETBINDING_VAULT_LOGIN_SECRET_ID_FILE"))
+    login_secret_id_wrapped: bool = Field(False, validation_alias=_env("SECRETBINDING_VAULT_LOGIN_SECRET_ID_WRAPPED"))
     namespace: str = Field("", validation_alias=_env("VAULT_NAMESPACE", "BAO_NAMESPACE"))
     ca_cert: str = Field("", validation_alias=_env("VAULT_CACERT", "BAO_CACERT"))
     ca_path: str = Field("", validation_alias=_env("VAULT_CAPATH", "BAO_CAPATH"))
@@ -292,8 +326,21 @@ class Settings:
             self.vault = VaultSettings()
             self.nomad = NomadSettings()
             self.controller = ControllerSettings()
+            self.agent = AgentSettings()
         except ValidationError as error:
             raise UsageError(_explain(error)) from None
+
+    def agents(self) -> AgentDefaults:
+        """What is said of every sidecar. Raises `errors.UsageError`."""
+        vault = self.vault
+        return self.agent.defaults(
+            address=vault.address,
+            namespace=vault.namespace,
+            ca_cert=vault.ca_cert,
+            tls_server_name=vault.tls_server_name,
+            skip_verify=vault.skip_verify,
+            jwt_mount=self.controller.jwt_mount,
+        )
 
 
 def _explain(error: ValidationError) -> str:

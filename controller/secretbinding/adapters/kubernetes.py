@@ -23,7 +23,8 @@ from lightkube.types import PatchType
 from secretbinding.adapters.kubeconfig import KubernetesCredentials, load_credentials
 from secretbinding.adapters.kubernetes_errors import API_GROUP, AttemptError, failed
 from secretbinding.adapters.transport import OnCall
-from secretbinding.errors import Conflict, NotFound
+from secretbinding.errors import Conflict, NotFound, ServiceError
+from secretbinding.trail import told
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -313,6 +314,19 @@ class KubernetesClient:
         return self._call("patch", PLURAL, namespace, name, patched)
 
     def _call(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
+        """Every change of a binding is a patch: events tell of changes, and leases are our own."""
+        if verb != "patch" or not resource.startswith(PLURAL):
+            return self._tried(verb, resource, namespace, name, function)
+        outcome = "Success"
+        try:
+            return self._tried(verb, resource, namespace, name, function)
+        except ServiceError as error:
+            outcome = error.reason
+            raise
+        finally:
+            told("kubernetes", f"{verb} {resource}", f"{verb} {resource} {name}", outcome, namespace=namespace)
+
+    def _tried(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
         connection = self._connection
         try:
             for attempt in stamina.retry_context(

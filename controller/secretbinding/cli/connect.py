@@ -37,11 +37,12 @@ def read_settings(*, quiet: bool = True) -> Settings:
 
 
 @contextmanager
-def clients(settings: Settings, on_call: "OnCall | None" = None) -> "Iterator[Clients]":
-    """Connections to Vault and Nomad, closed at the end. Raises `errors.UsageError` for settings that cannot work."""
+def clients(settings: Settings, on_call: "OnCall | None" = None, *, keep: bool = False) -> "Iterator[Clients]":
+    """Connections to Vault and Nomad, closed at the end; with `keep` Vault's token is kept alive.
+    Raises `errors.UsageError` for settings that cannot work."""
     from secretbinding.app import Clients
 
-    made = Clients(settings, on_call=on_call)
+    made = Clients(settings, on_call=on_call, keep=keep)
     try:
         yield made
     finally:

@@ -77,7 +77,7 @@ def run(
     asked = parse_policies_option(policies, names)
     monitoring = _monitoring(settings)
     on_call = monitoring.called if monitoring is not None else None
-    with clients(settings, on_call) as connected:
+    with clients(settings, on_call, keep=True) as connected:
         sources = _sources(names, paths, settings, connected, namespace, on_call)
         cluster = _cluster(asked[0], names, settings, on_call)
         tenancy = _tenancy(asked, names, settings, connected, cluster)

@@ -19,6 +19,7 @@ from secretbinding.job.marks import placed_marks
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action, Plan, Rights, make_plan
 from secretbinding.ports import Json, Nomad, Vault
+from secretbinding.render.agent import AgentDefaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Admission:
         *,
         instance: str,
         jwt_mount: str,
+        agents: AgentDefaults | None = None,
         sources: Sequence[str] = (),
         gates: Gatekeeper | None = None,
         guard: Guard | None = None,
@@ -58,7 +60,7 @@ class Admission:
         self._sources = tuple(sources)
         self._gates = gates
         self._guard = guard
-        self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
+        self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount, agents=agents)
 
     def admit(self, job: Json) -> Admitted:
         """The job that somebody is about to register, with its secrets; rights that it lacks are made first, since
@@ -84,7 +86,13 @@ class Admission:
     def _admit(
         self, job: Json, workload: WorkloadKey, bindings: Sequence[BindingInput], applier: Applier | None = None
     ) -> Admitted:
-        applier = applier or Applier(self._vault, self._nomad, jwt_mount=self._jwt_mount)
+        applier = applier or Applier(
+            self._vault,
+            self._nomad,
+            jwt_mount=self._jwt_mount,
+            instance=self._instance,
+            bindings=[item.key for item in bindings],
+        )
         there = self._nomad.job(workload.namespace, workload.job)
         # The type of a job matters only to those who register it.
         seen = {**carried_over(there, job, self._instance), "Type": "service", "Namespace": workload.namespace}

@@ -20,6 +20,7 @@ from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
 from secretbinding.plan import Action, EvaluateJob, Plan, deferred, make_plan
 from secretbinding.ports import Nomad, Vault
+from secretbinding.render.agent import AgentDefaults
 from secretbinding.render.policy import read_policy
 from secretbinding.rollout import behind, deployment_of, deserted, is_active
 from secretbinding.status import Pass, fault_of
@@ -59,6 +60,7 @@ class Reconciler:
         *,
         instance: str,
         jwt_mount: str,
+        agents: AgentDefaults | None = None,
         clock: Callable[[], float],
         purge_grace_seconds: float = 30.0,
         on_action: Callable[[WorkloadKey, Action], None] = lambda workload, action: None,
@@ -80,7 +82,7 @@ class Reconciler:
         self._deferred_since: dict[WorkloadKey, float] = {}
         self._evaluated: dict[WorkloadKey, EvaluateJob] = {}
         self._generator = Generator(vault)
-        self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
+        self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount, agents=agents)
 
     @property
     def instance(self) -> str:
@@ -172,6 +174,8 @@ class Reconciler:
             jwt_mount=self._jwt_mount,
             on_action=lambda action: self._on_action(workload, action),
             generator=self._generator,
+            instance=self._instance,
+            bindings=[item.key for item in bindings],
             may_write=lambda: self._may_write(workload),
         )
         try:

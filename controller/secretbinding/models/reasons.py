@@ -52,7 +52,7 @@ class Reason(_Meant):
     # The manifest.
     INVALID_MANIFEST = "InvalidManifest", "The manifest breaks a rule; what was made from it before stays as it is."
     UNSUPPORTED_KIND = "UnsupportedKind", "An entry asks for what its kind of secret does not have."
-    UNSUPPORTED_DELIVERY = "UnsupportedDelivery", "The way of delivery is not one that this controller has."
+    UNSUPPORTED_DELIVERY = "UnsupportedDelivery", "The way of delivery is not one that this controller allows."
     UNSUPPORTED_AUTH = "UnsupportedAuth", "The way to log in is not one that this controller has."
     NAMESPACE_MISMATCH = "NamespaceMismatch", "The binding names a Nomad namespace that its source may not reach."
     CONNECTION_UNKNOWN = "ConnectionUnknown", "The binding names a connection that the controller does not have."
@@ -78,6 +78,10 @@ class Reason(_Meant):
     VAULT_BLOCK_CONFLICT = "VaultBlockConflict", "The task has a vault block that is not the controller's."
     TEMPLATE_CONFLICT = "TemplateConflict", "The task has a template of its own at the same destination."
     ENV_CONFLICT = "EnvConflict", "The task sets the same variable by itself."
+    AGENT_CONFLICT = (
+        "AgentConflict",
+        "The group has a task of the sidecar's name, or another binding of it wants another sidecar.",
+    )
     GITOPS_CONFLICT = "GitOpsConflict", "Another tool keeps registering the job without its secrets."
 
     # Vault.

@@ -36,6 +36,7 @@ STALLED = frozenset(
         Reason.VAULT_BLOCK_CONFLICT,
         Reason.TEMPLATE_CONFLICT,
         Reason.ENV_CONFLICT,
+        Reason.AGENT_CONFLICT,
         Reason.POLICY_CONFLICT,
         Reason.ROLE_CONFLICT,
         Reason.MOUNT_NOT_FOUND,

@@ -19,6 +19,8 @@ COMMANDS = [
     "delete",
     "inject",
     "adopt",
+    "revoke",
+    "uninstall",
     "run",
     "status",
     "rotate",
