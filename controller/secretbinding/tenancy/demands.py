@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from secretbinding.kinds import KINDS
 from secretbinding.kinds.base import RENEW, SecretState
 from secretbinding.models.binding import (
+    Agent,
     DeletionPolicy,
     Delivery,
     Generate,
@@ -90,8 +90,8 @@ def conditions_of(binding: SecretBinding, *, adopted: bool = False) -> Condition
     """The conditions of a binding."""
     auth = binding.spec.auth
     longest = auth.token_period or auth.token_max_ttl
-    chosen = _agent(binding)
-    choices = {choice.value for choice in Choice if chosen.get(choice.value) not in (None, [], "")}
+    agent = binding.spec.agent or Agent()
+    choices = {choice.value for choice in Choice if getattr(agent, choice.value, None) not in (None, ())}
     if any(entry.change_script is not None for entry in binding.spec.secrets):
         choices.add(Choice.SCRIPT.value)
     return Conditions(
@@ -102,12 +102,6 @@ def conditions_of(binding: SecretBinding, *, adopted: bool = False) -> Condition
         adopted=adopted,
         retained=binding.spec.deletion_policy is DeletionPolicy.RETAIN,
     )
-
-
-def _agent(binding: SecretBinding) -> dict[str, Any]:
-    """What the binding says of its sidecar, as JSON."""
-    found = binding.spec.to_json().get("agent")
-    return found if isinstance(found, dict) else {}
 
 
 def demands_of(binding: SecretBinding) -> tuple[Demand, ...]:
