@@ -54,6 +54,7 @@ class Admission:
         self._store = store
         self._instance = instance
         self._jwt_mount = jwt_mount
+        self._approle_mount = (agents or AgentDefaults()).approle_mount
         self._sources = tuple(sources)
         self._gates = gates
         self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount, agents=agents)
@@ -82,7 +83,9 @@ class Admission:
     def _admit(
         self, job: Json, workload: WorkloadKey, bindings: Sequence[BindingInput], applier: Applier | None = None
     ) -> Admitted:
-        applier = applier or Applier(self._vault, self._nomad, jwt_mount=self._jwt_mount)
+        applier = applier or Applier(
+            self._vault, self._nomad, jwt_mount=self._jwt_mount, approle_mount=self._approle_mount
+        )
         there = self._nomad.job(workload.namespace, workload.job)
         # The type of a job matters only to those who register it.
         seen = {**carried_over(there, job, self._instance), "Type": "service", "Namespace": workload.namespace}
