@@ -17,7 +17,7 @@ without Vault's own `request_id`."""
 _NO_CHANGE = frozenset(
     {
         *("login", "login_probe", "token_lookup", "token_renew", "token_revoke", "wrapping_lookup", "unwrap"),
-        *("capabilities_read", "accessor_lookup", "job_plan", "job_parse"),
+        *("capabilities_read", "accessor_lookup", "secret_id_lookup", "job_plan", "job_parse"),
         *("variable_lock", "variable_renew", "variable_release"),
     }
 )
