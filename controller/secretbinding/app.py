@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from secretbinding.adapters.connection import NomadConnection, TokenFile, TokenSource, VaultConnection
+from secretbinding.adapters.connection import ConsulConnection, NomadConnection, TokenFile, TokenSource, VaultConnection
 from secretbinding.adapters.nomad import NomadAdapter
 from secretbinding.adapters.transport import OnCall
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
@@ -21,7 +21,7 @@ from secretbinding.metrics import Monitoring, Parts
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
 from secretbinding.plan_text import describe
-from secretbinding.settings import NomadSettings, Settings, VaultSettings
+from secretbinding.settings import ConsulSettings, NomadSettings, Settings, VaultSettings
 from secretbinding.sources.base import Source
 from secretbinding.status import Pass
 from secretbinding.watch.audit import AuditFile, AuditListener
@@ -38,7 +38,7 @@ class Clients:
 
     def __init__(self, settings: Settings, *, on_call: OnCall | None = None) -> None:
         workers = settings.controller.workers
-        self.vault = ListingVaultAdapter(vault_connection(settings.vault, workers), on_call=on_call)
+        self.vault = ListingVaultAdapter(vault_connection(settings.vault, workers, settings.consul), on_call=on_call)
         self.nomad = NomadAdapter(nomad_connection(settings.nomad, workers), on_call=on_call)
 
     def close(self) -> None:
@@ -213,9 +213,10 @@ def make_reconciler(
     )
 
 
-def vault_connection(settings: VaultSettings, workers: int) -> VaultConnection:
+def vault_connection(settings: VaultSettings, workers: int, consul: ConsulSettings) -> VaultConnection:
     """The connection to Vault that the settings ask for. A token file is read again whenever it changes."""
-    return VaultConnection(**_common(settings, workers), namespace=settings.namespace)
+    catalogue = ConsulConnection(**_common(consul, workers))
+    return VaultConnection(**_common(settings, workers), namespace=settings.namespace, consul=catalogue)
 
 
 def nomad_connection(settings: NomadSettings, workers: int) -> NomadConnection:
@@ -223,7 +224,7 @@ def nomad_connection(settings: NomadSettings, workers: int) -> NomadConnection:
     return NomadConnection(**_common(settings, workers), region=settings.region, long_pool_size=64)
 
 
-def _common(settings: VaultSettings | NomadSettings, workers: int) -> dict[str, Any]:
+def _common(settings: VaultSettings | NomadSettings | ConsulSettings, workers: int) -> dict[str, Any]:
     token: TokenSource = TokenFile(settings.token_file) if settings.token_file else settings.token.get_secret_value()
     return {
         "address": settings.address,

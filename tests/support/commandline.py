@@ -13,7 +13,7 @@ import structlog
 from secretbinding.cli import main
 from tests.support.servers import Stack
 
-_PREFIXES = ("VAULT_", "BAO_", "NOMAD_", "SECRETBINDING_", "KUBE", "_SECRETBINDING")
+_PREFIXES = ("VAULT_", "BAO_", "CONSUL_", "NOMAD_", "SECRETBINDING_", "KUBE", "_SECRETBINDING")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,20 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import stamina
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import ClosedPoolError, ConnectTimeoutError, HTTPError, NewConnectionError
 
 from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import Connection, check, current_token
-from secretbinding.adapters.deadline import answer_within, use_deadlines
+from secretbinding.adapters.deadline import answer_within
+from secretbinding.adapters.discovery.nodes import Nodes
 from secretbinding.adapters.reasons import describe, hopeless
+from secretbinding.adapters.routes import Route, Routes
 from secretbinding.errors import NoLeader, ServiceError, Unavailable, Unreachable, VaultSealed
 
 OnCall = Callable[[str, str, float, str], None]
@@ -110,7 +112,8 @@ def unexpected(system: str, call: Call, what: str) -> ServiceError:
 
 
 class Transport:
-    """Sends requests to one server. Thread-safe; sockets are bounded by the two pool sizes.
+    """Sends requests to one server, or to one of the `nodes` of a service. Thread-safe; sockets are bounded by the two
+    pool sizes.
 
     Redirects are never followed: the token would go to whatever host the answer names.
     """
@@ -125,6 +128,7 @@ class Transport:
         judge: Judge,
         on_call: OnCall | None = None,
         clock: ServerClock | None = None,
+        nodes: Nodes | None = None,
     ) -> None:
         check(connection, system)
         self.clock = clock or ServerClock()
@@ -135,19 +139,14 @@ class Transport:
         self._judge = judge
         self._on_call = on_call
         self._pool_timeout = max(1, round(connection.timeout_seconds))
-        self._prefix = urlsplit(connection.address).path.rstrip("/")
-        self._managers = [_manager(connection, size) for size in (connection.pool_size, connection.long_pool_size)]
-        self._short, self._long = (manager.connection_from_url(connection.address) for manager in self._managers)
-        for pool in (self._short, self._long):
-            use_deadlines(pool)
+        self._routes = Routes(connection, nodes)
 
     def __repr__(self) -> str:
         return f"Transport({self._system!r}, {self._connection.address!r})"
 
     def close(self) -> None:
         """Close all idle connections."""
-        for manager in self._managers:
-            manager.clear()
+        self._routes.close()
 
     def send(
         self,
@@ -187,7 +186,9 @@ class Transport:
         The caller reads with `read1`, turns what that raises into an error with `lost`, and closes it.
         """
         started = time.perf_counter()
-        outcome = self._open(call, "GET", self._target(path, params), None, (quiet_seconds, None), self._long)
+        outcome = self._open(
+            call, "GET", self._target(path, params), None, (quiet_seconds, None), self._routes.now().long
+        )
         if isinstance(outcome, urllib3.BaseHTTPResponse) and outcome.status != 200:
             finished = self._finish(call, outcome)
             strange = _Failure(unexpected(self._system, call, f"status {outcome.status}"))
@@ -204,8 +205,9 @@ class Transport:
         return self._unreachable(call, *describe(problem, self._system))
 
     def _target(self, path: str, params: Mapping[str, Any] | None) -> str:
+        prefix = self._routes.prefix
         query = {key: _query_value(value) for key, value in (params or {}).items() if value is not None}
-        return f"{self._prefix}{path}?{urlencode(query, doseq=True)}" if query else f"{self._prefix}{path}"
+        return f"{prefix}{path}?{urlencode(query, doseq=True)}" if query else f"{prefix}{path}"
 
     def _retry(self, first: _Failure, call: Call, method: str, target: str, payload: bytes | None) -> Answer | _Failure:
         deadline = time.monotonic() + self._connection.retry_seconds
@@ -248,12 +250,29 @@ class Transport:
         self, call: Call, method: str, target: str, payload: bytes | None, limits: tuple[float, float], *, long: bool
     ) -> Answer | _Failure:
         started, sent = time.perf_counter(), self.clock.ours()
-        opened = self._open(call, method, target, payload, limits, self._long if long else self._short)
-        if not isinstance(opened, _Failure):
-            self.clock.heard(opened.headers.get("Date"), sent)
-        outcome = opened if isinstance(opened, _Failure) else self._finish(call, opened)
+        try:
+            route = self._routes.now()
+        except ServiceError as error:
+            error.__traceback__ = None
+            outcome: Answer | _Failure = _Failure(error, repeat=error.transient)
+        else:
+            opened = self._open(call, method, target, payload, limits, route.pool(long=long))
+            if not isinstance(opened, _Failure):
+                self.clock.heard(opened.headers.get("Date"), sent)
+            outcome = opened if isinstance(opened, _Failure) else self._finish(call, opened)
+            if isinstance(outcome, _Failure):
+                outcome = self._elsewhere(route, outcome)
         self._count(call, started, outcome)
         return outcome
+
+    def _elsewhere(self, route: Route, failure: _Failure) -> _Failure:
+        """Where another node may do better, look for one. A node that redirects, or is sealed, did nothing."""
+        error = failure.error
+        away = isinstance(error, Unreachable) or (isinstance(error, Unavailable) and error.status >= 500)
+        idle = isinstance(error, VaultSealed) or 300 <= error.status < 400
+        if (away or idle) and self._routes.failed(route) and idle:
+            return replace(failure, repeat=True)
+        return failure
 
     def _open(
         self,
@@ -290,7 +309,7 @@ class Transport:
                     preload_content=False,
                 )
         except (HTTPError, OSError) as problem:
-            unsent = isinstance(problem, NewConnectionError | ConnectTimeoutError)
+            unsent = isinstance(problem, NewConnectionError | ConnectTimeoutError | ClosedPoolError)
             error = self._unreachable(call, *describe(problem, self._system))
             return _Failure(error, repeat=(unsent or call.repeatable) and not hopeless(problem))
 
@@ -346,10 +365,10 @@ class Transport:
     def _unreachable(self, call: Call, why: str, remedy: str = "") -> Unreachable:
         if not remedy:
             remedy = f"check that it runs and that {self._system.upper()}_ADDR is right"
-            if self._connection.address.startswith("https:") and not self._connection.client_cert:
+            if self._routes.secure and not self._connection.client_cert:
                 remedy += f", and whether it wants a certificate ({self._system.upper()}_CLIENT_CERT)"
         return Unreachable(
-            f"no answer from {self._system.capitalize()} at {self._connection.address} ({why})",
+            f"no answer from {self._system.capitalize()} at {self._routes.where} ({why})",
             system=self._system,
             operation=call.text,
             remedy=remedy,
@@ -359,26 +378,12 @@ class Transport:
         host = urlsplit(location)
         to = f"{host.scheme}://{host.netloc.rpartition('@')[2]}" if host.netloc else "another path"
         return ServiceError(
-            f"{self._system.capitalize()} at {self._connection.address} redirects to {to}, which is not followed",
+            f"{self._system.capitalize()} at {self._routes.where} redirects to {to}, which is not followed",
             system=self._system,
             operation=call.text,
             status=status,
             remedy=f"set {self._system.upper()}_ADDR to an address that answers by itself",
         )
-
-
-def _manager(connection: Connection, size: int) -> urllib3.PoolManager:
-    options: dict[str, Any] = {}
-    if urlsplit(connection.address).scheme == "https":
-        options = {
-            "cert_reqs": "CERT_NONE" if connection.skip_verify else "CERT_REQUIRED",
-            "ca_certs": connection.ca_cert or None,
-            "ca_cert_dir": connection.ca_path or None,
-            "cert_file": connection.client_cert or None,
-            "key_file": connection.client_key or None,
-            "server_hostname": connection.tls_server_name or None,
-        }
-    return urllib3.PoolManager(num_pools=1, maxsize=size, block=True, **options)
 
 
 def _query_value(value: object) -> str | list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from secretbinding.adapters.discovery import plain_address
 from secretbinding.cli.connect import kubernetes, read_settings
 from secretbinding.cli.console import emit, emit_value, printable
 from secretbinding.cli.jobfiles import parse_job
@@ -113,7 +114,12 @@ def doctor(
                 jwt_mount=settings.controller.jwt_mount,
                 mounts=mounts_of(mount, None),
             ),
-            vault=Endpoint("Vault", settings.vault.address, not settings.vault.skip_verify),
+            vault=Endpoint(
+                "Vault",
+                plain_address(settings.vault.address),
+                not settings.vault.skip_verify,
+                setting=settings.vault.address,
+            ),
             nomad=Endpoint("Nomad", settings.nomad.address, not settings.nomad.skip_verify),
             vault_namespace=settings.vault.namespace,
             max_age_days=older_than_days,

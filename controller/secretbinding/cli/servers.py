@@ -36,7 +36,10 @@ def servers(settings: Settings, *, patient: bool = True) -> Iterator[Servers]:
     from secretbinding.adapters.vault.admin import VaultAdminAdapter
     from secretbinding.app import nomad_connection, vault_connection
 
-    of_vault, of_nomad = vault_connection(settings.vault, _WORKERS), nomad_connection(settings.nomad, _WORKERS)
+    of_vault, of_nomad = (
+        vault_connection(settings.vault, _WORKERS, settings.consul),
+        nomad_connection(settings.nomad, _WORKERS),
+    )
     if not patient:
         of_vault, of_nomad = replace(of_vault, **_HURRY), replace(of_nomad, **_HURRY)
     vault, nomad = VaultAdminAdapter(of_vault), NomadAdminAdapter(of_nomad)

@@ -46,11 +46,12 @@ Fact: TypeAlias = T | Unknown
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How a server is reached."""
+    """How a server is reached: `address` is for any program, `setting` what ours was given where that is another."""
 
     system: str
     address: str
     verified: bool = True
+    setting: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,263 @@
+"""Vault is found by SRV records and in Consul's catalogue, again when its node is gone, and by its own name in TLS."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+
+from secretbinding.adapters.connection import ConsulConnection, VaultConnection
+from secretbinding.adapters.vault import VaultAdapter
+from secretbinding.devstack.openbao import OpenBao
+from secretbinding.devstack.processes import free_ports
+from secretbinding.errors import Denied, Unreachable
+from tests.support.discovery import Consul, DnsServer, consul_server, dns_server
+
+from .misbehaving import misbehaving, reply
+from .test_tls import POLICY, server_context
+
+NAME = "_vault._tcp.service.consul"
+TARGET = "one.node.dc1.consul"
+Connect = Callable[..., VaultAdapter]
+
+
+@pytest.fixture
+def dns() -> Iterator[DnsServer]:
+    with dns_server() as running:
+        running.hosts = {TARGET: "127.0.0.1"}
+        yield running
+
+
+@pytest.fixture
+def consul() -> Iterator[Consul]:
+    with consul_server() as running:
+        yield running
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    made: list[VaultAdapter] = []
+
+    def make(address: str, **options: object) -> VaultAdapter:
+        made.append(VaultAdapter(VaultConnection(**{"address": address, "connect_timeout_seconds": 1.0, **options})))
+        return made[-1]
+
+    yield make
+    for adapter in made:
+        adapter.close()
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[OpenBao]:
+    """Another node of the service; it knows nothing of the first, so that a test sees which one answers."""
+    with OpenBao(tmp_path / "second") as server:
+        server.put_policy("which", "# second")
+        yield server
+
+
+@pytest.fixture
+def first(bao: OpenBao) -> OpenBao:
+    bao.put_policy("which", "# first")
+    return bao
+
+
+def port_of(address: str) -> int:
+    return urlsplit(address).port or 0
+
+
+def unused() -> int:
+    (port,) = free_ports(1)
+    return port
+
+
+def test_vault_is_found_by_its_srv_record(dns: DnsServer, first: OpenBao, connect: Connect) -> None:
+    dns.services[NAME] = [(1, 1, port_of(first.address), TARGET)]
+    vault = connect(f"srv+http://{NAME}?dns={dns.address}", token=first.root_token)
+    assert vault.read_policy("which") == "# first"
+    assert vault.read_policy("absent") is None
+    assert dns.asked == [(NAME, "SRV")], "one look for both calls"
+
+
+def test_a_server_that_does_not_tell_the_addresses_is_asked_for_them(
+    dns: DnsServer, first: OpenBao, connect: Connect
+) -> None:
+    dns.tells_hosts = False
+    dns.services["active.vault.service.consul"] = [(1, 1, port_of(first.address), TARGET)]
+    vault = connect(f"srv+http://active.vault.service.consul?dns={dns.address}", token=first.root_token)
+    assert vault.read_policy("which") == "# first"
+    assert (TARGET, "A") in dns.asked
+
+
+def test_records_of_the_lowest_priority_are_used_first_and_the_next_when_they_fail(
+    dns: DnsServer, first: OpenBao, connect: Connect
+) -> None:
+    dns.services[NAME] = [(20, 1, port_of(first.address), TARGET), (10, 1, unused(), TARGET)]
+    vault = connect(f"srv+http://{NAME}?dns={dns.address}", token=first.root_token)
+    assert vault.read_policy("which") == "# first"
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        (None, "there is no _vault._tcp.service.consul"),
+        ([], "has no SRV records"),
+        ([(1, 1, 8200, "")], "name no host"),
+    ],
+)
+def test_what_dns_does_not_know_is_told_with_what_to_check(
+    dns: DnsServer, connect: Connect, records: list[tuple[int, int, int, str]] | None, message: str
+) -> None:
+    dns.hosts[""] = "127.0.0.1"
+    dns.tells_hosts = False
+    if records is not None:
+        dns.services[NAME] = records
+    vault = connect(f"srv+http://{NAME}?dns={dns.address}", retry_seconds=0.0)
+    with pytest.raises(Unreachable, match=f"Vault cannot be found: .*{message}.*check VAULT_ADDR"):
+        vault.read_policy("app")
+
+
+def test_a_dns_server_that_is_silent_is_told(dns: DnsServer, connect: Connect) -> None:
+    dns.silent = True
+    vault = connect(f"srv+http://{NAME}?dns={dns.address}", retry_seconds=0.0)
+    with pytest.raises(Unreachable, match="no DNS server answered"):
+        vault.read_policy("app")
+
+
+def test_vault_is_found_in_consul_by_service_and_tag(consul: Consul, first: OpenBao, connect: Connect) -> None:
+    consul.put("vault", ("127.0.0.1", unused()), tags=("standby",))
+    consul.put("vault", ("127.0.0.1", unused()), tags=("active",), passing=False)
+    consul.put("vault", ("127.0.0.1", port_of(first.address)), tags=("active",))
+    address = f"consul+http://{consul.address}/vault?tag=active&dc=dc1&scheme=http"
+    vault = connect(address, token=first.root_token, retry_seconds=0.0)
+    assert vault.read_policy("which") == "# first"
+    ((service, query),) = consul.asked
+    assert service == "vault"
+    assert query == {"passing": "true", "stale": "true", "tag": "active", "dc": "dc1"}
+
+
+def test_a_new_active_node_is_found_when_the_old_one_is_gone(
+    consul: Consul, first: OpenBao, second: OpenBao, connect: Connect
+) -> None:
+    consul.put("vault", ("127.0.0.1", port_of(second.address)), tags=("active",))
+    vault = connect(f"consul+http://{consul.address}/vault?tag=active&scheme=http", token=first.root_token)
+    assert vault.read_policy("which") == "# second"
+    second.stop()
+    consul.instances.clear()
+    consul.put("vault", ("127.0.0.1", port_of(first.address)), tags=("active",))
+    assert vault.read_policy("which") == "# first", "within the retries of one call"
+
+
+def test_a_node_that_stepped_down_and_redirects_is_left(consul: Consul, first: OpenBao, connect: Connect) -> None:
+    """What a standby does that cannot forward: `Location` names the active node, but the catalogue decides."""
+    with misbehaving() as standby:
+        standby.script = [reply(307, None, Location="http://198.51.100.1:8200/v1/sys/policies/acl/which")]
+        consul.put("vault", ("127.0.0.1", port_of(standby.address)), ("127.0.0.1", port_of(first.address)))
+        vault = connect(f"consul+http://{consul.address}/vault?scheme=http", token=first.root_token)
+        vault.write_policy("which", "# written once")
+        assert first.api.get("/v1/sys/policies/acl/which").json()["data"]["policy"] == "# written once"
+        assert len(standby.requests) == 1
+
+
+def test_a_sealed_node_is_left_where_there_is_another(consul: Consul, first: OpenBao, connect: Connect) -> None:
+    with misbehaving() as sealed:
+        sealed.script = [reply(503, {"errors": ["Vault is sealed"]})]
+        consul.put("vault", ("127.0.0.1", port_of(sealed.address)), ("127.0.0.1", port_of(first.address)))
+        vault = connect(f"consul+http://{consul.address}/vault?scheme=http", token=first.root_token)
+        assert vault.read_policy("which") == "# first"
+
+
+def test_the_token_for_consul_goes_to_consul_alone(consul: Consul, first: OpenBao, connect: Connect) -> None:
+    consul.token = "consul-token"
+    with misbehaving() as node:
+        node.script = [reply(200, POLICY)]
+        consul.put("vault", ("127.0.0.1", port_of(node.address)))
+        address = f"consul+http://{consul.address}/vault?scheme=http"
+        vault = connect(address, token="vault-token", consul=ConsulConnection(token="consul-token"))
+        vault.read_policy("which")
+        headers = {name.lower(): value for name, value in node.requests[0].headers.items()}
+    assert headers["x-vault-token"] == "vault-token"
+    assert "x-consul-token" not in headers
+
+
+def test_a_token_that_may_not_see_the_service_is_hinted_at(consul: Consul, connect: Connect) -> None:
+    consul.token = "consul-token"
+    consul.put("vault", ("127.0.0.1", 8200))
+    vault = connect(f"consul+http://{consul.address}/vault?tag=active", retry_seconds=0.0)
+    with pytest.raises(Unreachable, match=r"no healthy service vault \(tag active\).*CONSUL_HTTP_TOKEN"):
+        vault.read_policy("app")
+
+
+@pytest.mark.parametrize(("status", "message"), [(403, "may not list"), (500, "cannot list"), (400, "refused to list")])
+def test_what_consul_refuses_is_told(consul: Consul, connect: Connect, status: int, message: str) -> None:
+    consul.refuses = status
+    vault = connect(f"consul+http://{consul.address}/vault", retry_seconds=0.0)
+    with pytest.raises(Unreachable, match=f"Vault cannot be found: .*Consul.* {message}"):
+        vault.read_policy("app")
+
+
+def test_a_consul_that_is_away_is_told(connect: Connect) -> None:
+    vault = connect(f"consul+http://127.0.0.1:{unused()}/vault", retry_seconds=0.0)
+    with pytest.raises(Unreachable, match=r"Vault cannot be found: no answer from Consul at .*VAULT_ADDR"):
+        vault.read_policy("app")
+
+
+@pytest.mark.parametrize("body", [{"a": 1}, ["vault"], [{"Node": {}, "Service": {}}], "text"])
+def test_an_answer_that_is_no_list_of_instances_is_told(connect: Connect, body: object) -> None:
+    with misbehaving() as other:
+        other.script = [reply(200, body)]
+        vault = connect(f"consul+{other.address}/vault", retry_seconds=0.0)
+        with pytest.raises(Unreachable, match="no list of instances"):
+            vault.read_policy("app")
+
+
+def test_an_answer_of_vault_that_no_other_node_would_give_leaves_the_node_in_use(
+    consul: Consul, first: OpenBao, connect: Connect
+) -> None:
+    consul.put("vault", ("127.0.0.1", port_of(first.address)))
+    vault = connect(f"consul+http://{consul.address}/vault?scheme=http", token="wrong")
+    for _ in range(3):
+        with pytest.raises(Denied):
+            vault.read_policy("which")
+    assert len(consul.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("service", "named", "override", "trusted"),
+    [
+        ("vault", "vault.service.consul", "", True),
+        ("vault", "127.0.0.1", "", False),
+        ("vault", "other.service.consul", "", False),
+        ("vault", "other.service.consul", "other.service.consul", True),
+    ],
+)
+def test_the_certificate_is_the_services_whatever_the_nodes_address_is(
+    consul: Consul, connect: Connect, tmp_path: Path, service: str, named: str, override: str, trusted: bool
+) -> None:
+    authority = trustme.CA()
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(ca)
+    with misbehaving(server_context(authority, named)) as node:
+        node.script = [reply(200, POLICY)]
+        consul.put(service, ("127.0.0.1", port_of(node.address)))
+        address = f"consul+http://{consul.address}/{service}"
+        vault = connect(address, ca_cert=str(ca), tls_server_name=override, retry_seconds=0.0)
+        if trusted:
+            assert vault.read_policy("app") == "text"
+        else:
+            with pytest.raises(Unreachable, match=r"node 127\.0\.0\.1:\d+, \(its TLS certificate is for another name"):
+                vault.read_policy("app")
+            assert node.requests == [], "no token was sent"
+
+
+def test_the_certificate_is_the_one_of_the_name_in_the_srv_record_too(
+    dns: DnsServer, connect: Connect, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(ca)
+    with misbehaving(server_context(authority, "vault.service.consul")) as node:
+        node.script = [reply(200, POLICY)]
+        dns.services[NAME] = [(1, 1, port_of(node.address), TARGET)]
+        vault = connect(f"srv+https://{NAME}?dns={dns.address}", ca_cert=str(ca))
+        assert vault.read_policy("app") == "text"
