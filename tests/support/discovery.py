@@ -1,5 +1,6 @@
-"""A small DNS server and a small Consul, on loopback, which know where a Vault is."""
+"""A small DNS server and a small Consul, on loopback, which know where services are."""
 
+import contextlib
 import json
 import socketserver
 import threading
@@ -10,6 +11,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+
+_INDEX = "7"
 
 
 class DnsServer:
@@ -75,13 +78,16 @@ def dns_server() -> Iterator[DnsServer]:
 
 
 class Consul:
-    """Serves `/v1/health/service/:service`.
+    """Serves `/v1/health/service/:service`, and what a Nomad client asks of its Consul agent: that it is there, tokens
+    for workload identities, and the registration of services.
 
     Attributes:
         instances: service to its instances as Consul lists them, tags and health included.
         token: the token to ask with; a request with another sees nothing, as in Consul.
         refuses: a status to answer with, 0 for none.
         asked: service and query of each request.
+        logins: the names of the auth methods that Nomad logged in with.
+        registered: what Nomad registered, by ID.
     """
 
     def __init__(self) -> None:
@@ -89,6 +95,8 @@ class Consul:
         self.token = ""
         self.refuses = 0
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.logins: list[str] = []
+        self.registered: dict[str, dict[str, Any]] = {}
         self.address = ""
 
     def put(self, service: str, *nodes: tuple[str, int], tags: tuple[str, ...] = (), passing: bool = True) -> None:
@@ -113,34 +121,85 @@ class Consul:
             and query.get("dc", "dc1") == "dc1"
         ]
 
+    def agent(self, path: str) -> Any:
+        """The answer to a GET of a Nomad agent; None for what there is not."""
+        known = {
+            "self": {
+                "Config": {"Datacenter": "dc1", "NodeName": "one", "Server": True, "Version": "1.20.0"},
+                "DebugConfig": {"GRPCPort": -1, "GRPCTLSPort": -1},
+                "Member": {"Tags": {"build": "1.20.0:1"}},
+                "Stats": {"license": {}},
+            },
+            "services": {
+                key: {"ID": key, "Service": one["Name"], "Tags": one.get("Tags"), "Port": one.get("Port")}
+                for key, one in self.registered.items()
+            },
+            "checks": {},
+            # Nomad asks whether a new token has reached the agent.
+            "/v1/acl/token/self": {"AccessorID": "1"},
+        }
+        return known.get(path.removeprefix("/v1/agent/"))
+
+    def take(self, path: str, body: Any) -> Any:
+        """The answer to a PUT or POST of a Nomad agent."""
+        if path == "/v1/acl/login":
+            self.logins.append(body["AuthMethod"])
+            return {"AccessorID": "1", "SecretID": f"token-{len(self.logins)}", "AuthMethod": body["AuthMethod"]}
+        if path == "/v1/agent/service/register":
+            self.registered[body["ID"]] = body
+        elif path.startswith("/v1/agent/service/deregister/"):
+            self.registered.pop(path.rpartition("/")[2], None)
+        return {}
+
 
 @contextmanager
 def consul_server() -> Iterator[Consul]:
     """A running one."""
-    catalogue = Consul()
+    catalogue, closing = Consul(), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
+            if url.path.startswith(("/v1/agent/", "/v1/acl/token/self")):
+                found = catalogue.agent(url.path)
+                self.answer(404 if found is None else 200, found)
+                return
             head, _, service = url.path.rpartition("/")
             query = {name: values[0] for name, values in parse_qs(url.query).items()}
             catalogue.asked.append((service, query))
-            may = self.headers.get("X-Consul-Token", "") == catalogue.token
+            may = not catalogue.token or self.headers.get("X-Consul-Token", "") == catalogue.token
+            if query.get("index") == _INDEX:
+                # A blocking query: nothing ever changes while one waits.
+                closing.wait(5.0)
             status = catalogue.refuses or (200 if head == "/v1/health/service" else 404)
-            content = json.dumps(catalogue.listed(service, query) if may else []).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.answer(status, catalogue.listed(service, query) if may else [])
+
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.answer(200, catalogue.take(urlsplit(self.path).path, json.loads(body) if body else None))
+
+        do_POST = do_PUT  # noqa: N815
+
+        def answer(self, status: int, body: Any) -> None:
+            content = json.dumps(body).encode()
+            with contextlib.suppress(ConnectionError):
+                self.send_response(status)
+                self.send_header("X-Consul-Index", _INDEX)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
     with _serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
         catalogue.address = f"127.0.0.1:{port}"
-        yield catalogue
+        try:
+            yield catalogue
+        finally:
+            closing.set()
 
 
 @contextmanager
