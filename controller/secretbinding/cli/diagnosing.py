@@ -192,16 +192,17 @@ def _bindings(
     nomad: "NomadAdminAdapter",
 ) -> tuple[Fact[Sequence[SourceItem]] | None, str, Callable[[BindingKey], bool] | None]:
     """The bindings, where they are from, and how to prove that one does not exist. What a server is the cause of is a
-    finding of its own; a manifest that cannot be read is an error of the command line."""
+    finding of its own, as is a manifest that is not valid; a file that cannot be read is an error of the command
+    line."""
     kept = source or (SourceName.FILES if filename else None)
     if kept is None:
         return None, "", None
     if (kept is SourceName.FILES) != bool(filename):
         raise UsageError("-f goes with --source files, and only with it", remedy="give both or neither")
     if kept is SourceName.FILES:
-        from secretbinding.sources.files import load
+        from secretbinding.sources.files import examine
 
-        return [one.item for one in load(filename, nomad_namespace=place)], kept.value, None
+        return examine(filename, nomad_namespace=place), kept.value, None
     if kept is SourceName.NOMAD:
         from secretbinding.sources.nomad import NomadSource, list_bindings
 

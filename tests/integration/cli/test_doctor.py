@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import re
 import ssl
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import trustme
+import yaml
 
 from secretbinding.devstack.nomad_agent import NomadAgent, find_nomad
 from secretbinding.devstack.openbao import OpenBao
@@ -147,6 +149,29 @@ def test_what_bindings_lack_is_found(doctor: Doctor, unique: str, tmp_path: Path
     assert found(report, "binding-job") == [
         f"warning: binding default/two: Nomad has no job {unique}-none in namespace default"
     ]
+
+
+def test_a_manifest_that_is_not_valid_is_a_finding_and_the_others_are_examined(
+    doctor: Doctor, unique: str, tmp_path: Path
+) -> None:
+    doctor.stack.openbao.put_secret(unique, {"username": "app"})
+    good, bad = a_manifest("good", unique, unique), a_manifest("bad", unique, unique, env={"PATH": "username"})
+    (tmp_path / "some.yaml").write_text(yaml.safe_dump_all([good, bad]))
+    (tmp_path / "torn.yaml").write_text("kind: [SecretBinding\n")
+    report = doctor("-f", str(tmp_path))
+    (check,) = [one for one in report["checks"] if one["name"] == "binding-invalid"]
+    invalid = check["findings"]
+    assert [one["subject"] for one in invalid] == ["binding default/bad", f"binding default/{tmp_path}/torn.yaml"]
+    assert re.fullmatch(rf"{tmp_path}/some\.yaml:\d+:\d+, spec\.secrets\[0\]\.env\.PATH", invalid[0]["evidence"])
+    assert "choose another name" in invalid[0]["remedy"]
+    assert [text for text in found(report, "binding-secret") if "default/good" in text]
+    again = "\n---\n".join([yaml.safe_dump(good)] * 2)
+    (tmp_path / "torn.yaml").write_text(again)
+    report = doctor("-f", str(tmp_path))
+    assert any("given twice" in text for text in found(report, "binding-invalid"))
+    ran = doctor.run("-f", str(tmp_path / "none"))
+    assert (ran.code, ran.out) == (1, "")
+    assert "cannot be read" in ran.err
 
 
 def test_leftovers_are_found_once_the_source_proves_that_their_binding_is_gone(doctor: Doctor, unique: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
+from secretbinding.errors import Problem
 from secretbinding.job.inject import strip
 from secretbinding.job.marks import placed_marks, serving_pins
 from secretbinding.job.targets import find_task, job_fault, select_tasks, task_fault, variables_of
@@ -16,6 +17,12 @@ from secretbinding.rotation import decide_version
 
 def _subject(one: BindingFacts) -> str:
     return f"binding {one.key.tenant}/{one.key.name}"
+
+
+def _place(problem: Problem) -> str:
+    """Where it stands: `app.yaml:7:3, spec.secrets[0].env`, as far as that is known."""
+    place = ":".join(str(part) for part in (problem.file, problem.line, problem.column) if part)
+    return ", ".join(part for part in (place or "its manifest", problem.field) if part)
 
 
 def _strategy(one: BindingFacts) -> str:
@@ -39,7 +46,7 @@ def invalid(facts: Facts) -> Iterator[Finding | Unknown]:
                 Severity.ERROR,
                 _subject(one),
                 problem.message,
-                f"its manifest, {problem.field or problem.file}",
+                _place(problem),
                 problem.remedy,
             )
 
