@@ -287,6 +287,24 @@ FIRES: list[tuple[str, Facts, Severity, str]] = [
 ]  # fmt: skip
 
 
+def remedy(name: str, **changes: Any) -> str:
+    """What the check of that name says is to be done, for one binding."""
+    (finding,) = outcome(name, facts(bindings=[bound(**changes)])).findings
+    return finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("secret", "command"),
+    [
+        (kv_state(fields=["user"]), "vault kv patch -mount=secret myapp password=-"),
+        (kv_state(2, deleted=[2]), "vault kv undelete -versions=2 -mount=secret myapp"),
+        (kv_state(2, destroyed=[2]), "vault kv put -mount=secret myapp @fields.json"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_comes_with_the_command_that_mends_it(secret: SecretState, command: str) -> None:
+    assert remedy("binding-secret", secrets={"app": secret}).startswith(command)
+
+
 @pytest.mark.parametrize(
     ("name", "found", "severity", "says"), FIRES, ids=[f"{one[0]}-{number}" for number, one in enumerate(FIRES)]
 )
