@@ -195,6 +195,18 @@ def test_leftovers_are_found_once_the_source_proves_that_their_binding_is_gone(d
     doctor.stack.openbao.api.delete(f"/v1/auth/jwt-nomad/role/{role}").expect(204)
 
 
+def test_a_role_in_an_engine_that_no_policy_tells_of_is_found(doctor: Doctor) -> None:
+    api, name = doctor.stack.openbao.api, f"nsb.{doctor.instance}.app-tls.abc"
+    mount = f"pki-{doctor.instance}"
+    api.put(f"/v1/sys/mounts/{mount}", {"type": "pki"}).expect(204)
+    for role in (name, "somebody-elses"):
+        api.put(f"/v1/{mount}/roles/{role}", {"allow_any_name": True}).expect(200, 204)
+    (text,) = found(doctor(), "orphaned-engine-role")
+    assert text.startswith(f"warning: engine role {mount}/roles/{name}: no policy of ours names it")
+    api.delete(f"/v1/{mount}/roles/{name}").expect(204)
+    assert found(doctor(), "orphaned-engine-role") == []
+
+
 def test_a_policy_that_somebody_widened_is_found(doctor: Doctor, unique: str) -> None:
     world = doctor.world()
     with world.running():
