@@ -80,8 +80,8 @@ def doctor(
 ) -> int:
     """Check Vault, Nomad, what joins them, the controller's rights, and each binding; say what mends what is wrong.
 
-    It only reads. Run it with your own tokens: it asks for more than the controller may (Vault's sys/auth and
-    sys/audit, Nomad's agent:read and node:read), and says so where a right is missing.
+    It only reads. Run it with your own tokens: it asks for more than the controller may (Vault's sys/auth,
+    sys/audit and sys/mounts, Nomad's agent:read and node:read), and says so where a right is missing.
 
     It ends with 1 when there is an error (or the command line is wrong), with 2 when there are only warnings, and with
     0 otherwise.

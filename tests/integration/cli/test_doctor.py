@@ -195,6 +195,33 @@ def test_leftovers_are_found_once_the_source_proves_that_their_binding_is_gone(d
     doctor.stack.openbao.api.delete(f"/v1/auth/jwt-nomad/role/{role}").expect(204)
 
 
+def test_a_binding_that_has_a_role_made_is_well_once_it_is_applied_and_its_role_is_missed(
+    doctor: Doctor, cli: CommandLine, unique: str, tmp_path: Path
+) -> None:
+    api, mount = doctor.stack.openbao.api, f"pki-{unique}"
+    api.put(f"/v1/sys/mounts/{mount}", {"type": "pki"}).expect(204)
+    root = {"common_name": "example.test", "key_type": "ec"}
+    api.put(f"/v1/{mount}/root/generate/internal", root).expect(200)
+    made = a_manifest(unique, unique, "none")
+    create = {"allowedDomains": ["example.test"], "allowSubdomains": True, "maxTTL": "72h", "keyType": "ec"}
+    pki = {"mount": mount, "commonName": "a.example.test", "ttl": "24h", "create": create}
+    made["spec"]["secrets"] = [{"name": "tls", "pki": pki, "files": [{"destination": "tls.pem"}]}]
+    path = tmp_path / "binding.yaml"
+    path.write_text(yaml.safe_dump(made))
+    doctor.stack.api.put("/v1/jobs", {"Job": a_job(unique)}).expect()
+    about = ("binding-secret", "policy-excess", "orphaned-engine-role")
+    assert [found(doctor("-f", str(path)), name) for name in about] == [[], [], []]
+    applied = cli("apply", "-f", str(path), "--timeout", "60s")
+    assert applied.code == 0, applied.err
+    assert [found(doctor("-f", str(path)), name) for name in about] == [[], [], []]
+    (role,) = api.request("LIST", f"/v1/{mount}/roles").expect().json()["data"]["keys"]
+    api.delete(f"/v1/{mount}/roles/{role}").expect(204)
+    (text,) = found(doctor("-f", str(path)), "orphaned-engine-role")
+    assert f"the engine role {mount}/roles/{role} that its binding has made is not there" in text
+    deleted = cli("delete", "-f", str(path), "--timeout", "60s")
+    assert deleted.code == 0, deleted.err
+
+
 def test_a_role_in_an_engine_that_no_policy_tells_of_is_found(doctor: Doctor) -> None:
     api, name = doctor.stack.openbao.api, f"nsb.{doctor.instance}.app-tls.abc"
     mount = f"pki-{doctor.instance}"
