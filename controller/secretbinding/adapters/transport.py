@@ -25,6 +25,7 @@ OnCall = Callable[[str, str, float, str], None]
 call's label, `outcome` is `Success` or the `reason` of the error: both from small fixed sets, fit for metric labels."""
 
 _TEXT_LIMIT = 2000
+_NOT_ACTIVE = "local node not active"
 _SHORTEST_SECRET = 4
 """A shorter value is in most texts by chance."""
 
@@ -268,7 +269,9 @@ class Transport:
     def _elsewhere(self, route: Route, failure: _Failure) -> _Failure:
         """Where another node may do better, look for one. A node that redirects, or is sealed, did nothing."""
         error = failure.error
-        away = isinstance(error, Unreachable) or (isinstance(error, Unavailable) and error.status >= 500)
+        away = isinstance(error, Unreachable) or (isinstance(error, Unavailable) and error.status > 500)
+        # A 500 is about what was asked, but for that of a standby that knows no active node.
+        away = away or (error.status == 500 and _NOT_ACTIVE in error.message)
         idle = isinstance(error, VaultSealed) or 300 <= error.status < 400
         if (away or idle) and self._routes.failed(route) and idle:
             return replace(failure, repeat=True)

@@ -11,7 +11,7 @@ from secretbinding.adapters.connection import ConsulConnection, VaultConnection
 from secretbinding.adapters.vault import VaultAdapter
 from secretbinding.devstack.openbao import OpenBao
 from secretbinding.devstack.processes import free_ports
-from secretbinding.errors import Denied, Unreachable
+from secretbinding.errors import Denied, Unavailable, Unreachable
 from tests.support.discovery import Consul, DnsServer, consul_server, dns_server
 
 from .misbehaving import misbehaving, reply
@@ -157,6 +157,29 @@ def test_a_node_that_stepped_down_and_redirects_is_left(consul: Consul, first: O
         vault.write_policy("which", "# written once")
         assert first.api.get("/v1/sys/policies/acl/which").json()["data"]["policy"] == "# written once"
         assert len(standby.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "nodes"),
+    [
+        (502, "bad gateway", 2),
+        (500, "local node not active but active cluster node not found", 2),
+        (500, "internal error", 1),
+        (429, "rate limit", 1),
+    ],
+)
+def test_an_error_that_is_about_the_node_has_the_next_call_go_to_another(
+    consul: Consul, connect: Connect, status: int, says: str, nodes: int
+) -> None:
+    with misbehaving() as one, misbehaving() as other:
+        for node in (one, other):
+            node.script = [reply(status, {"errors": [says]})]
+        consul.put("vault", ("127.0.0.1", port_of(one.address)), ("127.0.0.1", port_of(other.address)))
+        vault = connect(f"consul+http://{consul.address}/vault?scheme=http", retry_seconds=0.0)
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                vault.read_policy("which")
+        assert sum(bool(node.requests) for node in (one, other)) == nodes
 
 
 def test_a_sealed_node_is_left_where_there_is_another(consul: Consul, first: OpenBao, connect: Connect) -> None:
