@@ -5,13 +5,13 @@ import pytest
 from tests.support.kubernetes import kubernetes_api, real_kubernetes, small_kubernetes, tenant
 from tests.support.postgres import postgres
 from tests.support.servers import (
-    acl_simulator,
-    acl_stack,
     cluster,
     cluster_nomad,
     cluster_simulator,
+    open_nomad,
+    open_simulator,
+    open_stack,
     openbao,
-    real_acl_nomad,
     real_nomad,
     simulator,
     stack,
@@ -19,15 +19,15 @@ from tests.support.servers import (
 )
 
 __all__ = [
-    "acl_simulator",
-    "acl_stack",
     "cluster",
     "cluster_nomad",
     "cluster_simulator",
     "kubernetes_api",
+    "open_nomad",
+    "open_simulator",
+    "open_stack",
     "openbao",
     "postgres",
-    "real_acl_nomad",
     "real_kubernetes",
     "real_nomad",
     "simulator",

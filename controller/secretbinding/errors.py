@@ -130,3 +130,13 @@ class Rejected(ServiceError):
     """The server understood and refused (HTTP 400, 422, a validation failure)."""
 
     reason = "Rejected"
+
+
+class NotLeading(SecretBindingError):
+    """Another controller works on the job now, or may: nothing more is written for it."""
+
+    reason = "NotLeading"
+    transient = True
+
+    def __init__(self) -> None:
+        super().__init__("another controller works on this job now")

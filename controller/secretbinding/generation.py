@@ -14,6 +14,7 @@ from secretbinding.kinds.base import Fault, SecretState
 from secretbinding.models.binding import Generate, SecretEntry
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
+from secretbinding.models.status import GENERATE_REQUEST_LENGTH
 from secretbinding.windows import last_fire, next_fire
 
 KV = "kv"
@@ -173,7 +174,9 @@ def moment(text: str) -> datetime | None:
 
 def read_request(text: str) -> GenerateRequest | None:
     """A request as it is written: a time (RFC 3339), then the names of secrets if not all are meant. None when there is
-    none, or it does not begin with a time."""
+    none, it does not begin with a time, or it is longer than a status can hold."""
+    if len(text) > GENERATE_REQUEST_LENGTH:
+        return None
     first, *names = text.split() or [""]
     at = moment(first) if first else None
     return GenerateRequest(at, tuple(names)) if at is not None else None

@@ -68,6 +68,12 @@ def stable_digest(value: Any) -> str:
     return base64.b32encode(raw).decode()[:_DIGEST_LENGTH].lower()
 
 
+def stable_number(value: Any) -> int:
+    """A number of 64 bits for any JSON value, the same on every machine and version."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
 def mark_json(fields: Mapping[str, Any]) -> str:
     """A mark's fields as one line of JSON that can stand in a `/* */` comment and in a `#` comment.
 

@@ -279,9 +279,48 @@ class Nomad(Protocol):
     def delete_variable(self, namespace: str, path: str) -> None:
         """Delete; one that is not there is success."""
 
+    def acquire_lock(self, namespace: str, path: str, items: Mapping[str, str], ttl_seconds: float) -> str | None:
+        """Write a variable and take its lock (`PUT /v1/var/<path>?lock-acquire`): the lock's ID, None while another has
+        it. Nomad (1.7+) takes it from a holder who has not renewed it for twice `ttl_seconds` (10 at least)."""
+
+    def renew_lock(self, namespace: str, path: str, lock_id: str) -> bool:
+        """Hold the lock for another while (`?lock-renew`); False when it is not ours any more."""
+
+    def release_lock(self, namespace: str, path: str, lock_id: str) -> None:
+        """Give the lock back (`?lock-release`); one that is not ours any more is success."""
+
     def list_jobs(self, namespace: str, prefix: str = "") -> Sequence[Json]:
         """Job stubs of a namespace (`*` for all) whose ID begins with `prefix`."""
 
     def events(self, topics: Sequence[str], namespace: str, *, index: int = 0) -> Iterator[Event]:
         """Nomad's event stream, heartbeats included; ends by raising `Unreachable` when the connection is cut or no
         byte came for longer than two heartbeats. `topics` such as `Job:*`, `Deployment:*`, `Allocation:*`."""
+
+
+class Leases(Protocol):
+    """Leases of several controllers, each held by one at a time, and who of them takes part. For one controller: an
+    object knows what it holds itself. Every method raises `errors.ServiceError` subclasses."""
+
+    @property
+    def identity(self) -> str:
+        """This controller's name, which no other has."""
+
+    @property
+    def seconds(self) -> float:
+        """For how long what is taken is held if it is not taken again. Nobody else gets it within that time of the
+        moment before the last successful `take`."""
+
+    def take(self, name: str) -> bool:
+        """Take a lease, or hold on to it; False while another has it."""
+
+    def give(self, name: str) -> None:
+        """Give it back; one that is not held is success."""
+
+    def beat(self) -> None:
+        """Say that this controller takes part."""
+
+    def beats(self) -> Mapping[str, str]:
+        """All that have said so and have not left: their identities, each with a text that each beat changes."""
+
+    def leave(self, identity: str) -> None:
+        """Strike one off the list."""

@@ -31,37 +31,37 @@ def token(stack: Stack, name: str, rules: str) -> Api:
 
 
 @pytest.fixture
-def powerless(acl_stack: Stack, unique: str) -> Api:
+def powerless(stack: Stack, unique: str) -> Api:
     """A valid token that may do nothing of interest."""
-    return token(acl_stack, unique, 'namespace "elsewhere" { policy = "read" }')
+    return token(stack, unique, 'namespace "elsewhere" { policy = "read" }')
 
 
 def put_variable(stack: Stack, path: str) -> None:
     stack.api.put(f"/v1/var/{path}", {"Items": {"k": "v"}}).expect(200)
 
 
-def test_a_list_of_variables_without_rights_is_200_and_empty(acl_stack: Stack, powerless: Api, unique: str) -> None:
-    put_variable(acl_stack, f"{unique}/a")
+def test_a_list_of_variables_without_rights_is_200_and_empty(stack: Stack, powerless: Api, unique: str) -> None:
+    put_variable(stack, f"{unique}/a")
     for namespace in ("default", "*"):
         answer = powerless.get("/v1/vars", prefix=unique, namespace=namespace)
         assert (answer.status, answer.json()) == (200, [])
-    assert acl_stack.api.get("/v1/vars", prefix=unique).json() != []
+    assert stack.api.get("/v1/vars", prefix=unique).json() != []
 
 
 def test_a_list_of_jobs_without_rights_is_refused_but_empty_for_all_namespaces(
-    acl_stack: Stack, powerless: Api, unique: str
+    stack: Stack, powerless: Api, unique: str
 ) -> None:
-    acl_stack.api.put("/v1/jobs", {"Job": job(unique, count=0)}).expect(200)
+    stack.api.put("/v1/jobs", {"Job": job(unique, count=0)}).expect(200)
     assert powerless.get("/v1/jobs", prefix=unique).status == 403
     everywhere = powerless.get("/v1/jobs", prefix=unique, namespace="*")
     assert (everywhere.status, everywhere.json()) == (200, [])
     only_variables = 'namespace "default" { variables { path "x/*" { capabilities = ["read"] } } }'
-    none_at_all = token(acl_stack, f"{unique}-v", only_variables)
+    none_at_all = token(stack, f"{unique}-v", only_variables)
     assert none_at_all.get("/v1/jobs", prefix=unique, namespace="*").status == 403
 
 
-def test_everything_else_without_rights_is_403(acl_stack: Stack, powerless: Api, unique: str) -> None:
-    acl_stack.api.put("/v1/jobs", {"Job": job(unique, count=0)}).expect(200)
+def test_everything_else_without_rights_is_403(stack: Stack, powerless: Api, unique: str) -> None:
+    stack.api.put("/v1/jobs", {"Job": job(unique, count=0)}).expect(200)
     refused = [
         powerless.get(f"/v1/job/{unique}"),
         powerless.get(f"/v1/job/{unique}/versions"),
@@ -82,24 +82,24 @@ def test_everything_else_without_rights_is_403(acl_stack: Stack, powerless: Api,
 
 
 def test_absence_of_a_variable_is_proven_only_with_the_right_to_read_it(
-    acl_stack: Stack, powerless: Api, unique: str
+    stack: Stack, powerless: Api, unique: str
 ) -> None:
-    allowed = token(acl_stack, f"{unique}-r", CONTROLLER % {"name": unique})
+    allowed = token(stack, f"{unique}-r", CONTROLLER % {"name": unique})
     path = f"/v1/var/{unique}/bindings/none"
     assert (allowed.get(path).status, allowed.get(path).text) == (404, "variable not found")
     assert (powerless.get(path).status, powerless.get(path).text) == (403, "Permission denied")
 
 
-def test_an_unknown_token_is_refused(acl_stack: Stack) -> None:
-    stranger = Api(acl_stack.address, {"X-Nomad-Token": "11111111-1111-1111-1111-111111111111"})
+def test_an_unknown_token_is_refused(stack: Stack) -> None:
+    stranger = Api(stack.address, {"X-Nomad-Token": "11111111-1111-1111-1111-111111111111"})
     for path in ("/v1/jobs", "/v1/vars"):
         answer = stranger.get(path)
         assert (answer.status, answer.text) == (403, "Permission denied")
 
 
-def test_the_controllers_policy_is_enough_for_its_work(acl_stack: Stack, unique: str) -> None:
-    controller = token(acl_stack, unique, CONTROLLER % {"name": unique})
-    put_variable(acl_stack, f"{unique}/bindings/a")
+def test_the_controllers_policy_is_enough_for_its_work(stack: Stack, unique: str) -> None:
+    controller = token(stack, unique, CONTROLLER % {"name": unique})
+    put_variable(stack, f"{unique}/bindings/a")
     rows = controller.get("/v1/vars", prefix=f"{unique}/").expect(200).json()
     assert [one["Path"] for one in rows] == [f"{unique}/bindings/a"]
     controller.get(f"/v1/var/{unique}/bindings/a").expect(200)
@@ -117,22 +117,22 @@ def test_the_controllers_policy_is_enough_for_its_work(acl_stack: Stack, unique:
         controller.get(f"/v1/job/{unique}/{name}").expect(200)
 
 
-def test_write_on_a_namespace_gives_no_right_to_variables(acl_stack: Stack, unique: str) -> None:
-    writer = token(acl_stack, unique, 'namespace "default" { policy = "write" }')
+def test_write_on_a_namespace_gives_no_right_to_variables(stack: Stack, unique: str) -> None:
+    writer = token(stack, unique, 'namespace "default" { policy = "write" }')
     assert writer.put(f"/v1/var/{unique}", {"Items": {"a": "b"}}).status == 403
     assert writer.get(f"/v1/var/{unique}").status == 403
 
 
-def test_a_conflict_hides_the_value_from_who_may_not_read_it(acl_stack: Stack, unique: str) -> None:
+def test_a_conflict_hides_the_value_from_who_may_not_read_it(stack: Stack, unique: str) -> None:
     rules = f'namespace "default" {{ variables {{ path "{unique}" {{ capabilities = ["write"] }} }} }}'
-    writer = token(acl_stack, unique, rules)
-    put_variable(acl_stack, unique)
+    writer = token(stack, unique, rules)
+    put_variable(stack, unique)
     refused = writer.put(f"/v1/var/{unique}", {"Items": {"a": "b"}}, cas=0)
     assert refused.status == 409
     assert "Items" not in refused.json() or refused.json()["Items"] is None
 
 
-def test_an_event_stream_without_rights_is_open_and_silent(acl_stack: Stack, powerless: Api, unique: str) -> None:
+def test_an_event_stream_without_rights_is_open_and_silent(stack: Stack, powerless: Api, unique: str) -> None:
     seen: list[Any] = []
     stream = powerless.stream("/v1/event/stream", params={"topic": "Job"}, timeout_seconds=2.0)
 
@@ -144,25 +144,25 @@ def test_an_event_stream_without_rights_is_open_and_silent(acl_stack: Stack, pow
 
     reader = threading.Thread(target=read)
     reader.start()
-    acl_stack.api.put("/v1/jobs", {"Job": job(unique, count=0)}).expect(200)
+    stack.api.put("/v1/jobs", {"Job": job(unique, count=0)}).expect(200)
     reader.join(10.0)
     assert seen in (["silence"], [])
 
 
-def test_an_event_stream_with_rights_begins_with_a_heartbeat(acl_stack: Stack, unique: str) -> None:
-    controller = token(acl_stack, unique, CONTROLLER % {"name": unique})
+def test_an_event_stream_with_rights_begins_with_a_heartbeat(stack: Stack, unique: str) -> None:
+    controller = token(stack, unique, CONTROLLER % {"name": unique})
     stream = controller.stream("/v1/event/stream", params={"topic": "Job"}, timeout_seconds=15.0)
     assert next(stream) == {}
     stream.close()
 
 
 def test_who_waits_for_variables_is_woken_by_those_that_he_may_not_see(
-    acl_stack: Stack, powerless: Api, unique: str
+    stack: Stack, powerless: Api, unique: str
 ) -> None:
-    put_variable(acl_stack, f"{unique}/a")
+    put_variable(stack, f"{unique}/a")
     first = powerless.get("/v1/vars", prefix=f"{unique}/", namespace="default").expect(200)
     index = int(first.headers["X-Nomad-Index"])
-    writing = threading.Timer(0.5, put_variable, (acl_stack, f"{unique}/b"))
+    writing = threading.Timer(0.5, put_variable, (stack, f"{unique}/b"))
     writing.start()
     started = time.monotonic()
     answer = powerless.get("/v1/vars", prefix=f"{unique}/", namespace="default", index=index, wait="20s").expect(200)

@@ -56,19 +56,19 @@ def test_without_an_issuer_there_is_no_discovery(stack: Stack) -> None:
     assert (answer.status, answer.text.strip()) == (404, "OIDC Discovery endpoint disabled")
 
 
-def test_without_acls_everything_about_them_says_so(stack: Stack) -> None:
+def test_without_acls_everything_about_them_says_so(open_stack: Stack) -> None:
     for path in ("/v1/acl/policies", "/v1/acl/policy/x", "/v1/acl/tokens"):
-        answer = stack.api.get(path)
+        answer = open_stack.api.get(path)
         assert (answer.status, answer.text) == (400, "ACL support disabled"), path
-    shown = stack.api.get("/v1/acl/token/self").expect().json()
+    shown = open_stack.api.get("/v1/acl/token/self").expect().json()
     assert (shown["AccessorID"], shown["Type"]) == ("acls-disabled", "client")
 
 
-def test_a_policy_comes_back_as_text_and_as_nomad_reads_it(acl_stack: Stack, unique: str) -> None:
+def test_a_policy_comes_back_as_text_and_as_nomad_reads_it(stack: Stack, unique: str) -> None:
     job = {"Namespace": "default", "JobID": "x"}
     sent = {"Name": unique, "Description": "about", "Rules": RULES, "JobACL": job}
-    acl_stack.api.put(f"/v1/acl/policy/{unique}", sent).expect()
-    found = acl_stack.api.get(f"/v1/acl/policy/{unique}").expect().json()
+    stack.api.put(f"/v1/acl/policy/{unique}", sent).expect()
+    found = stack.api.get(f"/v1/acl/policy/{unique}").expect().json()
     assert (found["Name"], found["Description"], found["Rules"]) == (unique, "about", RULES)
     assert found["JobACL"] == {"Namespace": "default", "JobID": "x", "Group": "", "Task": ""}
     parsed = found["RulesJSON"]
@@ -76,33 +76,33 @@ def test_a_policy_comes_back_as_text_and_as_nomad_reads_it(acl_stack: Stack, uni
     assert (namespace["Name"], namespace["Capabilities"]) == ("team-*", ["list-jobs", "submit-job"])
     assert namespace["Variables"]["Paths"] == [{"PathSpec": "a/*", "Capabilities": ["list", "read"]}]
     assert (parsed["Node"], parsed["Agent"]) == ({"Policy": "read"}, None)
-    (row,) = [one for one in acl_stack.api.get("/v1/acl/policies").expect().json() if one["Name"] == unique]
+    (row,) = [one for one in stack.api.get("/v1/acl/policies").expect().json() if one["Name"] == unique]
     assert "Rules" not in row
-    acl_stack.api.delete(f"/v1/acl/policy/{unique}").expect()
-    assert acl_stack.api.get(f"/v1/acl/policy/{unique}").text == "ACL policy not found"
-    acl_stack.api.delete(f"/v1/acl/policy/{unique}").expect()
+    stack.api.delete(f"/v1/acl/policy/{unique}").expect()
+    assert stack.api.get(f"/v1/acl/policy/{unique}").text == "ACL policy not found"
+    stack.api.delete(f"/v1/acl/policy/{unique}").expect()
 
 
-def test_a_short_form_is_spelled_out(acl_stack: Stack, unique: str) -> None:
+def test_a_short_form_is_spelled_out(stack: Stack, unique: str) -> None:
     rules = 'namespace "a" { policy = "read" }'
-    acl_stack.api.put(f"/v1/acl/policy/{unique}", {"Name": unique, "Rules": rules}).expect()
-    (namespace,) = acl_stack.api.get(f"/v1/acl/policy/{unique}").expect().json()["RulesJSON"]["Namespaces"]
+    stack.api.put(f"/v1/acl/policy/{unique}", {"Name": unique, "Rules": rules}).expect()
+    (namespace,) = stack.api.get(f"/v1/acl/policy/{unique}").expect().json()["RulesJSON"]["Namespaces"]
     assert {"list-jobs", "read-job", "parse-job"} <= set(namespace["Capabilities"])
     assert "submit-job" not in namespace["Capabilities"]
 
 
 @pytest.mark.parametrize("rules", ["nonsense {", 'nonsense "x" {}'])
-def test_rules_that_make_no_sense_are_a_400(acl_stack: Stack, unique: str, rules: str) -> None:
-    answer = acl_stack.api.put(f"/v1/acl/policy/{unique}", {"Name": unique, "Rules": rules})
+def test_rules_that_make_no_sense_are_a_400(stack: Stack, unique: str, rules: str) -> None:
+    answer = stack.api.put(f"/v1/acl/policy/{unique}", {"Name": unique, "Rules": rules})
     assert answer.status == 400
     assert "failed to parse rules" in answer.text
 
 
-def test_a_token_sees_itself_and_its_own_policies_and_nothing_else(acl_stack: Stack, unique: str) -> None:
-    acl_stack.api.put(f"/v1/acl/policy/{unique}", {"Name": unique, "Rules": RULES}).expect()
-    made = acl_stack.api.put("/v1/acl/token", {"Name": unique, "Type": "client", "Policies": [unique]}).expect().json()
+def test_a_token_sees_itself_and_its_own_policies_and_nothing_else(stack: Stack, unique: str) -> None:
+    stack.api.put(f"/v1/acl/policy/{unique}", {"Name": unique, "Rules": RULES}).expect()
+    made = stack.api.put("/v1/acl/token", {"Name": unique, "Type": "client", "Policies": [unique]}).expect().json()
     assert (made["Name"], made["Type"], made["Policies"], made["Global"]) == (unique, "client", [unique], False)
-    own = client(acl_stack, made)
+    own = client(stack, made)
     shown = own.get("/v1/acl/token/self").expect().json()
     assert (shown["AccessorID"], shown["Policies"], shown["ExpirationTime"]) == (made["AccessorID"], [unique], None)
     assert own.get(f"/v1/acl/policy/{unique}").status == 200
@@ -117,18 +117,18 @@ def test_a_token_sees_itself_and_its_own_policies_and_nothing_else(acl_stack: St
     assert [one.status for one in refused] == [403, 403]
 
 
-def test_tokens_are_listed_without_their_secrets_and_deleted_by_accessor(acl_stack: Stack, unique: str) -> None:
-    made = acl_stack.api.put("/v1/acl/token", {"Name": unique, "Type": "client", "Policies": [unique]}).expect().json()
-    (row,) = [one for one in acl_stack.api.get("/v1/acl/tokens").expect().json() if one["Name"] == unique]
+def test_tokens_are_listed_without_their_secrets_and_deleted_by_accessor(stack: Stack, unique: str) -> None:
+    made = stack.api.put("/v1/acl/token", {"Name": unique, "Type": "client", "Policies": [unique]}).expect().json()
+    (row,) = [one for one in stack.api.get("/v1/acl/tokens").expect().json() if one["Name"] == unique]
     assert row["AccessorID"] == made["AccessorID"]
     assert "SecretID" not in row
-    acl_stack.api.delete(f"/v1/acl/token/{made['AccessorID']}").expect()
-    assert acl_stack.api.delete(f"/v1/acl/token/{made['AccessorID']}").status == 400
-    assert client(acl_stack, made).get("/v1/acl/token/self").status == 403
+    stack.api.delete(f"/v1/acl/token/{made['AccessorID']}").expect()
+    assert stack.api.delete(f"/v1/acl/token/{made['AccessorID']}").status == 400
+    assert client(stack, made).get("/v1/acl/token/self").status == 403
 
 
-def test_without_a_token_one_is_the_anonymous_one(acl_stack: Stack) -> None:
-    shown = Api(acl_stack.address).get("/v1/acl/token/self").expect().json()
+def test_without_a_token_one_is_the_anonymous_one(stack: Stack) -> None:
+    shown = Api(stack.address).get("/v1/acl/token/self").expect().json()
     assert (shown["AccessorID"], shown["Type"], shown["Policies"]) == ("anonymous", "client", ["anonymous"])
 
 

@@ -56,11 +56,12 @@ def test_a_task_waits_for_a_variable_that_is_not_there(nomad: Nomad, unique: str
     assert nomad.file(nomad.wait_allocation(unique, "running"), "t/local/out") == "late"
 
 
-def test_a_template_that_is_rendered_once_keeps_the_value_and_another_follows_it(
-    nomad: Nomad, unique: str, path: str
-) -> None:
-    put(nomad, path, password="first")
-    text = f'{{{{ with nomadVar "{path}" }}}}{{{{ .password }}}}{{{{ end }}}}'
+def test_a_template_that_is_rendered_once_keeps_the_value_and_another_follows_it(nomad: Nomad, unique: str) -> None:
+    # Tasks may read this one whatever their job.
+    path = "nomad/jobs"
+    field = unique.replace("-", "_")
+    put(nomad, path, **{field: "first"})
+    text = f'{{{{ with nomadVar "{path}" }}}}{{{{ .{field} }}}}{{{{ end }}}}'
     noop = {"ChangeMode": "noop", "Wait": SOON, "Splay": 0}
     once = job(f"{unique}-once", task(Templates=[file_template(text, **noop)]))
     kept = job(f"{unique}-kept", task(Templates=[file_template(text, **{**noop, "Once": False})]))
@@ -68,7 +69,7 @@ def test_a_template_that_is_rendered_once_keeps_the_value_and_another_follows_it
     nomad.register(kept)
     before = nomad.wait_allocation(f"{unique}-once", "running")
     following = nomad.wait_allocation(f"{unique}-kept", "running")
-    put(nomad, path, password="second")
+    put(nomad, path, **{field: "second"})
     nomad.wait("the other to follow", lambda: nomad.file(following, "t/local/out") == "second")
     assert nomad.file(before, "t/local/out") == "first"
     assert nomad.running(f"{unique}-kept")[0]["TaskStates"]["t"]["Restarts"] == 0
@@ -86,9 +87,9 @@ def test_a_changed_variable_restarts_the_task_where_the_template_says_so(nomad: 
 
 
 def test_with_acls_a_task_reads_the_variables_of_its_job_group_and_itself_and_no_others(
-    acl_stack: Stack, unique: str
+    stack: Stack, unique: str
 ) -> None:
-    nomad = Nomad(acl_stack)
+    nomad = Nomad(stack)
     readable = ["nomad/jobs", f"nomad/jobs/{unique}", f"nomad/jobs/{unique}/g", f"nomad/jobs/{unique}/g/t"]
     others = [f"nomad/jobs/{unique}/other", f"nomad/jobs/other-{unique}", f"shared/{unique}"]
     for path in (*readable, *others):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,27 +12,26 @@ from secretbinding.models.reasons import ConditionType
 from secretbinding.models.status import SecretBindingStatus, SecretStatus
 from secretbinding.sources.nomad import GENERATE_ITEM, REQUESTS
 from tests.support.postgres import DATABASE, DatabaseEngine, Postgres
+from tests.support.rights import name_of, shipped
 from tests.support.servers import Stack
 from tests.support.world import NAMESPACE, World, a_job, a_manifest, wait_until
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
 NONE = SecretBindingStatus()
 
 
 @pytest.fixture
-def world(stack: Stack) -> World:
-    return World(stack)
+def world(stack: Stack, unique: str) -> World:
+    return limited(stack, unique)
 
 
-def limited(stack: Stack, name: str, *, more: bool = True) -> World:
+def limited(stack: Stack, name: str, *, more: bool = True, **own: Any) -> World:
     """A world whose controller has the shipped rights: with `more` those to make new values of `name`, too."""
-    text = (DEPLOY / "vault-policy.hcl").read_text()
-    if more:
-        text += (DEPLOY / "vault-policy-generate.hcl").read_text().replace("myapp", name)
-    stack.openbao.put_policy(f"controller-{name}", text)
-    body = {"policies": [f"controller-{name}"], "no_parent": True, "no_default_policy": True, "ttl": "1h"}
-    answer = stack.openbao.api.put("/v1/auth/token/create", body).expect().json()
-    return World(stack, vault_token=answer["auth"]["client_token"])
+    return World(stack, vault_rights=rights_to_generate(name) if more else "", **own)
+
+
+def rights_to_generate(name: str) -> str:
+    names = dict.fromkeys(("myapp", "strong", "payments", "main"), name)
+    return shipped("vault-policy-generate.hcl", **names)
 
 
 def a_generated(name: str, **generate: Any) -> dict[str, Any]:
@@ -183,7 +181,8 @@ def test_a_right_that_is_missing_is_told_and_nothing_else_waits_for_it(stack: St
 
 
 def test_a_right_that_comes_later_is_used_without_anybody_asking_again(stack: Stack, unique: str) -> None:
-    world = limited(stack, unique, more=False)
+    rights = f'path "nothing/{unique}" {{ capabilities = ["read"] }}'
+    world = World(stack, vault_rights=rights)
     world.secret(unique, username="amy", password="one")
     world.register(a_job(unique))
     world.bind(a_generated(unique))
@@ -192,7 +191,7 @@ def test_a_right_that_comes_later_is_used_without_anybody_asking_again(stack: St
         world.deployed(unique)
         ask(world, unique)
         world.await_reason(unique, "PermissionDenied", ConditionType.ROTATION_HEALTHY)
-        limited(stack, unique)
+        stack.openbao.put_policy(name_of(rights), rights_to_generate(unique))
         wait_until("there is a version 2", lambda: version(world, unique) == 2)
         world.await_reason(unique, "UpToDate", ConditionType.ROTATION_HEALTHY)
 
@@ -254,7 +253,7 @@ def test_a_value_with_which_the_job_does_not_work_is_held_and_another_one_is_mad
 
 
 def test_a_controller_that_ends_between_value_and_roll_leaves_nothing_undone(stack: Stack, unique: str) -> None:
-    world = World(stack, settle_seconds=3600.0)
+    world = limited(stack, unique, settle_seconds=3600.0)
     world.secret(unique, username="amy", password="one")
     world.register(a_job(unique))
     made = a_generated(unique, schedule="* * * * *")
@@ -267,7 +266,7 @@ def test_a_controller_that_ends_between_value_and_roll_leaves_nothing_undone(sta
         world.await_reason(unique, "NewVersionHeld", ConditionType.ROTATION_HEALTHY)
     made["spec"]["rotation"]["generate"][0].pop("schedule")
     world.bind(made)
-    after = World(stack)
+    after = limited(stack, unique)
     with after.running() as again:
         wait_until("it is rolled", lambda: "?version=2" in str(world.job(unique)))
         world.deployed(unique)

@@ -1,6 +1,7 @@
 """Every kind of job: which the controller registers for a new version, which it leaves alone, and what it says."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -118,14 +119,10 @@ def launch(world: World, unique: str, parent: str) -> str:
     """Start a child of a periodic or parameterized job; its ID."""
     before = {row["ID"] for row in world.children(unique)}
     if parent == "Periodic":
-        # Children of one second have one name.
-        wait_until(
-            "another child",
-            lambda: (
-                world.api.put(f"/v1/job/{unique}/periodic/force").status == 200
-                and {row["ID"] for row in world.children(unique)} > before
-            ),
-        )
+        # Children of one second have one name: a second launch would take the place of the first.
+        wait_until("another second", lambda: f"{unique}/periodic-{int(time.time())}" not in before)
+        world.api.put(f"/v1/job/{unique}/periodic/force").expect(200)
+        wait_until("another child", lambda: {row["ID"] for row in world.children(unique)} > before)
     else:
         world.api.put(f"/v1/job/{unique}/dispatch", {}).expect(200)
     (made,) = {row["ID"] for row in world.children(unique)} - before

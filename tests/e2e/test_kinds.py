@@ -2,25 +2,22 @@
 task gets, that it can use it, and what happens when it changes."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from secretbinding.models.reasons import ConditionType, Reason
+from tests.support.rights import shipped
 from tests.support.servers import Stack
 from tests.support.world import NAMESPACE, World, a_job, a_manifest, wait_until
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
-SHIPPED = "\n".join((DEPLOY / name).read_text() for name in ("vault-policy.hcl", "vault-policy-engines.hcl"))
+ENGINES = shipped("vault-policy-engines.hcl")
+VARIABLES = shipped("nomad-policy-variables.hcl")
 
 
-def controlled(stack: Stack, name: str, **own: Any) -> World:
-    """A controller with the shipped rights in Vault, those for further engines included."""
-    stack.openbao.put_policy(f"controller-{name}", SHIPPED)
-    body = {"policies": [f"controller-{name}"], "no_default_policy": True}
-    token = stack.openbao.api.put("/v1/auth/token/create", body).expect().json()["auth"]["client_token"]
-    return World(stack, vault_token=str(token), **own)
+def controlled(stack: Stack, **own: Any) -> World:
+    """A controller with the shipped rights, those for further engines and for Nomad variables included."""
+    return World(stack, vault_rights=ENGINES, nomad_rights=VARIABLES, **own)
 
 
 def mounted(stack: Stack, kind: str, **options: Any) -> None:
@@ -61,7 +58,7 @@ REPORT = "{ %s; } > local/new 2>&1; mv local/new local/seen; exec sleep 3600"
 def test_a_task_encrypts_and_decrypts_with_the_token_that_it_gets_and_may_do_nothing_else(
     stack: Stack, unique: str, how: str
 ) -> None:
-    world = controlled(stack, unique)
+    world = controlled(stack)
     mounted(stack, "transit")
     vault(stack, f"transit/keys/{unique}")
     vault(stack, f"transit/keys/other-{unique}")
@@ -100,7 +97,7 @@ def test_a_task_encrypts_and_decrypts_with_the_token_that_it_gets_and_may_do_not
 def test_a_key_that_cannot_do_what_is_asked_of_it_is_refused_before_anything_is_rolled(
     stack: Stack, unique: str
 ) -> None:
-    world = controlled(stack, unique)
+    world = controlled(stack)
     mounted(stack, "transit")
     vault(stack, f"transit/keys/{unique}")
     world.register(a_job(unique))
@@ -125,7 +122,7 @@ def ssh(stack: Stack, unique: str) -> str:
 
 
 def test_a_task_gets_a_key_with_its_certificate_and_another_one_when_somebody_asks(stack: Stack, ssh: str) -> None:
-    world = controlled(stack, ssh)
+    world = controlled(stack)
     show = "ssh-keygen -Lf secrets/id-cert.pub | grep -A1 Principals: | tail -1; head -1 secrets/id"
     world.register(job(ssh, REPORT % f"{show}; cut -c1-200 secrets/id-cert.pub"))
     files = [
@@ -146,7 +143,7 @@ def test_a_task_gets_a_key_with_its_certificate_and_another_one_when_somebody_as
 
 
 def test_a_task_gets_a_certificate_for_a_key_that_is_there_or_a_password(stack: Stack, ssh: str) -> None:
-    world = controlled(stack, ssh)
+    world = controlled(stack)
     public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGzS+8pq6y1lX5C1b2bq3kqLr9n5nq2n5m7p3G7Yk7sP me@host"
     world.register(job(ssh, REPORT % 'cut -c1-32 secrets/cert; echo "$USER_OF $PASS"'))
     signed = {"mount": "ssh", "role": ssh, "type": "Sign", "publicKey": public, "ttl": "10m"}
@@ -169,7 +166,7 @@ def test_a_task_gets_a_certificate_for_a_key_that_is_there_or_a_password(stack: 
 
 
 def test_a_secret_of_kv_version_1_reaches_the_task_by_a_name_of_its_fields_choosing(stack: Stack, unique: str) -> None:
-    world = controlled(stack, unique)
+    world = controlled(stack)
     mounted(stack, "kv", options={"version": "1"})
     vault(stack, f"kv/{unique}", {"username": "app", "password": "it's"})
     world.register(job(unique, REPORT % '. secrets/env.sh; echo "$DB_USER $DB_PASS $PASS"'))
@@ -187,7 +184,7 @@ def put_variable(world: World, path: str, **items: str) -> None:
 
 
 def test_values_of_a_nomad_variable_roll_the_job_when_they_change_and_need_no_vault(stack: Stack, unique: str) -> None:
-    world = controlled(stack, unique)
+    world = controlled(stack)
     path = f"nomad/jobs/{unique}"
     put_variable(world, path, password="first", **{"a-b": "x"})
     world.register(job(unique, REPORT % 'echo "$PASS $DASHED"; cat secrets/app.json', count=2))
@@ -217,7 +214,7 @@ def test_values_of_a_nomad_variable_roll_the_job_when_they_change_and_need_no_va
 
 
 def test_with_strategy_native_nomad_itself_brings_a_changed_variable_to_the_task(stack: Stack, unique: str) -> None:
-    world = controlled(stack, unique)
+    world = controlled(stack)
     path = f"nomad/jobs/{unique}"
     put_variable(world, path, password="first")
     world.register(job(unique, REPORT % 'echo "$PASS"'))
@@ -234,7 +231,7 @@ def test_with_strategy_native_nomad_itself_brings_a_changed_variable_to_the_task
 
 
 def test_a_variable_that_is_not_there_is_waited_for_with_a_reason(stack: Stack, unique: str) -> None:
-    world = controlled(stack, unique)
+    world = controlled(stack)
     world.register(job(unique, REPORT % 'echo "$PASS"'))
     secret = {"name": "var", "nomadVariable": {"path": f"nomad/jobs/{unique}"}, "env": {"PASS": "password"}}
     with world.running():
@@ -246,7 +243,7 @@ def test_a_variable_that_is_not_there_is_waited_for_with_a_reason(stack: Stack, 
 
 
 def test_every_field_becomes_a_variable_and_a_new_field_comes_with_its_version(stack: Stack, unique: str) -> None:
-    world = controlled(stack, unique)
+    world = controlled(stack)
     world.secret(unique, username="app", password="first")
     world.register(job(unique, REPORT % 'env | grep ^DB_ | sort | tr "\\n" " "'))
     secret = {

@@ -14,6 +14,7 @@ from secretbinding.app import Controller
 from secretbinding.models.reasons import Reason
 from secretbinding.sources.kubernetes import KubernetesSource
 from tests.support.kubernetes import Cluster
+from tests.support.rights import shipped
 from tests.support.servers import Stack
 from tests.support.world import World, a_job, a_manifest, wait_until
 
@@ -22,8 +23,8 @@ BINDINGS = "secretbindings.nomad-vault.io"
 
 
 @pytest.fixture
-def world(simulator: Stack) -> World:
-    return World(simulator)
+def world(simulator: Stack, unique: str) -> World:
+    return World(simulator, vault_rights=shipped("vault-policy-generate.hcl", myapp=unique))
 
 
 @pytest.fixture

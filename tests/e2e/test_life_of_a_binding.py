@@ -15,6 +15,7 @@ BOOKKEEPING = {
     "JobModifyIndex",
     "Version",
     "SubmitTime",
+    "NomadTokenID",
     "Stable",
     "Status",
     "StatusDescription",

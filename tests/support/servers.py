@@ -55,36 +55,36 @@ def openbao(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenBao]:
 
 @pytest.fixture(scope="session")
 def simulator(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The simulator without ACLs."""
-    with Simulator(tmp_path_factory.mktemp("simulator"), vault_address=openbao.address) as server:
+    """The simulator, with ACLs."""
+    with Simulator(tmp_path_factory.mktemp("simulator"), vault_address=openbao.address, acl=True) as server:
         yield _stack(server, openbao)
 
 
 @pytest.fixture(scope="session")
 def real_nomad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A real Nomad agent without ACLs, with an OpenBao of its own; skips visibly where there is no Nomad."""
+    """A real Nomad agent with ACLs and an OpenBao of its own; skips visibly where there is no Nomad."""
     if find_nomad() is None:
         pytest.skip(_NO_NOMAD)
     with (
         OpenBao(tmp_path_factory.mktemp("openbao-of-nomad")) as vault,
-        NomadAgent(tmp_path_factory.mktemp("nomad"), vault_address=vault.address) as server,
+        NomadAgent(tmp_path_factory.mktemp("nomad"), vault_address=vault.address, acl=True) as server,
     ):
         yield _stack(server, vault)
 
 
 @pytest.fixture(scope="session")
-def acl_simulator(openbao: OpenBao, simulator: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A simulator with ACLs; its tasks cannot log in to Vault (the mount trusts the keys of `simulator`)."""
-    with Simulator(tmp_path_factory.mktemp("acl-simulator"), vault_address=openbao.address, acl=True) as server:
+def open_simulator(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """As `open_stack`, simulated."""
+    with Simulator(tmp_path_factory.mktemp("open"), vault_address=openbao.address) as server:
         yield Stack(server.kind, server.address, server.api, server.token, openbao, server.region)
 
 
 @pytest.fixture(scope="session")
-def real_acl_nomad(openbao: OpenBao, simulator: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A real Nomad agent with ACLs; as above, not joined to Vault."""
+def open_nomad(openbao: OpenBao, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """As `open_stack`, real; skips visibly where there is no Nomad."""
     if find_nomad() is None:
         pytest.skip(_NO_NOMAD)
-    with NomadAgent(tmp_path_factory.mktemp("acl-nomad"), vault_address=openbao.address, acl=True) as server:
+    with NomadAgent(tmp_path_factory.mktemp("open-nomad"), vault_address=openbao.address) as server:
         yield Stack(server.kind, server.address, server.api, server.token, openbao, server.region)
 
 
@@ -101,6 +101,7 @@ def cluster_simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stac
             tmp_path_factory.mktemp("cluster"),
             vault_address=vault.address,
             template_poll_seconds=TEMPLATE_POLL_SECONDS,
+            acl=True,
         ) as server,
     ):
         server.add_nodes(FURTHER_NODES)
@@ -118,6 +119,7 @@ def cluster_nomad(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             tmp_path_factory.mktemp("nomad-cluster"),
             vault_address=vault.address,
             template_poll_seconds=TEMPLATE_POLL_SECONDS,
+            acl=True,
         ) as server,
     ):
         server.add_nodes(FURTHER_NODES)
@@ -128,8 +130,11 @@ _BOTH_CLUSTERS = (
     pytest.param("cluster_simulator"),
     pytest.param("cluster_nomad", marks=pytest.mark.real_nomad),
 )
+_BOTH_OPEN = (
+    pytest.param("open_simulator", marks=pytest.mark.xdist_group("open")),
+    pytest.param("open_nomad", marks=[pytest.mark.real_nomad, pytest.mark.xdist_group("open")]),
+)
 _BOTH = (pytest.param("simulator"), pytest.param("real_nomad", marks=pytest.mark.real_nomad))
-_BOTH_ACL = (pytest.param("acl_simulator"), pytest.param("real_acl_nomad", marks=pytest.mark.real_nomad))
 
 
 @pytest.fixture(scope="session", params=_BOTH)
@@ -147,9 +152,9 @@ def cluster(request: pytest.FixtureRequest) -> Stack:
     return found
 
 
-@pytest.fixture(scope="session", params=_BOTH_ACL)
-def acl_stack(request: pytest.FixtureRequest) -> Stack:
-    """The same, with ACLs enabled."""
+@pytest.fixture(scope="session", params=_BOTH_OPEN)
+def open_stack(request: pytest.FixtureRequest) -> Stack:
+    """A Nomad without ACLs, whose tasks cannot log in to Vault."""
     found: Stack = request.getfixturevalue(request.param)
     return found
 

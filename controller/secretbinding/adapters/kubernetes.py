@@ -16,18 +16,21 @@ from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.config.models import Cluster, User
 from lightkube.core.exceptions import ApiError
-from lightkube.generic_resource import create_namespaced_resource
+from lightkube.generic_resource import create_global_resource, create_namespaced_resource
+from lightkube.resources.core_v1 import Namespace
 from lightkube.types import PatchType
 
 from secretbinding.adapters.kubeconfig import KubernetesCredentials, load_credentials
 from secretbinding.adapters.kubernetes_errors import API_GROUP, AttemptError, failed
 from secretbinding.adapters.transport import OnCall
-from secretbinding.errors import Conflict, NotFound
+from secretbinding.errors import Conflict, NotFound, ServiceError
+from secretbinding.trail import told
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
 GROUP, VERSION, KIND, PLURAL = API_GROUP, "v1alpha1", "SecretBinding", "secretbindings"
+POLICY_PLURAL = "secretbindingpolicies"
 API_VERSION = f"{GROUP}/{VERSION}"
 REPORTING_CONTROLLER = "nomad-vault.io/secretbinding"
 _ALL_NAMESPACES = "*"
@@ -38,7 +41,9 @@ _WORD_LIMIT = 128
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 _SecretBinding = create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
+_Policy = create_global_resource(GROUP, VERSION, "SecretBindingPolicy", POLICY_PLURAL)
 _Event = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")
+_Lease = create_namespaced_resource("coordination.k8s.io", "v1", "Lease", "leases")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +153,19 @@ class KubernetesClient:
 
         return self._call("patch", f"{PLURAL}/status", namespace, name, replaced)
 
+    def policies(self) -> Sequence[Json]:
+        """All SecretBindingPolicies, which are the cluster's own. That it returns at all proves the right to list."""
+        return self._call("list", POLICY_PLURAL, "", "", lambda client: [_lean(one) for one in client.list(_Policy)])
+
+    def namespace_labels(self) -> dict[str, dict[str, str]]:
+        """The labels of all namespaces, by name."""
+
+        def listed(client: Client) -> dict[str, dict[str, str]]:
+            found = [one.metadata for one in client.list(Namespace)]
+            return {str(one.name): dict(one.labels or {}) for one in found if one is not None}
+
+        return self._call("list", "namespaces", "", "", listed)
+
     def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> Json:
         """Set annotations of the SecretBinding, leaving its others. Gives the object as it is then."""
 
@@ -222,6 +240,44 @@ class KubernetesClient:
 
         self._call("create", "events", namespace, name, posted)
 
+    def read_lease(self, namespace: str, name: str) -> Json | None:
+        """A Lease (`coordination.k8s.io/v1`), None when there is none."""
+        try:
+            return self._call(
+                "get", "leases", namespace, name, lambda client: _lean(client.get(_Lease, name, namespace=namespace))
+            )
+        except NotFound:
+            return None
+
+    def list_leases(self, namespace: str, labels: Mapping[str, str]) -> Sequence[Json]:
+        """The Leases of a namespace that have these labels."""
+
+        def listed(client: Client) -> list[Json]:
+            return [_lean(item) for item in client.list(_Lease, namespace=namespace, labels=dict(labels))]
+
+        return self._call("list", "leases", namespace, "", listed)
+
+    def write_lease(self, lease: Mapping[str, Any]) -> Json:
+        """Create a Lease that has no `metadata.resourceVersion`, else replace just that version. Raises `Conflict` when
+        it is there already, or is another version."""
+        metadata = lease["metadata"]
+        verb = "update" if metadata.get("resourceVersion") else "create"
+
+        def written(client: Client) -> Json:
+            made = _Lease(**lease)
+            return _lean(client.replace(made) if verb == "update" else client.create(made))
+
+        return self._call(verb, "leases", metadata["namespace"], metadata["name"], written)
+
+    def delete_lease(self, namespace: str, name: str) -> None:
+        """Delete a Lease; one that is not there is success."""
+        try:
+            self._call(
+                "delete", "leases", namespace, name, lambda client: client.delete(_Lease, name, namespace=namespace)
+            )
+        except NotFound:
+            return
+
     def _change_finalizers(
         self,
         namespace: str,
@@ -258,6 +314,19 @@ class KubernetesClient:
         return self._call("patch", PLURAL, namespace, name, patched)
 
     def _call(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
+        """Every change of a binding is a patch: events tell of changes, and leases are our own."""
+        if verb != "patch" or not resource.startswith(PLURAL):
+            return self._tried(verb, resource, namespace, name, function)
+        outcome = "Success"
+        try:
+            return self._tried(verb, resource, namespace, name, function)
+        except ServiceError as error:
+            outcome = error.reason
+            raise
+        finally:
+            told("kubernetes", f"{verb} {resource}", f"{verb} {resource} {name}", outcome, namespace=namespace)
+
+    def _tried(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
         connection = self._connection
         try:
             for attempt in stamina.retry_context(

@@ -7,6 +7,7 @@ from secretbinding.errors import Conflict, Denied, NotFound, Rejected, ServiceEr
 
 API_GROUP = "nomad-vault.io"
 _SYSTEM = "kubernetes"
+_OTHER_GROUPS = {"events": "events.k8s.io", "leases": "coordination.k8s.io", "namespaces": '""'}
 _SAID_LIMIT = 1000
 _LONGEST_PAUSE = 10.0
 
@@ -59,7 +60,7 @@ def _answered(error: httpx2.HTTPStatusError, verb: str, resource: str, operation
     if status == 401:
         kind, message, remedy = Denied, f"Kubernetes does not accept our credentials for `{operation}`", "renew them"
     elif status == 403:
-        group = "events.k8s.io" if resource == "events" else API_GROUP
+        group = _OTHER_GROUPS.get(resource, API_GROUP)
         kind, message = Denied, f"the controller's account in Kubernetes may not `{operation}`"
         remedy = f"grant it the verb {verb} on {resource} of the API group {group}"
     elif status == 404 and _names_a_thing(error):

@@ -202,6 +202,7 @@ def bootstrap(
     scope = Scope(
         instance=settings.controller.instance,
         jwt_mount=settings.controller.jwt_mount,
+        election=settings.controller.election == "nomad",
         mounts=mounts_of(mount, make_roles),
         nomad_namespaces=tuple(nomad_namespace or ("*",)),
         nomad_variables=tuple(nomad_variables or ()),

@@ -1,14 +1,18 @@
 """Connections for commands that talk to the servers. What is heavy to import is imported only here."""
 
 import os
+import re
+import secrets
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from secretbinding import logs
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
-from secretbinding.settings import Settings
+from secretbinding.settings import ControllerSettings, Settings
 from secretbinding.sources.base import SourceItem
 
 if TYPE_CHECKING:
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from secretbinding.adapters.transport import OnCall
     from secretbinding.app import Clients
     from secretbinding.engine.oneshot import OneShot
+    from secretbinding.ports import Leases
     from secretbinding.sources.kubernetes.source import KubernetesSource
 
 OnAction = Callable[[WorkloadKey, Action], None]
@@ -32,11 +37,12 @@ def read_settings(*, quiet: bool = True) -> Settings:
 
 
 @contextmanager
-def clients(settings: Settings, on_call: "OnCall | None" = None) -> "Iterator[Clients]":
-    """Connections to Vault and Nomad, closed at the end. Raises `errors.UsageError` for settings that cannot work."""
+def clients(settings: Settings, on_call: "OnCall | None" = None, *, keep: bool = False) -> "Iterator[Clients]":
+    """Connections to Vault and Nomad, closed at the end; with `keep` Vault's token is kept alive.
+    Raises `errors.UsageError` for settings that cannot work."""
     from secretbinding.app import Clients
 
-    made = Clients(settings, on_call=on_call)
+    made = Clients(settings, on_call=on_call, keep=keep)
     try:
         yield made
     finally:
@@ -76,10 +82,64 @@ def kubernetes_connection() -> "KubernetesConnection":
     return KubernetesConnection(kubeconfig=chosen)
 
 
+def kubernetes_client(on_call: "OnCall | None" = None) -> "KubernetesClient":
+    """A connection to the same API server, for as long as the process lives."""
+    from secretbinding.adapters.kubernetes import KubernetesClient
+
+    return KubernetesClient(kubernetes_connection(), on_call=on_call)
+
+
 def kubernetes_source(nomad_namespace: str, on_call: "OnCall | None" = None) -> "KubernetesSource":
     """The source of custom resources in all Kubernetes namespaces that the credentials may see."""
-    from secretbinding.adapters.kubernetes import KubernetesClient
     from secretbinding.sources.kubernetes.source import KubernetesSource
 
-    client = KubernetesClient(kubernetes_connection(), on_call=on_call)
-    return KubernetesSource(client, nomad_namespace=nomad_namespace)
+    return KubernetesSource(kubernetes_client(on_call), nomad_namespace=nomad_namespace)
+
+
+@contextmanager
+def leases(settings: Settings, connected: "Clients", on_call: "OnCall | None" = None) -> "Iterator[Leases | None]":
+    """The leases by which several controllers agree; None for a controller alone."""
+    from secretbinding.adapters.nomad.leases import NomadLeases
+
+    own = settings.controller
+    identity = own.identity or f"{_host()}-{secrets.token_hex(3)}"
+    if own.election == "nomad":
+        namespace = own.election_namespace or "default"
+        yield NomadLeases(
+            connected.nomad,
+            namespace=namespace,
+            instance=own.instance,
+            identity=identity,
+            seconds=own.election_seconds,
+        )
+    elif own.election == "kubernetes":
+        with _kubernetes_leases(own, identity, on_call) as made:
+            yield made
+    else:
+        yield None
+
+
+@contextmanager
+def _kubernetes_leases(own: ControllerSettings, identity: str, on_call: "OnCall | None") -> "Iterator[Leases]":
+    from secretbinding.adapters.kubernetes import KubernetesClient
+    from secretbinding.adapters.kubernetes_leases import KubernetesLeases
+
+    # An answer that comes late is worth nothing here, and the next look is the second attempt.
+    connection = replace(kubernetes_connection(), timeout_seconds=own.election_seconds / 4, retry_attempts=1)
+    client = KubernetesClient(connection, on_call=on_call)
+    try:
+        yield KubernetesLeases(
+            client,
+            namespace=own.election_namespace or client.credentials().namespace or "default",
+            instance=own.instance,
+            identity=identity,
+            seconds=own.election_seconds,
+        )
+    finally:
+        client.close()
+
+
+def _host() -> str:
+    """This host's name (a pod's is the pod's), as far as it may stand in the name of a Lease."""
+    name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")
+    return name[:40].strip("-") or "controller"

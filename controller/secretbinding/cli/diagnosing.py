@@ -112,6 +112,7 @@ def doctor(
             scope=Scope(
                 instance=settings.controller.instance,
                 jwt_mount=settings.controller.jwt_mount,
+                election=settings.controller.election == "nomad",
                 mounts=mounts_of(mount, None),
             ),
             vault=Endpoint(

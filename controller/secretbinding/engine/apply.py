@@ -1,15 +1,17 @@
 """Carry a plan out, action by action, in its order; the first failure ends it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 import structlog
 
 from secretbinding.engine.generator import Generator
 from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
-from secretbinding.errors import Denied, NotFound, Rejected, ServiceError
+from secretbinding.errors import Denied, NotFound, NotLeading, Rejected, ServiceError
 from secretbinding.generation import GenerateValue, Made
 from secretbinding.job.inject import to_register
 from secretbinding.kinds import Fault
+from secretbinding.models.key import BindingKey
 from secretbinding.plan import (
     Action,
     DeletePolicy,
@@ -22,14 +24,19 @@ from secretbinding.plan import (
     WritePolicy,
     WriteRole,
 )
+from secretbinding.plan_names import askers, changed_names
+from secretbinding.plan_text import describe
 from secretbinding.ports import Json, Nomad, Vault
 from secretbinding.status import fault_of
+from secretbinding.trail import asked
 
 _log = structlog.get_logger(__name__)
 
 
 class Applier:
-    """Writes through the two ports. `on_action` is called after each action that was done."""
+    """Writes through the two ports. `on_action` is called after each action that was done; `may_write` is asked before
+    each whether the job is still this controller's; `bindings` are those of the workload, which the trail of changes
+    names."""
 
     def __init__(
         self,
@@ -39,6 +46,9 @@ class Applier:
         jwt_mount: str,
         on_action: Callable[[Action], None] = lambda action: None,
         generator: Generator | None = None,
+        instance: str = "default",
+        bindings: Iterable[BindingKey] = (),
+        may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self.made: list[Made] = []
         self._generator = generator or Generator(vault)
@@ -46,31 +56,55 @@ class Applier:
         self._nomad = nomad
         self._jwt_mount = jwt_mount
         self._on_action = on_action
+        self._instance = instance
+        self._bindings = tuple(bindings)
+        self._may_write = may_write
         self.refused: dict[str, Fault] = {}
         """The roles of engines, by path, whose write was refused."""
 
     def apply(self, plan: Plan, namespace: str, job_id: str) -> bool:
-        """Do all of it. Raises `errors.ServiceError` subclasses; what was done before stays done, and the next pass
-        goes on from there: rights are widened first, so that no step leaves a task without what it needs.
+        """Do all of it. Raises `errors.ServiceError` subclasses and `errors.NotLeading`; what was done before stays
+        done, and the next pass goes on from there: rights are widened first, so that no step leaves a task without what
+        it needs.
 
         False when the rest of the plan has to be decided anew, and is not done: a role of an engine was refused
         (`refused`), which is its binding's fault and no one else's, or tells more now that it is there.
         """
         for action in plan.actions:
-            if isinstance(action, GenerateValue):
-                made = self._generator.make(action)
-                if made is None:
-                    continue
-                self.made.append(made)
-            elif isinstance(action, WriteEngineRole):
-                if not self._write_engine_role(action):
-                    return False
-            else:
-                self._do(action, namespace, job_id)
+            if not self._may_write():
+                raise NotLeading
+            with self._asked(action, namespace, job_id):
+                done = self._done(action, namespace, job_id)
+            if done is None:
+                continue
+            if not done:
+                return False
             self._on_action(action)
             if isinstance(action, WriteEngineRole) and action.ends_the_look:
                 return action is plan.actions[-1]
         return True
+
+    def _done(self, action: Action, namespace: str, job_id: str) -> bool | None:
+        """None for a value that was not made, which nothing waits for; False for a role that was refused."""
+        if isinstance(action, GenerateValue):
+            made = self._generator.make(action)
+            if made is None:
+                return None
+            self.made.append(made)
+        elif isinstance(action, WriteEngineRole):
+            return self._write_engine_role(action)
+        else:
+            self._do(action, namespace, job_id)
+        return True
+
+    def _asked(self, action: Action, namespace: str, job_id: str) -> AbstractContextManager[None]:
+        """What the trail of changes says of the writes of an action."""
+        return asked(
+            action=describe(action),
+            bindings=askers(action, self._instance, self._bindings),
+            changed=changed_names(action, self._instance),
+            workload=f"{namespace}/{job_id}",
+        )
 
     def _write_engine_role(self, action: WriteEngineRole) -> bool:
         role = action.role

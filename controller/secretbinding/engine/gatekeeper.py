@@ -42,12 +42,13 @@ def _level() -> timedelta:
 
 
 class Gatekeeper:
-    """Thread-safe. Forgetting everything does no harm: changes settle anew at most, and rolls in flight are found again
-    by the passes over their jobs.
+    """Thread-safe. Forgetting everything does no harm: changes settle anew at most, and a deployment that is under way
+    at the first pass over its job counts as a roll in flight.
 
     `now` is the wall clock, for windows and for what servers date; `clock` gives seconds that never go back, by which
     everything is timed that begins here, so that setting the wall clock changes nothing of it. `vault_ahead` and
-    `nomad_ahead` tell how much later it is by the servers' clocks.
+    `nomad_ahead` tell how much later it is by the servers' clocks. `share` is this controller's part of all jobs, and
+    so of the limits, which several controllers keep together; each may roll at least one.
     """
 
     def __init__(
@@ -58,14 +59,17 @@ class Gatekeeper:
         clock: Callable[[], float] = time.monotonic,
         vault_ahead: Ahead = _level,
         nomad_ahead: Ahead = _level,
+        share: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self._limits = limits
         self._now = now
         self._clock = clock
         self._vault_ahead = vault_ahead
         self._nomad_ahead = nomad_ahead
+        self._share = share
         self._lock = threading.Lock()
         self._seen: dict[WorkloadKey, dict[Change, float]] = {}
+        self._known: set[WorkloadKey] = set()
         self._rolling: set[WorkloadKey] = set()
         self._queued: set[WorkloadKey] = set()
         self._leased: set[WorkloadKey] = set()
@@ -136,7 +140,11 @@ class Gatekeeper:
                 self._leased.add(workload)
             else:
                 self._leased.discard(workload)
-            if workload in self._rolling and not rolls:
+            if workload not in self._known and rolls and not found.registered:
+                # Begun before this process, or under another's lease: it may be a roll for a new version.
+                self._rolling.add(workload)
+            self._known.add(workload)
+            if not rolls:
                 self._rolling.discard(workload)
             if (changes or _values_wait(found.desired)) and not self._free(workload):
                 self._queued.add(workload)
@@ -150,6 +158,7 @@ class Gatekeeper:
         """Nothing names the job any more."""
         with self._lock:
             self._seen.pop(workload, None)
+            self._known.discard(workload)
             self._rolling.discard(workload)
             self._queued.discard(workload)
             self._leased.discard(workload)
@@ -162,10 +171,13 @@ class Gatekeeper:
 
     def _free(self, workload: WorkloadKey) -> bool:
         others = self._rolling - {workload}
-        if self._limits.rolls and len(others) >= self._limits.rolls:
+        if self._limits.rolls and len(others) >= self._part(self._limits.rolls):
             return False
         here = sum(1 for key in others if key.namespace == workload.namespace)
-        return not self._limits.rolls_per_namespace or here < self._limits.rolls_per_namespace
+        return not self._limits.rolls_per_namespace or here < self._part(self._limits.rolls_per_namespace)
+
+    def _part(self, limit: int) -> int:
+        return max(1, int(limit * self._share()))
 
 
 def _values_wait(desired: Desired) -> bool:

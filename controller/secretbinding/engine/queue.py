@@ -116,6 +116,11 @@ class WorkQueue:
             now = self._clock()
             return len(self._working), max((now - since for since in self._working.values()), default=0.0)
 
+    def working(self) -> frozenset[WorkloadKey]:
+        """The workloads that workers are at."""
+        with self._changed:
+            return frozenset(self._working)
+
     def stalled_seconds(self) -> float:
         """How long there has been something due without anything being handed out; 0 when nothing is due."""
         with self._changed:

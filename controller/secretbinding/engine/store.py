@@ -1,17 +1,17 @@
 """The bindings that the sources have delivered, by binding and by workload."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from secretbinding.desired.values import BindingInput
 from secretbinding.generation import read_request
 from secretbinding.kinds import Fault, with_role_names
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
-from secretbinding.models.status import SecretBindingStatus
+from secretbinding.models.status import ROTATE_REQUEST_LENGTH, SecretBindingStatus
 from secretbinding.naming import Owner
+from secretbinding.rotation import read_rotate_request
 from secretbinding.sources.base import SourceItem
 
 DEFAULT_CONNECTION = "default"
@@ -29,8 +29,8 @@ class Entry:
     def input(self) -> BindingInput:
         """The binding as the decisions take it."""
         item = self.item
-        request = parse_request(item.rotate_requested_at)
-        answered = item.rotate_requested_at == (self.status.last_handled_rotate_at or "")
+        request = read_rotate_request(item.rotate_requested_at)
+        answered = item.rotate_requested_at[:ROTATE_REQUEST_LENGTH] == (self.status.last_handled_rotate_at or "")
         return BindingInput(
             key=item.key,
             binding=item.binding,
@@ -45,9 +45,11 @@ class Entry:
 class Store:
     """Thread-safe. Every change answers with the workloads that it touches."""
 
-    def __init__(self, instance: str = "default") -> None:
-        """`instance` stands in the names of what bindings have made for themselves."""
+    def __init__(self, instance: str = "default", owns: Callable[[WorkloadKey], bool] = lambda workload: True) -> None:
+        """`instance` stands in the names of what bindings have made for themselves; `owns` says which workloads are
+        this controller's."""
         self._instance = instance
+        self._owns = owns
         self._lock = threading.Lock()
         self._entries: dict[BindingKey, Entry] = {}
         self._workloads: dict[WorkloadKey, set[BindingKey]] = {}
@@ -56,8 +58,13 @@ class Store:
 
     @property
     def changes(self) -> int:
-        """Counts up with every binding that comes, changes or goes."""
+        """Counts up with every binding that comes, changes or goes, and when other workloads are this controller's."""
         return self._changes
+
+    def owned_changed(self) -> None:
+        """Other workloads are this controller's now."""
+        with self._lock:
+            self._changes += 1
 
     def upsert(self, item: SourceItem) -> set[WorkloadKey]:
         """Take a binding as it is now. Touched are the workload it names and the one it named before."""
@@ -103,14 +110,14 @@ class Store:
             return sorted(key for key in self._workloads if namespace is None or key.namespace == namespace)
 
     def entries(self) -> list[Entry]:
-        """All bindings, by key."""
-        with self._lock:
-            return [self._entries[key] for key in sorted(self._entries)]
+        """All bindings of workloads that are this controller's, by key."""
+        return sorted(self.snapshot(), key=lambda entry: entry.item.key)
 
     def snapshot(self) -> list[Entry]:
-        """All bindings, in no order: cheap however many there are."""
+        """The same in no order: cheap however many there are."""
         with self._lock:
-            return list(self._entries.values())
+            entries = list(self._entries.values())
+        return [entry for entry in entries if self._owns(entry.workload)]
 
     def set_status(self, key: BindingKey, status: SecretBindingStatus) -> None:
         """Remember what was reported."""
@@ -170,17 +177,6 @@ def workload_of(item: SourceItem) -> WorkloadKey:
         namespace=spec.workload.namespace or item.nomad_namespace,
         job=spec.workload.job,
     )
-
-
-def parse_request(text: str) -> datetime | None:
-    """The time of a request to rotate (RFC 3339), None when there is none or it is no time."""
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _frozen(item: SourceItem) -> Fault | None:

@@ -177,6 +177,17 @@ DRIFT_FOUND = _metric(
 )
 DRIFT_MENDED = _metric("drift_mended_total", Kind.COUNTER, "object", "Those that were written again.")
 
+LEADER = _metric(
+    "leader", Kind.GAUGE, "", "1 while this controller works on jobs (it holds a shard, or is alone), else 0."
+)
+SHARDS = _metric("shards", Kind.GAUGE, "", "Into how many parts the jobs are divided among controllers.")
+SHARDS_HELD = _metric("shards_held", Kind.GAUGE, "", "How many of these are this controller's.")
+LEASES_STALE = _metric(
+    "leases_staleness_seconds",
+    Kind.GAUGE,
+    "",
+    "Since the server that holds the leases last answered; 0 for a controller alone.",
+)
 WATCH_STALE = _metric(
     "watch_staleness_seconds",
     Kind.GAUGE,
@@ -194,6 +205,16 @@ SOURCE_HELD = _metric(
     Kind.GAUGE,
     "source",
     "Bindings that are missing, of which nothing is deleted since too many are, or since it is not proven.",
+)
+POLICIES = _metric("policies", Kind.GAUGE, "", "SecretBindingPolicies that are known; 0 where tenancy is open.")
+POLICIES_UNKNOWN = _metric(
+    "policies_unknown",
+    Kind.GAUGE,
+    "",
+    "1 while not all policies are known, so that nothing is allowed anew and nothing is taken away; else 0.",
+)
+TENANCY_OPEN = _metric(
+    "tenancy_open", Kind.GAUGE, "", "1 where no policy is asked (SECRETBINDING_TENANCY=open), else 0."
 )
 BUILD = _metric("build_info", Kind.GAUGE, "version python", "1, with the release that runs.")
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.loop import Engine
+from secretbinding.engine.policies import PolicyBoard
 
 
 class Threaded(Protocol):
@@ -24,9 +25,24 @@ class Watching(Threaded, Protocol):
         """How long it has heard nothing; 0 while there is nothing to be heard."""
 
 
+class Keeping(Threaded, Protocol):
+    """What agrees with other controllers who works on which jobs."""
+
+    @property
+    def total(self) -> int:
+        """How many shards there are."""
+
+    def held(self) -> frozenset[int]:
+        """Those of this controller."""
+
+    def silent_seconds(self) -> float:
+        """How long the server that holds the leases has not answered."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The engine with its sources, what watches secrets, Nomad's variables and events, and what else has threads."""
+    """The engine with its sources, what watches secrets, Nomad's variables and events, and what else has threads;
+    `keeper` is None for a controller alone, `policies` where tenancy is open."""
 
     engine: Engine
     workers: int
@@ -35,10 +51,13 @@ class Parts:
     variables: Watching
     events: Watching
     others: Sequence[Threaded] = ()
+    keeper: Keeping | None = None
+    policies: PolicyBoard | None = None
 
     def threads(self) -> Iterable[threading.Thread]:
         """All threads that have to be alive."""
-        for part in (self.engine, self.secrets, self.variables, self.events, *self.others):
+        keeper = (self.keeper,) if self.keeper is not None else ()
+        for part in (self.engine, self.secrets, self.variables, self.events, *self.others, *keeper):
             yield from part.threads
         for source in self.engine.sources.values():
             yield from source.pulse().threads

@@ -13,6 +13,10 @@ Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Index = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 Message = Annotated[str, Field(max_length=32768)]
 EPOCH: Timestamp = "1970-01-01T00:00:00Z"
+ROTATE_REQUEST_LENGTH = 64
+"""Characters of a request to rotate; a time (RFC 3339) has 20 to 35."""
+GENERATE_REQUEST_LENGTH = 2304
+"""Characters of a request for new values: a time and the names of 32 secrets."""
 
 
 class _Status(Model):
@@ -137,9 +141,9 @@ class SecretBindingStatus(_Status):
     """Its latest deployment with these secrets."""
     last_rotation_time: Timestamp | None = None
     """When a new version last served in all allocations."""
-    last_handled_rotate_at: Annotated[str, Field(max_length=64)] | None = None
+    last_handled_rotate_at: Annotated[str, Field(max_length=ROTATE_REQUEST_LENGTH)] | None = None
     """The value of the annotation nomad-vault.io/rotate-requested-at that was last acted on."""
-    last_handled_generate_at: Annotated[str, Field(max_length=2304)] | None = None
+    last_handled_generate_at: Annotated[str, Field(max_length=GENERATE_REQUEST_LENGTH)] | None = None
     """The value of the annotation nomad-vault.io/generate-requested-at that was last acted on."""
     failed: FailedState | None = None
     """The state whose deployment failed, as long as it is the wanted one."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from secretbinding.ops.engines import ENGINES
 from secretbinding.ops.rights import (
+    ELECTION,
+    REVOKING,
     Mount,
     Scope,
     block,
@@ -16,6 +18,7 @@ from secretbinding.ops.rights import (
     variable_rights,
     variables_block,
     vault_policy,
+    vault_rights,
 )
 
 SHIPPED = Scope(mounts=(Mount("kv", "secret"), Mount("database", "database"), Mount("pki", "pki")))
@@ -32,8 +35,10 @@ def files() -> Mapping[str, str]:
     return {
         "vault-policy.hcl": vault_policy(SHIPPED),
         "vault-policy-engines.hcl": _engines(),
+        "vault-policy-revoke.hcl": _revoking(),
         "nomad-policy.hcl": nomad_policy(SHIPPED),
         "nomad-policy-variables.hcl": _variables(),
+        "nomad-policy-election.hcl": _election(),
     }
 
 
@@ -54,12 +59,32 @@ def _engines() -> str:
     )
 
 
+def _revoking() -> str:
+    return "\n".join(
+        [
+            "# What `secretbinding revoke` may do in Vault or OpenBao: for a person's token, never the controller's.\n"
+            "# Whoever has it can end every token of the namespace. No path here gives a token or a value.\n",
+            *map(block, REVOKING),
+            *(block(right) for right in vault_rights(SHIPPED) if right.path == "auth/token/lookup-self"),
+        ]
+    )
+
+
 def _variables() -> str:
     known = variable_rights(Scope())
     rights = [right for right in variable_rights(_VARIABLES) if right not in known]
     return (
         "# What the controller may do besides in Nomad where bindings take values from Nomad variables\n"
         f"# (`nomadVariable`). A second policy for its token.\n{variables_block('*', rights)}"
+    )
+
+
+def _election() -> str:
+    return (
+        "# What the controller may do besides in Nomad where several of them agree by locks on variables\n"
+        "# (SECRETBINDING_ELECTION=nomad). A further policy for its token. The namespace is written as in the first:\n"
+        "# Nomad takes the rule with the closest name alone, and would take all other rights away there.\n"
+        f"{variables_block('*', ELECTION)}"
     )
 
 

@@ -15,7 +15,7 @@ from secretbinding.rotation.failures import (
     suspected,
 )
 from secretbinding.rotation.leases import SPREAD, Lease, lease_of, lease_turn, spacing_seconds
-from secretbinding.rotation.versions import FIRST, SecretDecision, Turn, decide_version
+from secretbinding.rotation.versions import FIRST, SecretDecision, Turn, decide_version, read_rotate_request
 
 __all__ = [
     "FIRST",
@@ -36,6 +36,7 @@ __all__ = [
     "lease_of",
     "lease_turn",
     "nanoseconds_to_time",
+    "read_rotate_request",
     "renewal_failed",
     "spacing_seconds",
     "suspected",

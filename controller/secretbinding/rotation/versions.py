@@ -4,15 +4,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from secretbinding.gate import Obstacle
+from secretbinding.generation import moment
 from secretbinding.kinds.base import Fault, Pin, SecretState
 from secretbinding.models.binding import SecretEntry
 from secretbinding.models.reasons import Reason
+from secretbinding.models.status import ROTATE_REQUEST_LENGTH
 from secretbinding.rotation.fields import needs_names, unfit, unknown_names
 from secretbinding.rotation.leases import Lease, lease_turn
 
 _DEFAULT_MAX_VERSIONS = 10
 FIRST = Pin(0, "")
 """What a job has that got a secret without versions, and has not been rolled for it yet."""
+
+
+def read_rotate_request(text: str) -> datetime | None:
+    """The time of a request to rotate (RFC 3339), None when there is none, it is no time, or it is longer than a status
+    can hold."""
+    return moment(text) if 0 < len(text) <= ROTATE_REQUEST_LENGTH else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from secretbinding.generation import Generation
 from secretbinding.kinds.base import Pin, SecretState
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import (
+    GENERATE_REQUEST_LENGTH,
+    ROTATE_REQUEST_LENGTH,
     Condition,
     DeploymentStatus,
     FailedState,
@@ -58,8 +60,12 @@ def compute_status(
     view = view_of(item, found)
     drafts = conditions(view, previous)
     failed = _failed(view, previous)
-    handled = requests.rotate if requests.rotate and found.error is None else previous.last_handled_rotate_at
-    generated = requests.generate if _generated(view, requests) else previous.last_handled_generate_at
+    handled = previous.last_handled_rotate_at
+    if requests.rotate and found.error is None:
+        handled = requests.rotate[:ROTATE_REQUEST_LENGTH]
+    generated = previous.last_handled_generate_at
+    if _generated(view, requests):
+        generated = requests.generate[:GENERATE_REQUEST_LENGTH]
     status = SecretBindingStatus(
         observed_generation=item.generation or None,
         conditions=_dated(drafts, previous, now, item.generation),
@@ -73,6 +79,8 @@ def compute_status(
         last_handled_generate_at=generated or None,
         failed=failed if found.error is None else previous.failed,
     )
+    if item.key in found.taken and found.plan is not None and item.key in found.plan.gone:
+        status = status.model_copy(update={"secrets": (), "policies": (), "roles": (), "job": None, "deployment": None})
     if _rotated(previous, status):
         status = status.model_copy(update={"last_rotation_time": _stamp(now)})
     return status
@@ -85,8 +93,11 @@ def _generations(view: View) -> list[Generation]:
 
 
 def _generated(view: View, requests: Requests) -> bool:
-    """True when a request for new values has been answered: every secret that it is for has changed since."""
+    """True when a request for new values has been answered: every secret that it is for has changed since. One that
+    cannot be read is answered as well, by an event."""
     request = view.item.generate_request
+    if requests.generate and request is None:
+        return view.found.error is None
     if not requests.generate or request is None or view.found.error is not None or view.found.made:
         return False
     wanted = view.item.binding.spec.rotation.generate if view.item.binding is not None else ()

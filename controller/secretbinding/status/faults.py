@@ -5,6 +5,7 @@ from secretbinding.errors import (
     Denied,
     ManifestError,
     NoLeader,
+    NotLeading,
     Rejected,
     SecretBindingError,
     ServiceError,
@@ -26,6 +27,8 @@ STALLED = frozenset(
         Reason.NAMESPACE_MISMATCH,
         Reason.CONNECTION_UNKNOWN,
         Reason.REGION_MISMATCH,
+        Reason.REFUSED_BY_POLICY,
+        Reason.REFUSED_WITHOUT_POLICIES,
         Reason.TOO_LARGE,
         Reason.DUPLICATE_TARGET,
         Reason.GROUP_NOT_FOUND,
@@ -33,6 +36,7 @@ STALLED = frozenset(
         Reason.VAULT_BLOCK_CONFLICT,
         Reason.TEMPLATE_CONFLICT,
         Reason.ENV_CONFLICT,
+        Reason.AGENT_CONFLICT,
         Reason.POLICY_CONFLICT,
         Reason.ROLE_CONFLICT,
         Reason.MOUNT_NOT_FOUND,
@@ -68,4 +72,4 @@ def _reason(error: SecretBindingError) -> Reason:
         return Reason.REJECTED
     if isinstance(error, (Unreachable, Unavailable)):
         return Reason.VAULT_UNREACHABLE if system == "vault" else Reason.NOMAD_UNREACHABLE
-    return Reason.ERROR
+    return Reason.NOT_LEADING if isinstance(error, NotLeading) else Reason.ERROR

@@ -11,6 +11,8 @@ from secretbinding.errors import SecretBindingError
 from secretbinding.models.key import WorkloadKey
 from secretbinding.ports import Event, Nomad
 
+_CHANCE = random.Random()
+
 _log = structlog.get_logger(__name__)
 
 TOPICS = ("Job:*", "Deployment:*", "Allocation:*")
@@ -104,7 +106,7 @@ class NomadEventWatcher:
                 failures += 1
                 _log.warning("event stream ended", namespace=namespace, error=str(error))
             pause = min(_RETRY_MAX_SECONDS, _RETRY_SECONDS * 2 ** min(failures - 1, 8))
-            self._stopping.wait(pause * random.uniform(0.5, 1.0))
+            self._stopping.wait(pause * _CHANCE.uniform(0.5, 1.0))
 
     def _take(self, namespace: str, event: Event) -> None:
         job_id = job_of(event)

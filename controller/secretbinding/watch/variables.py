@@ -13,6 +13,8 @@ from secretbinding.errors import SecretBindingError
 from secretbinding.models.key import WorkloadKey
 from secretbinding.ports import VariableMeta
 
+_CHANCE = random.Random()
+
 _log = structlog.get_logger(__name__)
 
 LIST_FROM = 3
@@ -109,7 +111,7 @@ class VariableWatcher:
 
     def _run(self) -> None:
         factor = 1.0
-        while not self._stopping.wait(self._interval_seconds * factor * random.uniform(0.9, 1.1)):
+        while not self._stopping.wait(self._interval_seconds * factor * _CHANCE.uniform(0.9, 1.1)):
             factor = 1.0 if self.look() else min(factor * 2, _BACKOFF_MAX)
 
 

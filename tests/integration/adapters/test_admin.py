@@ -28,15 +28,15 @@ def vault(openbao: OpenBao) -> Iterator[VaultAdminAdapter]:
 
 
 @pytest.fixture
-def nomad(stack: Stack) -> Iterator[NomadAdminAdapter]:
-    adapter = NomadAdminAdapter(NomadConnection(address=stack.address))
+def nomad(open_stack: Stack) -> Iterator[NomadAdminAdapter]:
+    adapter = NomadAdminAdapter(NomadConnection(address=open_stack.address))
     yield adapter
     adapter.close()
 
 
 @pytest.fixture
-def acl_nomad(acl_stack: Stack) -> Iterator[NomadAdminAdapter]:
-    adapter = NomadAdminAdapter(NomadConnection(address=acl_stack.address, token=acl_stack.token))
+def acl_nomad(stack: Stack) -> Iterator[NomadAdminAdapter]:
+    adapter = NomadAdminAdapter(NomadConnection(address=stack.address, token=stack.token))
     yield adapter
     adapter.close()
 
@@ -150,12 +150,12 @@ def test_a_right_that_is_missing_in_vault_is_named(openbao: OpenBao, unique: str
     assert says in denied.value.remedy
 
 
-def test_an_agent_is_told_by_what_it_is_and_which_vault_it_uses(nomad: NomadAdminAdapter, stack: Stack) -> None:
+def test_an_agent_is_told_by_what_it_is_and_which_vault_it_uses(nomad: NomadAdminAdapter, open_stack: Stack) -> None:
     agent = nomad.agent()
     assert (agent.is_server, agent.is_client, agent.acl_enabled, agent.tls_http) == (True, True, False, False)
     assert agent.version.startswith("2.")
     (block,) = agent.vaults
-    assert (block.name, block.enabled, block.address) == ("default", True, stack.openbao.address)
+    assert (block.name, block.enabled, block.address) == ("default", True, open_stack.openbao.address)
     assert (block.jwt_mount, block.has_token, block.identity_audiences) == ("jwt-nomad", False, None)
 
 
@@ -170,17 +170,17 @@ def test_nodes_are_told_with_what_they_lack(nomad: NomadAdminAdapter) -> None:
         nomad.nodes_with_other("vault.cluster_name", 'a" or "b" != "')
 
 
-def test_signing_keys_are_the_same_wherever_they_are_read(nomad: NomadAdminAdapter, stack: Stack) -> None:
+def test_signing_keys_are_the_same_wherever_they_are_read(nomad: NomadAdminAdapter, open_stack: Stack) -> None:
     keys = nomad.signing_keys()
     assert keys
     read = KeysAt(NomadConnection(address="http://127.0.0.1:1"))
-    assert read(f"{stack.address}/.well-known/jwks.json") == keys
+    assert read(f"{open_stack.address}/.well-known/jwks.json") == keys
     with pytest.raises(Unreachable):
         read("http://127.0.0.1:1/keys")
     with pytest.raises(UsageError):
         read("nonsense")
     with pytest.raises(ServiceError):
-        read(f"{stack.address}/v1/regions")
+        read(f"{open_stack.address}/v1/regions")
     assert nomad.issuer() is None
 
 
@@ -191,9 +191,7 @@ def test_a_nomad_without_acls_says_so(nomad: NomadAdminAdapter) -> None:
         nomad.acl_policies()
 
 
-def test_an_acl_policy_and_a_token_are_made_and_read(
-    acl_nomad: NomadAdminAdapter, acl_stack: Stack, unique: str
-) -> None:
+def test_an_acl_policy_and_a_token_are_made_and_read(acl_nomad: NomadAdminAdapter, stack: Stack, unique: str) -> None:
     assert acl_nomad.acl_enabled()
     assert acl_nomad.acl_policy(unique) is None
     rules = nomad_policy(Scope())
@@ -204,7 +202,7 @@ def test_an_acl_policy_and_a_token_are_made_and_read(
     assert [one["Name"] for one in found.parsed["Namespaces"]] == ["*"]
     assert unique in acl_nomad.acl_policies()
     issued = acl_nomad.create_token(unique, [unique])
-    own = NomadAdminAdapter(NomadConnection(address=acl_stack.address, token=issued.value))
+    own = NomadAdminAdapter(NomadConnection(address=stack.address, token=issued.value))
     token = own.own_token()
     assert token is not None
     assert (token.accessor, token.type, token.policies) == (issued.accessor, "client", (unique,))
@@ -225,17 +223,15 @@ def test_an_acl_policy_and_a_token_are_made_and_read(
     ],
 )
 def test_a_right_that_is_missing_in_nomad_is_named(
-    acl_nomad: NomadAdminAdapter, acl_stack: Stack, ask: Any, says: str
+    acl_nomad: NomadAdminAdapter, stack: Stack, ask: Any, says: str
 ) -> None:
     issued = acl_nomad.create_token("powerless", ["nothing"])
     with pytest.raises(Denied) as denied:
-        ask(NomadAdminAdapter(NomadConnection(address=acl_stack.address, token=issued.value)))
+        ask(NomadAdminAdapter(NomadConnection(address=stack.address, token=issued.value)))
     assert says in str(denied.value)
 
 
-def test_a_token_that_nomad_does_not_know_is_refused(acl_stack: Stack) -> None:
-    stranger = NomadAdminAdapter(
-        NomadConnection(address=acl_stack.address, token="11111111-1111-1111-1111-111111111111")
-    )
+def test_a_token_that_nomad_does_not_know_is_refused(stack: Stack) -> None:
+    stranger = NomadAdminAdapter(NomadConnection(address=stack.address, token="11111111-1111-1111-1111-111111111111"))
     with pytest.raises(Denied):
         stranger.own_token()

@@ -221,16 +221,14 @@ def test_nomad_without_a_leader_is_said_to_have_none(
     assert "nomad server members" in ran.err
 
 
-def test_rights_that_are_missing_on_the_nomad_side(
-    acl_stack: Stack, cli: CommandLine, tmp_path: Path, unique: str
-) -> None:
-    world = World(acl_stack)
+def test_rights_that_are_missing_on_the_nomad_side(stack: Stack, cli: CommandLine, tmp_path: Path, unique: str) -> None:
+    world = World(stack)
     world.secret(unique, username="app", password="first")
     world.register(a_job(unique))
     rules = 'namespace "default" { capabilities = ["list-jobs", "read-job"] }'
-    acl_stack.api.put(f"/v1/acl/policy/{unique}", {"Name": unique, "Rules": rules}).expect()
-    made = acl_stack.api.put("/v1/acl/token", {"Name": unique, "Type": "client", "Policies": [unique]}).expect().json()
-    cli.use(acl_stack)
+    stack.api.put(f"/v1/acl/policy/{unique}", {"Name": unique, "Rules": rules}).expect()
+    made = stack.api.put("/v1/acl/token", {"Name": unique, "Type": "client", "Policies": [unique]}).expect().json()
+    cli.use(stack)
     cli.setenv(NOMAD_TOKEN=made["SecretID"])
     path = write(tmp_path, a_manifest(unique, unique, unique))
     assert cli("plan", "-f", path).code == 0
@@ -241,7 +239,7 @@ def test_rights_that_are_missing_on_the_nomad_side(
     assert made["SecretID"] not in ran.err
     cli.setenv(NOMAD_TOKEN="11111111-2222-3333-4444-555555555555")
     assert "NOMAD_TOKEN" in cli("plan", "-f", path).err
-    cli.setenv(NOMAD_TOKEN=acl_stack.token)
+    cli.setenv(NOMAD_TOKEN=stack.token)
     assert cli("delete", "-f", path).code == 0
 
 

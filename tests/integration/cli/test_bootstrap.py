@@ -21,10 +21,10 @@ from tests.support.servers import Stack
 
 
 @pytest.fixture
-def instance(cli: CommandLine, acl_stack: Stack, unique: str) -> str:
+def instance(cli: CommandLine, stack: Stack, unique: str) -> str:
     """An instance and a JWT mount that no other test has, on a Nomad with ACLs."""
     name = unique[:20].rstrip("-")
-    cli.use(acl_stack, SECRETBINDING_INSTANCE=name, SECRETBINDING_JWT_MOUNT=f"jwt-{unique}")
+    cli.use(stack, SECRETBINDING_INSTANCE=name, SECRETBINDING_JWT_MOUNT=f"jwt-{unique}")
     return name
 
 
@@ -34,13 +34,13 @@ def changes(ran: Ran) -> list[str]:
 
 
 def test_a_dry_run_changes_nothing_and_an_applied_run_leaves_nothing_to_change(
-    cli: CommandLine, acl_stack: Stack, instance: str, unique: str
+    cli: CommandLine, stack: Stack, instance: str, unique: str
 ) -> None:
-    policies = acl_stack.openbao.api.request("LIST", "/v1/sys/policies/acl").json()["data"]["keys"]
+    policies = stack.openbao.api.request("LIST", "/v1/sys/policies/acl").json()["data"]["keys"]
     planned = cli("bootstrap", "--dry-run", "--detailed-exitcode")
     assert planned.code == 2
-    assert acl_stack.openbao.api.request("LIST", "/v1/sys/policies/acl").json()["data"]["keys"] == policies
-    assert f"jwt-{unique}/" not in acl_stack.openbao.api.get("/v1/sys/auth").json()
+    assert stack.openbao.api.request("LIST", "/v1/sys/policies/acl").json()["data"]["keys"] == policies
+    assert f"jwt-{unique}/" not in stack.openbao.api.get("/v1/sys/auth").json()
     done = cli("bootstrap")
     assert done.code == 0
     assert changes(done) == changes(planned)
@@ -79,31 +79,31 @@ def test_a_changed_wish_is_a_change_of_what_is_ours(cli: CommandLine, instance: 
 
 
 def test_what_is_in_the_way_is_shown_and_then_nothing_is_changed(
-    cli: CommandLine, acl_stack: Stack, instance: str, unique: str
+    cli: CommandLine, stack: Stack, instance: str, unique: str
 ) -> None:
     name = f"secretbinding-{instance}"
-    acl_stack.openbao.put_policy(name, 'path "mine" {}')
+    stack.openbao.put_policy(name, 'path "mine" {}')
     ran = cli("bootstrap")
     assert ran.code == 1
     assert f"! Vault policy {name}: a policy of that name is there, without our mark" in ran.out
     assert "something is in the way; nothing was changed" in ran.err
-    assert f"jwt-{unique}/" not in acl_stack.openbao.api.get("/v1/sys/auth").json()
-    assert acl_stack.api.get(f"/v1/acl/policy/{name}").status == 404
+    assert f"jwt-{unique}/" not in stack.openbao.api.get("/v1/sys/auth").json()
+    assert stack.api.get(f"/v1/acl/policy/{name}").status == 404
     # The conflict names what to add; then it is done as shown.
     (identifier,) = re.findall(r"--replace (\S+)", ran.out)
     assert cli("bootstrap", "--replace", identifier).code == 0
-    assert "# secretbinding" in acl_stack.openbao.api.get(f"/v1/sys/policies/acl/{name}").json()["data"]["policy"]
+    assert "# secretbinding" in stack.openbao.api.get(f"/v1/sys/policies/acl/{name}").json()["data"]["policy"]
 
 
-def test_an_edited_policy_is_not_overwritten_silently(cli: CommandLine, acl_stack: Stack, instance: str) -> None:
+def test_an_edited_policy_is_not_overwritten_silently(cli: CommandLine, stack: Stack, instance: str) -> None:
     cli("bootstrap")
     name = f"secretbinding-{instance}"
-    rules = acl_stack.api.get(f"/v1/acl/policy/{name}").json()["Rules"] + '\nnode { policy = "read" }\n'
-    acl_stack.api.put(f"/v1/acl/policy/{name}", {"Name": name, "Rules": rules}).expect()
+    rules = stack.api.get(f"/v1/acl/policy/{name}").json()["Rules"] + '\nnode { policy = "read" }\n'
+    stack.api.put(f"/v1/acl/policy/{name}", {"Name": name, "Rules": rules}).expect()
     ran = cli("bootstrap")
     assert ran.code == 1
     assert "somebody has edited the policy since it was written" in ran.out
-    assert acl_stack.api.get(f"/v1/acl/policy/{name}").json()["Rules"] == rules
+    assert stack.api.get(f"/v1/acl/policy/{name}").json()["Rules"] == rules
 
 
 def test_a_replacement_that_names_nothing_is_refused(cli: CommandLine, instance: str) -> None:
@@ -149,7 +149,7 @@ def discovery() -> Iterator[tuple[str, rsa.RSAPrivateKey]]:
 
 
 def test_with_discovery_only_identities_of_that_issuer_are_let_in(
-    cli: CommandLine, acl_stack: Stack, instance: str, unique: str
+    cli: CommandLine, stack: Stack, instance: str, unique: str
 ) -> None:
     with discovery() as (url, key):
         arguments = ["--oidc-discovery-url", url, "--login", "nomad", "--job", "team/sb"]
@@ -163,7 +163,7 @@ def test_with_discovery_only_identities_of_that_issuer_are_let_in(
         def login(**more: str) -> str:
             token = jwt.encode({**claims, **more}, key, algorithm="RS256", headers={"kid": "k"})
             body = {"role": f"secretbinding-{instance}", "jwt": token}
-            answer = acl_stack.openbao.api.put(f"/v1/auth/jwt-{unique}/login", body)
+            answer = stack.openbao.api.put(f"/v1/auth/jwt-{unique}/login", body)
             return "" if answer.status == 200 else answer.text
 
         assert login(iss=url) == ""
@@ -192,23 +192,23 @@ def test_credentials_can_be_made_later_anew_and_wrapped(cli: CommandLine, instan
 
 
 def test_a_token_without_the_rights_gets_the_right_that_is_missing_named(
-    cli: CommandLine, acl_stack: Stack, instance: str, unique: str
+    cli: CommandLine, stack: Stack, instance: str, unique: str
 ) -> None:
-    acl_stack.openbao.put_policy(unique, 'path "sys/auth" { capabilities = ["read"] }')
+    stack.openbao.put_policy(unique, 'path "sys/auth" { capabilities = ["read"] }')
     body = {"policies": [unique], "no_default_policy": True}
-    token = acl_stack.openbao.api.put("/v1/auth/token/create", body).expect().json()["auth"]["client_token"]
+    token = stack.openbao.api.put("/v1/auth/token/create", body).expect().json()["auth"]["client_token"]
     cli.setenv(VAULT_TOKEN=token)
     ran = cli("bootstrap")
     assert ran.code == 1
     assert f'add `path "sys/policies/acl/secretbinding-{instance}"' in ran.err
-    cli.setenv(VAULT_TOKEN=acl_stack.openbao.root_token, NOMAD_TOKEN="")
+    cli.setenv(VAULT_TOKEN=stack.openbao.root_token, NOMAD_TOKEN="")
     ran = cli("bootstrap")
     assert ran.code == 1
     assert "use a management token" in ran.err
 
 
-def test_a_nomad_without_acls_needs_no_policy_and_no_token(cli: CommandLine, simulator: Stack, unique: str) -> None:
-    cli.use(simulator, SECRETBINDING_INSTANCE=unique[:20].rstrip("-"), SECRETBINDING_JWT_MOUNT=f"jwt-{unique}")
+def test_a_nomad_without_acls_needs_no_policy_and_no_token(cli: CommandLine, open_stack: Stack, unique: str) -> None:
+    cli.use(open_stack, SECRETBINDING_INSTANCE=unique[:20].rstrip("-"), SECRETBINDING_JWT_MOUNT=f"jwt-{unique}")
     ran = cli("bootstrap")
     assert ran.code == 0
     assert "Nomad has no ACLs" in ran.err

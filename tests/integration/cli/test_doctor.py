@@ -372,8 +372,10 @@ def test_keys_that_vault_cannot_fetch_and_servers_that_are_away_are_found(
     assert {"vault-sealed", "nomad-leader", "jwt-mount", "vault-rights", "nomad-rights"} <= not_made(report)
 
 
-def test_an_openbao_without_an_audit_device_and_a_nomad_without_acls_are_told(cli: CommandLine, stack: Stack) -> None:
-    cli.use(stack)
+def test_an_openbao_without_an_audit_device_and_a_nomad_without_acls_are_told(
+    cli: CommandLine, open_stack: Stack
+) -> None:
+    cli.use(open_stack)
     report = json.loads(cli("doctor", "-o", "json").out)
     (audit,) = [one for one in report["checks"] if one["name"] == "audit-missing"]
     assert 'audit "file" "log"' in audit["findings"][0]["remedy"]

@@ -1,6 +1,5 @@
 """`rotate --generate`, and what `plan` and `apply` make of spec.rotation.generate, on both Nomads and real OpenBao."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import yaml
 
 from secretbinding.sources.nomad import GENERATE_ITEM, REQUEST_ITEM, REQUESTS
 from tests.support.commandline import CommandLine
+from tests.support.rights import shipped
 from tests.support.servers import Stack
 from tests.support.world import World, a_job, a_manifest, wait_until
 
@@ -16,9 +16,9 @@ PASSWORD = {"secret": "app", "fields": ["password"]}
 
 
 @pytest.fixture
-def world(stack: Stack, cli: CommandLine) -> World:
+def world(stack: Stack, cli: CommandLine, unique: str) -> World:
     cli.use(stack, SECRETBINDING_PURGE_GRACE_SECONDS="1")
-    return World(stack)
+    return World(stack, vault_rights=shipped("vault-policy-generate.hcl", myapp=unique))
 
 
 def manifest(name: str, *generate: dict[str, Any], **rotation: Any) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def test_a_request_to_a_running_controller_is_answered_once(world: World, cli: C
         wait_until("it is answered", lambda: answer() == moment)
         wait_until("it is rolled", lambda: world.seen(unique) == [f"app {values(world, unique)['password']}"])
         world.deployed(unique)
-        before = json.dumps(world.job(unique))
+        before = world.job(unique)
         assert values(world, unique)["version"] == 2
-        assert json.dumps(world.job(unique)) == before
+        assert world.job(unique) == before
         assert len(world.versions(unique)) == 3, "as registered, with the secret, with its new value"

@@ -211,3 +211,19 @@ def test_a_request_is_answered_by_a_pass_that_was_not_stopped() -> None:
     assert compute_status(item, found, EMPTY, NOW, requests=Requests("now")).last_handled_rotate_at == "now"
     stopped = replace(found, error=Fault(Reason.VAULT_SEALED, "sealed"), error_system="vault")
     assert compute_status(item, stopped, EMPTY, NOW, requests=Requests("now")).last_handled_rotate_at is None
+
+
+@pytest.mark.parametrize("text", ["now", "soon, please " * 40])
+def test_a_request_that_cannot_be_read_is_told_once_and_never_stands_in_the_way(text: str) -> None:
+    world, item = scene()
+    world.settle([item])
+    desired, plan = world.decide([item])
+    found = Pass(INSTANCE, world.observe([item]), desired, plan)
+    told = compute_status(item, found, EMPTY, NOW, requests=Requests(rotate=text, generate=text))
+    events = [event for event in transitions(EMPTY, told) if event.reason is Reason.REQUEST_UNREADABLE]
+    assert [event.kind for event in events] == ["Warning", "Warning"]
+    assert "rotate-requested-at" in events[0].message
+    assert "generate-requested-at" in events[1].message
+    assert all(text not in event.message for event in events)
+    again = compute_status(item, found, told, NOW, requests=Requests(rotate=text, generate=text))
+    assert (again, transitions(told, again)) == (told, ())

@@ -1,5 +1,6 @@
 """Slots for rolls in flight, and changes that were seen."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -57,6 +58,21 @@ def test_a_slot_is_taken_by_a_roll_and_free_again_when_it_is_over() -> None:
     gates.note(a, a_pass(a, DONE))
     assert gates.gate(b).slot_free
     assert gates.rolling() == 0
+
+
+@pytest.mark.parametrize("begun", ["before", "after"])
+def test_a_deployment_that_was_under_way_at_the_start_takes_a_slot_and_a_users_later_one_does_not(begun: str) -> None:
+    gates = keeper()
+    a, b = workload("a"), workload("b")
+    running = {"JobVersion": 3, "Status": "running"}
+    still = a_pass(a, DONE)
+    moving = replace(still, observed=replace(still.observed, job={"Version": 3}, deployments=[running]))
+    if begun == "after":
+        gates.note(a, still)
+    gates.note(a, moving)
+    assert gates.gate(b).slot_free is (begun == "after")
+    gates.note(a, still)
+    assert gates.gate(b).slot_free
 
 
 def test_a_job_that_rolls_may_roll_on() -> None:

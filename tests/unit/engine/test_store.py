@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from secretbinding.engine.store import Store, parse_request
+from secretbinding.engine.store import Store
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.loading import parse_object
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import SecretBindingStatus
+from secretbinding.rotation import read_rotate_request
 from secretbinding.sources.base import SourceItem
 
 
@@ -94,10 +95,10 @@ def test_a_request_that_was_answered_is_no_request(store: Store) -> None:
     assert store.of_workload(workload("web"))[0].input.rotate_requested_at is None
 
 
-@pytest.mark.parametrize("text", ["", "soon", "2026-13-01T00:00:00Z"])
+@pytest.mark.parametrize("text", ["", "soon", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00." + "0" * 60 + "Z"])
 def test_a_request_that_is_no_time_is_none(text: str) -> None:
-    assert parse_request(text) is None
+    assert read_rotate_request(text) is None
 
 
 def test_a_request_without_a_zone_is_in_utc() -> None:
-    assert parse_request("2026-01-01T00:00:00") == parse_request("2026-01-01T00:00:00Z")
+    assert read_rotate_request("2026-01-01T00:00:00") == read_rotate_request("2026-01-01T00:00:00Z")

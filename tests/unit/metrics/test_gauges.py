@@ -7,13 +7,15 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import generate_latest
 
+from secretbinding.engine.policies import PolicyBoard
 from secretbinding.engine.queue import Priority
 from secretbinding.metrics.catalogue import CATALOGUE, Kind
 from secretbinding.models.key import WorkloadKey
 from secretbinding.models.reasons import ConditionType
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 from tests.support.metrics import Scrape
-from tests.unit.metrics.parts import EXPIRY, Fakes, reported
+from tests.unit.metrics.parts import EXPIRY, FakeKeeper, Fakes, reported
+from tests.unit.tenancy.builders import policy
 
 FALSE, UNKNOWN = ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -173,3 +175,31 @@ def test_no_label_names_a_path_in_vault_or_a_secret(fakes: Fakes) -> None:
     text = look(fakes).text
     assert "vault-path-of" not in text
     assert "secret-name" not in text
+
+
+@pytest.mark.parametrize(
+    ("keeper", "leader", "shards", "held", "silent"),
+    [(None, 1, 1, 1, 0.0), (FakeKeeper(), 0, 8, 0, 2.5), (FakeKeeper(1, 5, 7), 1, 8, 3, 2.5)],
+)
+def test_whose_jobs_are_whose_is_shown(
+    keeper: FakeKeeper | None, leader: int, shards: int, held: int, silent: float
+) -> None:
+    scraped = look(Fakes("nomad", keeper=keeper))
+    found = [scraped.value(f"secretbinding_{name}") for name in ("leader", "shards", "shards_held")]
+    assert found == [leader, shards, held]
+    assert scraped.value("secretbinding_leases_staleness_seconds") == silent
+
+
+def test_policies_are_counted_and_that_they_are_not_all_known_is_told() -> None:
+    def seen(fakes: Fakes) -> tuple[float, ...]:
+        scraped = look(fakes)
+        return tuple(
+            scraped.value(f"secretbinding_{name}") for name in ("policies", "policies_unknown", "tenancy_open")
+        )
+
+    board = PolicyBoard(["nomad"])
+    fakes = Fakes(policies=board)
+    assert seen(fakes) == (0, 1, 0)
+    board.deliver("nomad", (policy(),), ())
+    assert seen(fakes) == (1, 0, 0)
+    assert seen(Fakes()) == (0, 0, 1)

@@ -25,7 +25,7 @@ from secretbinding.adapters.nomad.shapes import (
     variable_of,
 )
 from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
-from secretbinding.errors import NotFound, Rejected, UsageError
+from secretbinding.errors import Conflict, NotFound, Rejected, UsageError
 from secretbinding.ports import Json, Registered, Variable, VariableMeta
 
 MAX_WAIT_SECONDS = 300.0
@@ -218,6 +218,12 @@ class NomadAdapter:
         )
         return mapping(answer.json(), call)
 
+    def namespace_labels(self) -> dict[str, dict[str, str]]:
+        """The metadata of the namespaces that the token may see, by name (`GET /v1/namespaces`, `Meta`)."""
+        call = Call("namespaces_list", "list namespaces")
+        rows = rows_of(self._api(api.Namespaces, call).get_namespaces(), call)
+        return {str(row["Name"]): {str(k): str(v) for k, v in (row.get("Meta") or {}).items()} for row in rows}
+
     def list_variables(
         self, namespace: str, prefix: str, *, index: int = 0, wait_seconds: float = 0.0
     ) -> tuple[int, Sequence[VariableMeta]]:
@@ -261,6 +267,41 @@ class NomadAdapter:
             self._api(api.Variable, call).delete_variable(path, namespace=namespace)
         except NotFound:
             return
+
+    def acquire_lock(self, namespace: str, path: str, items: Mapping[str, str], ttl_seconds: float) -> str | None:
+        """See `ports.Nomad`. Never sent twice when the answer was lost: the lock would be ours without its ID."""
+        call = self._variable_call("variable_lock", "write", namespace, path, repeatable=False)
+        # After a lock has ended Nomad keeps it for another while (LockDelay); 0 would be its default of 15 s.
+        lock = {"TTL": f"{round(ttl_seconds * 1000)}ms", "LockDelay": "1ms"}
+        body = {"Namespace": namespace, "Path": path, "Items": dict(items), "Lock": lock}
+        try:
+            answer = self._lock(call, "lock-acquire", namespace, path, body)
+        except Conflict:
+            return None
+        held = mapping(answer, call).get("Lock")
+        if not isinstance(held, Mapping) or not held.get("ID"):
+            raise unexpected("nomad", call, "no ID of the lock")
+        return str(held["ID"])
+
+    def renew_lock(self, namespace: str, path: str, lock_id: str) -> bool:
+        call = self._variable_call("variable_renew", "write", namespace, path, absent="variable doesn't exist")
+        try:
+            self._lock(call, "lock-renew", namespace, path, {"Path": path, "Lock": {"ID": lock_id}})
+        except (Conflict, NotFound):
+            return False
+        return True
+
+    def release_lock(self, namespace: str, path: str, lock_id: str) -> None:
+        call = self._variable_call("variable_release", "write", namespace, path, absent="variable doesn't exist")
+        try:
+            self._lock(call, "lock-release", namespace, path, {"Path": path, "Lock": {"ID": lock_id}})
+        except (Conflict, NotFound):
+            return
+
+    def _lock(self, call: Call, operation: str, namespace: str, path: str, body: Json) -> Any:
+        # python-nomad knows no locks.
+        params = {operation: "", "namespace": namespace}
+        return self._api(api.Variable, call).request(path, method="put", json=body, params=params).json()
 
     def list_jobs(self, namespace: str, prefix: str = "") -> Sequence[Json]:
         """See `ports.Nomad`. An answer without rows says nothing about rights."""

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from secretbinding.devstack.simulator.template import Secret
 from secretbinding.devstack.simulator.template.values import JsonNumber
 
+_CHANCE = random.Random()
+
 _LIFE_SHARE = 0.9
 _LIFE_SPREAD = 0.05
 
@@ -91,8 +93,8 @@ def _number(secret: Secret, name: str) -> float | None:
 
 
 def _share() -> float:
-    return _LIFE_SHARE + random.uniform(-_LIFE_SPREAD, _LIFE_SPREAD)
+    return _LIFE_SHARE + _CHANCE.uniform(-_LIFE_SPREAD, _LIFE_SPREAD)
 
 
 def _grace(seconds: float) -> float:
-    return seconds * random.uniform(0.1, 0.2)
+    return seconds * _CHANCE.uniform(0.1, 0.2)

@@ -25,6 +25,8 @@ from secretbinding.devstack.simulator.templating import Host, TemplateGroup, Tem
 from secretbinding.devstack.simulator.timers import Timer, Timers
 from secretbinding.devstack.simulator.vault import VaultClient
 
+_CHANCE = random.Random()
+
 Json = dict[str, Any]
 Row = Mapping[str, Any]
 
@@ -221,7 +223,7 @@ class TaskRunner:
 
     def _react(self, changed: list[Row]) -> None:
         acting = [one for one in changed if one["ChangeMode"] != "noop"]
-        if not acting or self._wait(random.uniform(0.0, max(one["Splay"] for one in acting) / 1e9)):
+        if not acting or self._wait(_CHANCE.uniform(0.0, max(one["Splay"] for one in acting) / 1e9)):
             return
         if any(one["ChangeMode"] == "restart" for one in acting):
             self.restart(event("Restart Signaled", "Template with change_mode restart re-rendered"))
@@ -315,7 +317,7 @@ class TaskRunner:
         policy = self.task["RestartPolicy"]
         now = time.monotonic()
         self._restarts = [one for one in self._restarts if now - one < policy["Interval"] / 1e9]
-        delay = policy["Delay"] / 1e9 * random.uniform(1.0, 1.25)
+        delay = policy["Delay"] / 1e9 * _CHANCE.uniform(1.0, 1.25)
         reason = "Restart within policy"
         if policy["Attempts"] == 0 or len(self._restarts) >= policy["Attempts"]:
             interval = format_duration(policy["Interval"])
