@@ -86,6 +86,7 @@ class Consul:
         token: the token to ask with; a request with another sees nothing, as in Consul.
         refuses: a status to answer with, 0 for none.
         asked: service and query of each request.
+        connections: how many are open now.
         logins: the names of the auth methods that Nomad logged in with.
         registered: what Nomad registered, by ID.
     """
@@ -95,6 +96,7 @@ class Consul:
         self.token = ""
         self.refuses = 0
         self.asked: list[tuple[str, dict[str, str]]] = []
+        self.connections = 0
         self.logins: list[str] = []
         self.registered: dict[str, dict[str, Any]] = {}
         self.address = ""
@@ -155,10 +157,19 @@ class Consul:
 @contextmanager
 def consul_server() -> Iterator[Consul]:
     """A running one."""
-    catalogue, closing = Consul(), threading.Event()
+    catalogue, closing, counting = Consul(), threading.Event(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+
+        def handle(self) -> None:
+            with counting:
+                catalogue.connections += 1
+            try:
+                super().handle()
+            finally:
+                with counting:
+                    catalogue.connections -= 1
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)

@@ -8,6 +8,7 @@ from secretbinding.adapters.connection import Connection
 from secretbinding.adapters.discovery.address import discovered
 from secretbinding.adapters.discovery.nodes import Node, Nodes
 from secretbinding.adapters.pools import Pools
+from secretbinding.adapters.tls import TlsFiles
 from secretbinding.adapters.unixsocket import socket_path
 
 
@@ -40,7 +41,9 @@ class Routes:
         # Nodes are found by their addresses; the certificate is the service's.
         name = connection.tls_server_name or ("" if found is None else found.server_name)
         self._connection = replace(connection, tls_server_name=name)
-        self._route = None if nodes is not None else Route(None, Pools(self._connection))
+        # Of all nodes: files in the middle of a renewal must not keep from a node what the last one was reached with.
+        self._tls = TlsFiles(self._connection, secure=self.secure)
+        self._route = None if nodes is not None else Route(None, Pools(self._connection, self._tls))
 
     @property
     def where(self) -> str:
@@ -58,7 +61,7 @@ class Routes:
             route = self._route
             if route is None or route.node != node:
                 address = f"{self._scheme}://{node.authority}" if node is not None else self._address
-                old, route = route, Route(node, Pools(replace(self._connection, address=address)))
+                old, route = route, Route(node, Pools(replace(self._connection, address=address), self._tls))
                 self._route = route
                 if old is not None:
                     old.pools.clear()
@@ -73,6 +76,13 @@ class Routes:
 
     def clear(self) -> None:
         """Close all idle connections; the next request connects anew."""
+        self._tls.look_again()
         with self._lock:
             if self._route is not None:
                 self._route.pools.clear()
+
+    def close(self) -> None:
+        """Close all idle connections, also those over which nodes are looked up."""
+        self.clear()
+        if self._nodes is not None:
+            self._nodes.close()

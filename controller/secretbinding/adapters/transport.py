@@ -89,7 +89,7 @@ class Transport:
     def close(self) -> None:
         """Close all idle connections, and a session that gives the tokens."""
         close_source(self._connection.token)
-        self._routes.clear()
+        self._routes.close()
 
     def reconnect(self) -> None:
         """Let the next request connect anew, with the certificates that are there then."""

@@ -1,5 +1,6 @@
 """Vault is found by SRV records and in Consul's catalogue, again when its node is gone, and by its own name in TLS."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -7,7 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
-from secretbinding.adapters.connection import ConsulConnection, VaultConnection
+from secretbinding.adapters import tls
+from secretbinding.adapters.connection import ConsulConnection, TokenFile, VaultConnection
 from secretbinding.adapters.vault import VaultAdapter
 from secretbinding.devstack.openbao import OpenBao
 from secretbinding.devstack.processes import free_ports
@@ -284,3 +286,103 @@ def test_the_certificate_is_the_one_of_the_name_in_the_srv_record_too(
         dns.services[NAME] = [(1, 1, port_of(node.address), TARGET)]
         vault = connect(f"srv+https://{NAME}?dns={dns.address}", ca_cert=str(ca))
         assert vault.read_policy("app") == "text"
+
+
+def until(what: str, condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10.0
+    while not condition():
+        assert time.monotonic() < end, f"not within 10 s: {what}"
+        time.sleep(0.02)
+
+
+def trusts(vault: VaultAdapter) -> bool:
+    try:
+        return vault.read_policy("app") == "text"
+    except Unreachable as error:
+        if "not trusted" not in str(error):
+            raise
+        return False
+
+
+def test_a_service_found_by_its_srv_record_is_trusted_by_the_ca_file_that_is_there_now(
+    dns: DnsServer, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_SECONDS", 0.05)
+    old, new = trustme.CA(), trustme.CA()
+    ca = tmp_path / "ca.pem"
+    old.cert_pem.write_to_path(ca)
+    with (
+        misbehaving(server_context(old, "vault.service.consul")) as one,
+        misbehaving(server_context(new, "vault.service.consul")) as other,
+    ):
+        one.script = other.script = [reply(200, POLICY)]
+        dns.services[NAME] = [(10, 1, port_of(one.address), TARGET), (20, 1, port_of(other.address), TARGET)]
+        vault = connect(f"srv+https://{NAME}?dns={dns.address}", ca_cert=str(ca), retry_seconds=0.0)
+        assert trusts(vault)
+        assert (len(one.requests), len(other.requests)) == (1, 0)
+        new.cert_pem.write_to_path(ca)
+        until("the other node, of the new authority, answers", lambda: trusts(vault) and bool(other.requests))
+        before = len(one.requests)
+        old.cert_pem.write_to_path(ca)
+        del dns.services[NAME][1]
+        until("the first node, of the old one, answers again", lambda: trusts(vault) and len(one.requests) > before)
+
+
+def test_a_ca_file_that_is_half_written_keeps_no_other_node_from_taking_over(
+    consul: Consul, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_SECONDS", 0.0)
+    authority = trustme.CA()
+    ca = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(ca)
+    with (
+        misbehaving(server_context(authority, "vault.service.consul")) as one,
+        misbehaving(server_context(authority, "vault.service.consul")) as other,
+    ):
+        one.script = [reply(200, POLICY), reply(503, {"errors": ["Vault is sealed"]})]
+        other.script = [reply(200, POLICY)]
+        consul.put("vault", ("127.0.0.1", port_of(one.address)), ("127.0.0.1", port_of(other.address)))
+        vault = connect(f"consul+http://{consul.address}/vault", ca_cert=str(ca))
+        assert vault.read_policy("app") == "text"
+        ca.write_text("-----BEGIN CERTIFICATE-----\n")
+        assert vault.read_policy("app") == "text"
+        assert (len(one.requests), len(other.requests)) == (2, 1)
+
+
+class Replaced:
+    """A token file that is replaced while a request with the old token is under way."""
+
+    def __init__(self, source: TokenFile, path: Path) -> None:
+        self._source = source
+        self._path = path
+
+    def __call__(self) -> str:
+        return self._source()
+
+    def refused(self, token: str) -> bool:
+        self._path.write_text("after")
+        return self._source.refused(token)
+
+
+def test_a_token_that_was_replaced_is_tried_on_the_node_that_was_found(
+    consul: Consul, connect: Connect, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("before")
+    token = TokenFile(tmp_path / "token")
+    with misbehaving() as node:
+        node.script = [reply(200, POLICY), reply(403, {"errors": ["permission denied"]}), reply(200, POLICY)]
+        consul.put("vault", ("127.0.0.1", port_of(node.address)))
+        vault = connect(f"consul+http://{consul.address}/vault?scheme=http", token=Replaced(token, tmp_path / "token"))
+        assert [vault.read_policy("app") for _ in range(2)] == ["text", "text"]
+        sent = [{name.lower(): value for name, value in one.headers.items()}["x-vault-token"] for one in node.requests]
+    assert sent == ["before", "before", "after"]
+    assert len(consul.asked) == 1
+
+
+def test_the_end_of_a_client_closes_what_it_asks_consul_over(consul: Consul, first: OpenBao, connect: Connect) -> None:
+    consul.put("vault", ("127.0.0.1", port_of(first.address)))
+    vault = connect(f"consul+http://{consul.address}/vault?scheme=http", token=first.root_token)
+    assert vault.read_policy("which") == "# first"
+    assert consul.connections == 1
+    vault.close()
+    until("Consul has no connection left", lambda: consul.connections == 0)

@@ -27,4 +27,5 @@ def nodes_of(connection: VaultConnection) -> Nodes | None:
         pool_size=1,
         long_pool_size=1,
     )
-    return Nodes(ConsulService(found, consul), time.monotonic)
+    service = ConsulService(found, consul)
+    return Nodes(service, time.monotonic, service.close)

@@ -8,8 +8,9 @@ from secretbinding.errors import ServiceError
 
 REFRESH_SECONDS = 30.0
 """How often a node that answers is looked for again, since another one may be the active one by now."""
-AGAIN_SECONDS = 1.0
-"""How long an answer of DNS or Consul is used at least."""
+AGAIN_SECONDS = 0.5
+"""How long an answer of DNS or Consul is used at least: less than the pauses between the attempts of one call add up
+to, so that its last attempt knows where the service went."""
 SHUN_SECONDS = 10.0
 """How long a node that failed is left out where there are others."""
 
@@ -34,10 +35,17 @@ class Nodes:
     Args:
         find: the nodes there are, the best first, at least one. Raises `ServiceError`.
         clock: seconds that never go back.
+        closing: gives up what `find` holds open.
     """
 
-    def __init__(self, find: Callable[[], Sequence[Node]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        find: Callable[[], Sequence[Node]],
+        clock: Callable[[], float],
+        closing: Callable[[], None] = lambda: None,
+    ) -> None:
         self._find = find
+        self.close = closing
         self._clock = clock
         self._lock = threading.Lock()
         self._known: Sequence[Node] = ()
