@@ -11,9 +11,11 @@ import trustme
 from secretbinding.adapters import tls
 from secretbinding.adapters.connection import ConsulConnection, TokenFile, VaultConnection
 from secretbinding.adapters.vault import VaultAdapter
+from secretbinding.connections import vault_connection
 from secretbinding.devstack.openbao import OpenBao
 from secretbinding.devstack.processes import free_ports
 from secretbinding.errors import Denied, Unavailable, Unreachable
+from secretbinding.settings import Settings
 from tests.support.discovery import Consul, DnsServer, consul_server, dns_server
 
 from .misbehaving import misbehaving, reply
@@ -136,6 +138,33 @@ def test_vault_is_found_in_consul_by_service_and_tag(consul: Consul, first: Open
     ((service, query),) = consul.asked
     assert service == "vault"
     assert query == {"passing": "true", "stale": "true", "tag": "active", "dc": "dc1"}
+
+
+def test_a_login_goes_to_the_node_that_was_found(
+    consul: Consul, first: OpenBao, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = first.api
+    api.put("/v1/sys/auth/found-approle", {"type": "approle"}).expect(200, 204)
+    api.put("/v1/auth/found-approle/role/controller", {"token_policies": ["found"]}).expect(200, 204)
+    first.put_policy("found", 'path "sys/policies/acl/which" {\n  capabilities = ["read"]\n}\n')
+    role = api.get("/v1/auth/found-approle/role/controller/role-id").expect().json()["data"]["role_id"]
+    secret = api.put("/v1/auth/found-approle/role/controller/secret-id", {}).expect().json()["data"]["secret_id"]
+    consul.put("vault", ("127.0.0.1", port_of(first.address)))
+    for name, value in {
+        "VAULT_ADDR": f"consul+http://{consul.address}/vault?scheme=http",
+        "VAULT_TOKEN": "",
+        "SECRETBINDING_VAULT_LOGIN": "approle",
+        "SECRETBINDING_VAULT_LOGIN_MOUNT": "found-approle",
+        "SECRETBINDING_VAULT_LOGIN_ROLE": "controller",
+        "SECRETBINDING_VAULT_LOGIN_ROLE_ID": role,
+        "SECRETBINDING_VAULT_LOGIN_SECRET_ID": secret,
+    }.items():
+        monkeypatch.setenv(name, value)
+    vault = VaultAdapter(vault_connection(Settings(), 2))
+    try:
+        assert vault.read_policy("which") == "# first"
+    finally:
+        vault.close()
 
 
 def test_a_new_active_node_is_found_when_the_old_one_is_gone(
