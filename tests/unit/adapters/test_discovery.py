@@ -147,12 +147,12 @@ def test_after_a_failure_it_is_looked_again_and_another_node_is_preferred() -> N
     assert catalogue.nodes.current() == ONE, "the one that failed longest ago"
 
 
-def test_a_thousand_failures_in_a_second_are_one_look() -> None:
+def test_a_thousand_failures_at_once_are_one_look() -> None:
     catalogue = Catalogue(ONE)
     for _ in range(1000):
         catalogue.nodes.failed(catalogue.nodes.current())
     assert catalogue.looks == 1
-    catalogue.time += 1
+    catalogue.time += 0.5
     catalogue.nodes.failed(catalogue.nodes.current())
     catalogue.nodes.current()
     assert catalogue.looks == 2
