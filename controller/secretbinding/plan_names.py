@@ -15,7 +15,7 @@ from secretbinding.render.policy import read_policy
 
 
 def changed_names(action: Action, instance: str) -> tuple[str, ...]:
-    """The names of what changes: `+` it comes, `-` it goes, `~` it is another one; sorted."""
+    """The names of what changes: `+` it comes, `-` it goes, `~` it is another one; sorted by name."""
     match action:
         case WritePolicy(text=text, before=before):
             return _difference(_rights(before), _rights(text))

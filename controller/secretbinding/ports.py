@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from pydantic import SecretStr
@@ -85,6 +86,16 @@ class SecretId:
     accessor: str
 
 
+@dataclass(frozen=True, slots=True)
+class WrappedSecretId:
+    """A secret-id in a wrapping token, which opens once. `accessor` names the secret-id; `expires` is when nobody can
+    open it any more, by Vault's clock."""
+
+    token: SecretStr
+    accessor: str
+    expires: datetime
+
+
 class Vault(Protocol):
     """What the engine needs of Vault or OpenBao. Every method raises `errors.ServiceError` subclasses."""
 
@@ -156,6 +167,27 @@ class Vault(Protocol):
 
     def drop_secret_id(self, mount: str, role: str, accessor: str) -> None:
         """Destroy a secret-id (`auth/<mount>/role/<role>/secret-id-accessor/destroy`)."""
+
+    def present(self) -> datetime:
+        """The present time by Vault's clock, to two seconds."""
+
+    def read_app_role(self, mount: str, name: str) -> Json | None:
+        """An AppRole (`auth/<mount>/role/<name>`), None when there is none. Its role-id is not a part of it."""
+
+    def write_app_role(self, mount: str, name: str, body: Json) -> None:
+        """Create an AppRole, or set what the body has of one that is there."""
+
+    def delete_app_role(self, mount: str, name: str) -> None:
+        """Delete an AppRole, and its secret-ids with it; one that is not there is success."""
+
+    def wrapped_secret_id(self, mount: str, role: str, seconds: int) -> WrappedSecretId:
+        """A new secret-id that never leaves Vault but in a wrapping token, good for so long."""
+
+    def is_sealed(self, token: SecretStr) -> bool:
+        """Whether nobody has opened a wrapping token, and it has not expired (`sys/wrapping/lookup`)."""
+
+    def secret_id_uses(self, mount: str, role: str, accessor: str) -> int | None:
+        """How many logins a secret-id is still good for; None when it is not there any more."""
 
     def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
         """Write fields of a KV v2 secret over version `seen` without reading it, the others stay; the first version

@@ -116,7 +116,7 @@ class Transport:
         """
         target = self._target(path, params)
         payload = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        if not is_change(call.label, method):
+        if not is_change(call.label, method, call.text):
             return self._send(call, method, target, payload, wait_seconds)
         correlation_id = new_correlation_id() if self._system == "vault" else ""
         marked = replace(call, headers=(*call.headers, (CORRELATION_HEADER, correlation_id)))

@@ -11,7 +11,7 @@ from secretbinding.generation import moment, target_of
 from secretbinding.job.marks import Placed, serving_pins
 from secretbinding.job.targets import select_tasks
 from secretbinding.kinds.base import Fault, SecretState
-from secretbinding.models.binding import AuthMethod, SecretBinding, SecretEntry
+from secretbinding.models.binding import AuthMethod, Delivery, SecretBinding, SecretEntry
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Json
@@ -32,11 +32,10 @@ _CLOCK_SKEW = timedelta(minutes=1)
 
 
 def unsupported(binding: SecretBinding) -> Fault | None:
+    """What no controller can do for a binding."""
     spec = binding.spec
-    if spec.auth.method is not AuthMethod.JWT:
-        return Fault(
-            Reason.UNSUPPORTED_AUTH, f"auth.method {spec.auth.method} is not supported by this release; use JWT"
-        )
+    if spec.auth.method is AuthMethod.APP_ROLE and spec.delivery is not Delivery.AGENT:
+        return Fault(Reason.UNSUPPORTED_AUTH, "auth.method AppRole needs delivery Agent; use JWT, or an agent")
     return None
 
 

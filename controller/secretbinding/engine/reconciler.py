@@ -73,6 +73,7 @@ class Reconciler:
         self._nomad = nomad
         self._instance = instance
         self._jwt_mount = jwt_mount
+        self._approle_mount = (agents or AgentDefaults()).approle_mount
         self._clock = clock
         self._purge_grace_seconds = purge_grace_seconds
         self._on_action = on_action
@@ -172,6 +173,7 @@ class Reconciler:
             self._vault,
             self._nomad,
             jwt_mount=self._jwt_mount,
+            approle_mount=self._approle_mount,
             on_action=lambda action: self._on_action(workload, action),
             generator=self._generator,
             instance=self._instance,
@@ -247,6 +249,10 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
     if found.observed.job is None:
         return min(settings.missing_seconds, _gate_seconds(found, settings))
     resync = settings.resync_seconds * _CHANCE.uniform(0.8, 1.2)
+    bringing = found.desired.bringing.values() if found.desired is not None else ()
+    if bringing:
+        soon = any(one.soon or one.action is not None for one in bringing)
+        resync = min(resync, settings.progress_seconds if soon else settings.seals_seconds)
     return min(resync, _gate_seconds(found, settings))
 
 
@@ -272,12 +278,14 @@ class Pace:
     Attributes:
         resync_seconds: when all is well: the time within which drift is found.
         progress_seconds: while a deployment runs or surplus rights wait; events usually come first.
+        seals_seconds: whether somebody else has opened a wrapped secret-id, where there are any.
         missing_seconds: while the job is not there; the event stream usually comes first.
         backoff_seconds, backoff_max_seconds: after an error, doubled with each further one.
     """
 
     resync_seconds: float = 300.0
     progress_seconds: float = 5.0
+    seals_seconds: float = 30.0
     missing_seconds: float = 30.0
     backoff_seconds: float = 1.0
     backoff_max_seconds: float = 300.0

@@ -16,13 +16,24 @@ from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import VaultConnection, token_ends
 from secretbinding.adapters.discovery.finding import nodes_of
 from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
+from secretbinding.adapters.vault.approle import AppRoles
 from secretbinding.adapters.vault.engines import SecretsEngines
 from secretbinding.adapters.vault.faults import NO_ROUTE, judge
 from secretbinding.adapters.vault.generation import NewValues
 from secretbinding.adapters.vault.remembered import Remembered
 from secretbinding.adapters.vault.shapes import data_of, keys_of, mapping
 from secretbinding.errors import Denied, NotFound, Rejected
-from secretbinding.ports import Json, KvMetadata, KvVersion, LeaseLimits, PkiRole, SecretId, StaticRole, VaultHealth
+from secretbinding.ports import (
+    Json,
+    KvMetadata,
+    KvVersion,
+    LeaseLimits,
+    PkiRole,
+    SecretId,
+    StaticRole,
+    VaultHealth,
+    WrappedSecretId,
+)
 
 _MERGE_PATCH = "application/merge-patch+json"
 _VERBS = {"patch": "patch", "read": "read", "list": "list", "update": "write", "create": "write", "delete": "delete"}
@@ -66,6 +77,7 @@ class VaultAdapter:
         self._kv_engines: Remembered[str] = Remembered(engine_seconds)
         self._engines = SecretsEngines(_Reader(self), engine_seconds)
         self._values = NewValues(_Writer(self))
+        self._app_roles = AppRoles(_Writer(self))
 
     def __repr__(self) -> str:
         return f"VaultAdapter({self._transport!r})"
@@ -240,6 +252,34 @@ class VaultAdapter:
         """See `ports.Vault`."""
         self._values.drop_secret_id(mount, role, accessor)
 
+    def present(self) -> datetime:
+        """See `ports.Vault`."""
+        return self.clock.now()
+
+    def read_app_role(self, mount: str, name: str) -> Json | None:
+        """See `ports.Vault`."""
+        return self._app_roles.read(mount, name)
+
+    def write_app_role(self, mount: str, name: str, body: Json) -> None:
+        """See `ports.Vault`; raises `NotFound` when no auth method is enabled at the mount."""
+        self._app_roles.write(mount, name, body)
+
+    def delete_app_role(self, mount: str, name: str) -> None:
+        """See `ports.Vault`."""
+        self._app_roles.delete(mount, name)
+
+    def wrapped_secret_id(self, mount: str, role: str, seconds: int) -> WrappedSecretId:
+        """See `ports.Vault`."""
+        return self._app_roles.wrapped_secret_id(mount, role, seconds)
+
+    def is_sealed(self, token: SecretStr) -> bool:
+        """See `ports.Vault`."""
+        return self._app_roles.is_sealed(token)
+
+    def secret_id_uses(self, mount: str, role: str, accessor: str) -> int | None:
+        """See `ports.Vault`."""
+        return self._app_roles.secret_id_uses(mount, role, accessor)
+
     def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
         """See `ports.Vault`."""
         return self._values.patch_kv(mount, path, fields, seen=seen)
@@ -325,10 +365,11 @@ class _Writer:
         hidden: tuple[str, ...] = (),
         once: bool = False,
         merge: bool = False,
+        headers: tuple[tuple[str, str], ...] = (),
     ) -> Call:
         call = self._adapter._call(label, text, path, *capabilities)
         kind = _MERGE_PATCH if merge else call.content_type
-        return replace(call, hidden=hidden, repeatable=not once, content_type=kind)
+        return replace(call, hidden=hidden, repeatable=not once, content_type=kind, headers=headers)
 
     def send(self, call: Call, method: str, path: str, body: Json | None = None) -> Any:
         return self._adapter._hvac(call).send(method, f"/v1/{quote(path)}", body)
