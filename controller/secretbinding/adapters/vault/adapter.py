@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import VaultConnection, token_ends
+from secretbinding.adapters.discovery.finding import nodes_of
 from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
 from secretbinding.adapters.vault.approle import AppRoles
 from secretbinding.adapters.vault.engines import SecretsEngines
@@ -71,6 +72,7 @@ class VaultAdapter:
             judge=judge,
             on_call=on_call,
             clock=self.clock,
+            nodes=nodes_of(connection),
         )
         self._kv_engines: Remembered[str] = Remembered(engine_seconds)
         self._engines = SecretsEngines(_Reader(self), engine_seconds)
