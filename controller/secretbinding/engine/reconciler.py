@@ -164,7 +164,11 @@ class Reconciler:
             gate = replace(gate, slot_free=False)
         observed, bindings = replace(preview.observed, gate=gate), preview.judged.bindings
         desired = desire(observed, bindings, self._instance)
-        return Preview(observed, desired, make_plan(observed, desired, bindings, self._instance), preview.judged)
+        plan = make_plan(observed, desired, bindings, self._instance)
+        if plan.registers:
+            # What somebody asks for waits for no place, and takes one.
+            self._gates.enter(workload, desired, anyway=True)
+        return Preview(observed, desired, plan, preview.judged)
 
     def run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
         """One pass. Errors of the servers do not leave it: they are part of what it found."""
