@@ -70,6 +70,7 @@ class Observed:
         agents: what the controller's settings say of every sidecar.
         adoptions: what bindings have taken over that is in the job by hand; `job` shows it as if it were ours then,
             and `bare` is the job as it really is.
+        carried: `job` lacks our part, and is shown with what it had from us before.
     """
 
     workload: WorkloadKey
@@ -89,6 +90,7 @@ class Observed:
     agents: AgentDefaults = field(default_factory=AgentDefaults)
     adoptions: Mapping[BindingKey, Adoption] = field(default_factory=dict)
     bare: Json | None = None
+    carried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ class Desired:
         clean: False when something in the job is left as it is though its bindings ask for another thing, so that
             surplus rights stay.
         generations: what is decided about new values, by binding and secret.
+        restored: the job lacks our part, and what it is to have is what it had before.
     """
 
     job: Json | None
@@ -131,6 +134,7 @@ class Desired:
     clean: bool = True
     generations: Mapping[tuple[BindingKey, str], Generation] = field(default_factory=dict)
     engine_roles: Mapping[str, EngineRole] = field(default_factory=dict)
+    restored: bool = False
 
     def holding(self) -> frozenset[int]:
         """The job versions whose failures hold something now: single bindings, or the whole wanted state."""

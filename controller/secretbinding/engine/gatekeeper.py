@@ -129,7 +129,7 @@ class Gatekeeper:
         with self._lock:
             known = self._seen.get(workload, {})
             moment = self._clock()
-            if found.registered:
+            if found.registered and not found.desired.restored:
                 self._registered[workload] = moment
             fresh = {change: known.get(change, moment) for change in changes}
             if fresh:
