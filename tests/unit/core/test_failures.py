@@ -541,3 +541,16 @@ def test_a_revert_carries_the_time_of_an_older_version_and_is_no_roll_of_long_ag
     reverted["SubmitTime"] = world.versions[1]["SubmitTime"]
     assert before is not None
     assert last_roll(world.versions, INSTANCE) == nanoseconds_to_time(rolled["SubmitTime"]) > before
+
+
+def test_what_the_user_registers_without_our_part_and_what_puts_it_back_are_no_rolls() -> None:
+    world, _ = scene()
+    assert world.job is not None
+    injected = copy.deepcopy(world.job)
+    before = last_roll(world.versions, INSTANCE)
+    for _ in range(2):
+        world.user_registers(make.job())
+        world.user_registers(injected)
+    assert last_roll(world.versions, INSTANCE) == before
+    # Of versions that Nomad has forgotten nobody knows what they had.
+    assert last_roll(world.versions[2:], INSTANCE) is None
