@@ -21,6 +21,8 @@ def gated(
     ungated: Mapping[BindingKey, str],
     gate: Gate,
     last_roll: datetime | None,
+    *,
+    settles: bool = True,
 ) -> dict[BindingKey, tuple[SecretDecision, ...]]:
     """The decisions of all bindings of one job, those that have to wait held at what serves.
 
@@ -28,7 +30,7 @@ def gated(
     allocation that starts anew could soon not read it any more, and where what serves ends soon, changes wait for no
     window; where it ends very soon or does not work any more, they only settle. All that is not such a new version (a
     first injection, a changed binding) never waits. `ungated` names, for the bindings that have one, a group of theirs
-    that Nomad would replace all at once.
+    that Nomad would replace all at once. Without `settles`, nothing settles.
     """
     since = min(
         (
@@ -48,7 +50,7 @@ def gated(
             wait = waits(
                 bindings[key].spec.rotation,
                 gate,
-                since=since,
+                since=since if settles else None,
                 last_roll=last_roll,
                 ungated="" if _works_no_more(items) else ungated.get(key, ""),
                 urgent=any(item.urgent for item in items),

@@ -136,7 +136,7 @@ class Gatekeeper:
             # Nomad begins a deployment when it comes to it, and makes none at all for some jobs.
             since = moment - self._registered.get(workload, moment)
             rolls = rolls or (bool(behind(found.observed)) and since < _NOT_BEGUN_SECONDS)
-            if found.registered:
+            if found.registered and not found.desired.restored:
                 self._registered[workload] = moment
             fresh = {change: known.get(change, moment) for change in changes}
             if fresh:
