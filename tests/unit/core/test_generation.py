@@ -166,7 +166,7 @@ NEXT = datetime(2026, 12, 1, 3, 0, tzinfo=UTC)
 def by_clocks(
     vaults: datetime, made: datetime, ahead: timedelta, *, schedule: str = MONTHLY, wrong: float = 0.0, **given_: Any
 ) -> Generation:
-    """What a controller decides of which Vault's clock is `ahead`, measured `wrong` by some seconds, with times as Vault
+    """What a controller decides of which Vault's clock is `ahead`, measured `wrong` by some seconds. Times are as Vault
     wrote them."""
     measured = ahead + timedelta(seconds=wrong)
     state = SecretState("v2", pinnable=True, current=5, versions={5: KvVersion(5, made.isoformat())})
