@@ -165,8 +165,8 @@ def made_on_request(item: BindingInput, entry: SecretEntry, state: SecretState, 
     if request is None or one is None or not request.covers(entry.name):
         return False
     asked = request.at + observed.gate.vault_ahead
-    served = observed.attempts.served.get(target_of(one, entry))
-    known = served is not None and served >= request.at
+    answered = observed.attempts.answered.get(target_of(one, entry))
+    known = answered is not None and answered >= request.at
     newest = state.versions.get(state.current)
     if newest is None:
         told = moment(state.revision.told) if state.revision is not None and not state.pinnable else None

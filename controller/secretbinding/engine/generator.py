@@ -63,6 +63,7 @@ class Generator:
         self._lock = threading.Lock()
         self._attempts: dict[tuple[BindingKey, str], _Attempt] = {}
         self._served: dict[Target, datetime] = {}
+        self._answered: dict[Target, datetime] = {}
         self._writing: defaultdict[Target, threading.Lock] = defaultdict(threading.Lock)
 
     def attempts(self) -> Attempts:
@@ -74,7 +75,7 @@ class Generator:
                 for place, one in self._attempts.items()
                 if one.until > passed
             }
-            return Attempts(tried, dict(self._served))
+            return Attempts(tried, dict(self._served), dict(self._answered))
 
     def make(self, action: GenerateValue) -> Made | None:
         """Make one value and write it; None when that did not work, which is remembered and never raised: nothing else
@@ -96,13 +97,18 @@ class Generator:
             return None
         with self._lock:
             self._attempts.pop(place, None)
-            self._served[action.target] = max(action.due, self._served.get(action.target, action.due))
+            known = self._known(action)
+            known[action.target] = max(action.due, known.get(action.target, action.due))
         return Made(action.key, action.entry.secret, f"{what}, {_why(action)}")
 
     def _is_served(self, action: GenerateValue) -> bool:
         with self._lock:
-            served = self._served.get(action.target)
+            served = self._known(action).get(action.target)
         return served is not None and action.due <= served
+
+    def _known(self, action: GenerateValue) -> dict[Target, datetime]:
+        """For what values were made: requests and ticks are dated by clocks that may differ."""
+        return self._answered if action.requested else self._served
 
     def _write(self, action: GenerateValue) -> str:
         """Writes, and says what in words."""

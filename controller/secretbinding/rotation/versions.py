@@ -192,12 +192,25 @@ def _held_or_fault(entry: SecretEntry, serving: Pin | None, state: SecretState, 
 
 def _at_risk(state: SecretState, pin: Pin | None) -> bool:
     """True when the version that serves can no longer be read, or is the oldest that Vault keeps: the next version that
-    is written prunes it. KV v2 keeps 10 versions where neither the secret nor its mount says otherwise; what the mount
-    says cannot be read without a right to its configuration."""
+    is written prunes it."""
     if pin is None or state.fault is not None:
         return False
-    kept = state.max_versions or _DEFAULT_MAX_VERSIONS
-    return not _readable(state, pin) or pin.version <= state.current - kept + 1 < state.current
+    return not _readable(state, pin) or pin.version <= state.current - _kept(state) + 1 < state.current
+
+
+def _kept(state: SecretState) -> int:
+    """How many versions of a KV v2 secret Vault keeps: as many as the secret or its mount wants, whichever is more, and
+    10 where neither says (tried on OpenBao; the engine takes the larger of the two).
+
+    What the mount says takes a right to its configuration. Without it the secret's own number is the least there can
+    be; where there is none, those that are left after a pruning tell.
+    """
+    if state.mount_max_versions is not None:
+        return max(state.max_versions, state.mount_max_versions) or _DEFAULT_MAX_VERSIONS
+    if state.max_versions:
+        return state.max_versions
+    oldest = min(state.versions, default=1)
+    return state.current - oldest + 1 if oldest > 1 else _DEFAULT_MAX_VERSIONS
 
 
 def _readable(state: SecretState, pin: Pin | None) -> bool:

@@ -228,7 +228,18 @@ def test_what_worked_is_remembered_as_served_and_clears_what_failed() -> None:
     vault.fails = None
     found.make(action())
     assert found.attempts().tried == {}
-    assert found.attempts().served == {Target(KV, "secret", "myapp"): NOW}
+    assert found.attempts().answered == {Target(KV, "secret", "myapp"): NOW}
+
+
+def test_what_was_made_by_a_schedule_is_remembered_apart_from_requests_whose_clock_may_be_another() -> None:
+    vault = Writes()
+    found = generator(vault)
+    tick = replace(action(), requested=False, due=NOW - timedelta(days=6))
+    assert found.make(action()) is not None
+    assert found.make(tick) is not None
+    attempts, target = found.attempts(), Target(KV, "secret", "myapp")
+    assert (attempts.answered, attempts.served) == ({target: NOW}, {target: tick.due})
+    assert found.make(tick) is None
 
 
 def test_no_value_is_in_what_is_told(caplog: pytest.LogCaptureFixture) -> None:
