@@ -112,7 +112,7 @@ def decide_version(
         return SecretDecision(entry.name, newest=state.current)
     at_risk = pin != serving and _at_risk(state, serving)
     gone = at_risk and not _readable(state, serving)
-    few = (state.max_versions or _DEFAULT_MAX_VERSIONS) <= _FEW_VERSIONS
+    few = _kept(state) <= _FEW_VERSIONS
     decision = SecretDecision(
         entry.name,
         pin=pin,
