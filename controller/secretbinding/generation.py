@@ -5,7 +5,7 @@ tick of the schedule, a request) is later than the secret's last change, which V
 clock, as that change does: one of ours that is ahead or behind makes nothing early, late or twice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -146,7 +146,9 @@ class GenerateValue:
     """Have a new value made and written, for the moment `due`, over what was `seen` (see `Changed`).
 
     `requested` tells a request from a tick of the schedule. `answer` is the policy to write when it is done, by name
-    and text: where the request is remembered that Vault itself does not tell of.
+    and text: where the request is remembered that Vault itself does not tell of. `also` are the other entries of the
+    same KV secret that are due: one write makes the fields of all, since a version of its own for one of them would
+    count as the change that the others are due for.
     """
 
     key: BindingKey
@@ -156,6 +158,17 @@ class GenerateValue:
     due: datetime
     requested: bool
     answer: tuple[str, str] | None = None
+    also: tuple["GenerateValue", ...] = ()
+
+    @property
+    def parts(self) -> tuple["GenerateValue", ...]:
+        """Every entry that it is for, this one first."""
+        return (self, *self.also)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a KV secret that get a new value, each once."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.entry.fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +308,25 @@ def held(found: Generation, wait: Wait | None) -> Generation:
     if wait is None or not found.now:
         return found
     return replace(found, wait=wait, until=wait.until, look_at=_earliest(wait.until, found.look_at))
+
+
+def together(found: Generation, others: Iterable[Generation], now: datetime | None) -> Generation:
+    """The decision with a wait of seconds where one of the `others` of the same KV secret is to come in a moment: the
+    version made now could get a time in Vault that is later than that moment, and pass for the other's value."""
+    if not found.now or now is None or found.target.kind != KV:
+        return found
+    coming = [
+        other.look_at
+        for other in others
+        if other.target == found.target
+        and other.due is None
+        and other.until is not None
+        and other.look_at is not None
+        and other.until <= now + TOLERANCE
+    ]
+    if not coming:
+        return found
+    return held(found, Wait("another field of the same secret is due in a moment", Obstacle.RETRY, max(coming)))
 
 
 def _tick(entry: Generate, changed: Changed, now: datetime | None) -> datetime | None:

@@ -67,7 +67,7 @@ def why(action: GenerateValue) -> str:
 def _generation(action: GenerateValue) -> str:
     if action.target.kind != KV:
         return f"~ password of {action.target}: {why(action)}"
-    made = ", ".join(action.entry.fields)
+    made = ", ".join(action.fields)
     sign, version = ("+", 1) if action.seen == ABSENT else ("~", int(action.seen) + 1)
     return f"{sign} version {version} of secret {action.target} with new {made}: {why(action)}"
 

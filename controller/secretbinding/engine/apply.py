@@ -94,9 +94,9 @@ class Applier:
         """None for a value that was not made, which nothing waits for; False for a role that was refused."""
         if isinstance(action, GenerateValue):
             made = self._generator.make(action)
-            if made is None:
+            if not made:
                 return None
-            self.made.append(made)
+            self.made.extend(made)
         elif isinstance(action, WriteEngineRole):
             return self._write_engine_role(action)
         else:

@@ -1,5 +1,6 @@
 """When a new value is due, in every case; nothing is remembered from one decision to the next."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from secretbinding.generation import (
     decide_generation,
     read_request,
     target_of,
+    together,
 )
 from secretbinding.kinds.base import Fault, Pin, SecretState
 from secretbinding.models.binding import Generate
@@ -96,6 +98,31 @@ def test_an_attempt_that_failed_is_repeated_when_its_time_has_come_and_says_why_
     assert (found.now, found.fault, found.until) == (False, fault, tried.retry_at)
     other = decide(BEFORE, tried=Tried(wanting(), LAST_NIGHT - timedelta(days=1), tried.retry_at, fault))
     assert other.now
+
+
+@pytest.mark.parametrize("seconds", [-1, 1])
+def test_a_value_waits_for_another_of_its_secret_that_comes_in_a_moment_so_that_neither_passes_for_the_other(
+    seconds: int,
+) -> None:
+    coming = LAST_NIGHT + timedelta(days=1)
+    moment = coming - timedelta(seconds=seconds)
+    asked_for = decide(AFTER, schedule=None, now=moment, request=asked(moment - timedelta(seconds=5)))
+    by_schedule = decide(AFTER, now=moment)
+    assert by_schedule.due is None
+    found = together(asked_for, [asked_for, by_schedule], moment)
+    assert (found.now, found.look_at) == (False, coming + timedelta(seconds=2))
+    later = coming + timedelta(seconds=2)
+    again = decide(AFTER, schedule=None, now=later, request=asked(moment - timedelta(seconds=5)))
+    assert together(again, [again, decide(AFTER, now=later)], later).now
+
+
+def test_a_value_waits_for_no_other_that_is_far_away_or_of_another_secret() -> None:
+    found = decide(BEFORE)
+    near = replace(decide(AFTER), until=NOW, look_at=NOW)
+    assert together(found, [decide(AFTER)], NOW).now
+    assert together(found, [replace(near, target=Target("kv", "secret", "other"))], NOW).now
+    assert not together(found, [near], NOW).now
+    assert together(found, [near], None).now
 
 
 @pytest.mark.parametrize(
