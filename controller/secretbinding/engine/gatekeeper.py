@@ -34,6 +34,7 @@ class Limits:
     lease_share: float = 0.8
 
 
+_REFUSALS = frozenset({Reason.PERMISSION_DENIED, Reason.REJECTED, Reason.WRITE_CONFLICT})
 _NOT_BEGUN_SECONDS = 600.0
 """How long a registration that Nomad begins no deployment of takes a place."""
 
@@ -124,6 +125,11 @@ class Gatekeeper:
 
     def note(self, workload: WorkloadKey, found: Pass) -> set[WorkloadKey]:
         """Take in what a pass found; answers with the jobs that waited for a slot which is free now."""
+        if found.error is not None and found.error.reason in _REFUSALS:
+            # Nomad or Vault has refused it: it rolls nothing, however often it is tried.
+            with self._lock:
+                self._rolling.discard(workload)
+                return self._woken()
         if found.error is not None or found.desired is None:
             return set()
         changes = _pending(found)
@@ -157,9 +163,12 @@ class Gatekeeper:
                 self._queued.add(workload)
             else:
                 self._queued.discard(workload)
-            woken = {key for key in self._queued if self._free(key)}
-            self._queued -= woken
-            return woken
+            return self._woken()
+
+    def _woken(self) -> set[WorkloadKey]:
+        woken = {key for key in self._queued if self._free(key)}
+        self._queued -= woken
+        return woken
 
     def forget(self, workload: WorkloadKey) -> None:
         """Nothing names the job any more."""

@@ -44,7 +44,10 @@ def lease_of(
     created = [
         int(item.get("CreateTime") or 0)
         for item in allocations
-        if item.get("TaskGroup") in groups and item.get("ClientStatus") in _LIVE
+        if item.get("TaskGroup") in groups
+        and item.get("ClientStatus") in _LIVE
+        # One that Nomad has replaced may stay unknown for as long as its client is away: no roll would change that.
+        and item.get("DesiredStatus", "run") == "run"
     ]
     if not created or seconds <= 0:
         return None

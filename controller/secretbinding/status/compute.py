@@ -62,7 +62,8 @@ def compute_status(
     drafts = conditions(view, previous)
     failed = _failed(view, previous)
     handled = previous.last_handled_rotate_at
-    if requests.rotate and found.error is None:
+    put_off = found.plan is not None and bool(found.plan.deferred)
+    if requests.rotate and found.error is None and not put_off:
         handled = requests.rotate[:ROTATE_REQUEST_LENGTH]
     generated = previous.last_handled_generate_at
     if _generated(view, requests):

@@ -169,6 +169,13 @@ def test_the_oldest_allocation_that_may_run_tells() -> None:
     assert start + timedelta(hours=24 * 0.95) <= found.last <= start + timedelta(hours=24 * 0.98)
 
 
+def test_an_allocation_that_was_replaced_and_whose_client_is_away_tells_nothing() -> None:
+    away = [{**row, "DesiredStatus": "stop"} for row in allocations(20, status="unknown")]
+    found, alone = (lease_of(rows, {"web"}, 24 * HOUR, WORKLOAD, 0.8) for rows in ([*away, *allocations(5)], away))
+    assert found == lease_of(allocations(5), {"web"}, 24 * HOUR, WORKLOAD, 0.8)
+    assert alone is None
+
+
 @pytest.mark.parametrize(
     ("rows", "seconds"), [([], HOUR), (allocations(1), 0.0), (allocations(1, status="failed"), HOUR)]
 )

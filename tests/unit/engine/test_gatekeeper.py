@@ -174,6 +174,18 @@ def test_a_roll_that_nomad_has_not_begun_keeps_its_place_for_a_while() -> None:
     assert gates.gate(b).slot_free, "one that never begins must not stand in the way of all others"
 
 
+@pytest.mark.parametrize(
+    ("reason", "free"), [(Reason.PERMISSION_DENIED, True), (Reason.REJECTED, True), (Reason.NOMAD_UNREACHABLE, False)]
+)
+def test_a_registration_that_was_refused_gives_its_place_back(reason: Reason, free: bool) -> None:
+    gates = keeper(rolls=1)
+    a, b = workload("a"), workload("b")
+    assert gates.enter(a, ROTATION)
+    gates.note(b, a_pass(b, WAITING))
+    assert gates.note(a, a_pass(a, ROTATION, error=Fault(reason, "no"))) == ({b} if free else set())
+    assert gates.gate(b).slot_free is free
+
+
 def test_what_is_rolled_anyway_takes_a_place() -> None:
     gates = keeper(rolls=1)
     a, b, c = workload("a"), workload("b"), workload("c")
