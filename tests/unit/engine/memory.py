@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+from pydantic import SecretStr
+
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.hooks import Hooks
 from secretbinding.engine.loop import Engine, EngineSettings
@@ -153,6 +155,11 @@ class MemoryVault:
 
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
         return self._secrets.get(path)
+
+    def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
+        assert self._secrets[path].current == seen
+        number: int = self._writes.write("value", path, lambda: self.put(path))
+        return number
 
     def kv_folder(self, mount: str, path: str) -> None:
         return None
