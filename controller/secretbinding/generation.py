@@ -1,7 +1,8 @@
 """When a secret is to get a new value, and what making one takes. Pure; the clock is an argument.
 
 Nothing is remembered from one decision to the next: a value is due when the newest moment at which one was wanted (a
-tick of the schedule, a request) is later than the secret's last change, which Vault tells.
+tick of the schedule, a request) is later than the secret's last change, which Vault tells. Schedules go by Vault's
+clock, as that change does: one of ours that is ahead or behind makes nothing early, late or twice.
 """
 
 from collections.abc import Iterable, Mapping
@@ -75,11 +76,13 @@ class Attempts:
 
     Attributes:
         tried: by binding and secret, those that are not to be repeated yet.
-        served: by target, the newest moment for which a value was made.
+        served: by target, the newest tick of a schedule for which a value was made, by Vault's clock.
+        answered: by target, the newest request for which a value was made, by the clock of who asked.
     """
 
     tried: Mapping[tuple[BindingKey, str], Tried] = field(default_factory=dict)
     served: Mapping[Target, datetime] = field(default_factory=dict)
+    answered: Mapping[Target, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +107,13 @@ class Generation:
     """What is decided for one entry of spec.rotation.generate.
 
     Attributes:
-        due: the moment for which a new value is wanted; None while the one that is there will do.
+        due: the moment for which a new value is wanted, a tick by Vault's clock and a request by ours; None while the
+            one that is there will do.
         requested: somebody asked for it; the schedule did otherwise.
         wait: why a value that is due is not made yet.
         fault: why it cannot be made; an attempt that failed is repeated at `until`.
-        until: when something is to be done next, None when nobody knows; `look_at` is when it can be done, which is a
-            little later where Vault's clock is to have come to it, too.
+        until: when something is to be done next, None when nobody knows; a tick by Vault's clock. `look_at` is when it
+            can be done by ours, which is a little later where Vault's clock is to have come to it, too.
         open: a request for it is not answered yet.
     """
 
@@ -250,34 +254,41 @@ def decide_generation(
     changed: Changed,
     *,
     now: datetime | None,
+    vault_ahead: timedelta = timedelta(0),
     request: GenerateRequest | None = None,
     tried: Tried | None = None,
     served: datetime | None = None,
+    answered: datetime | None = None,
 ) -> Generation:
     """Whether a new value is due, before a look at what it has to wait for.
 
     `now` is None where nothing is done by the clock (one-shot commands): a schedule then only makes a secret that is
-    not there at all. `request` is one that covers this entry, `tried` the last attempt that failed, `served` the newest
-    moment for which this process has had a value made.
+    not there at all. Vault's clock is `vault_ahead` of ours; `request` is one that covers this entry, `tried` the last
+    attempt that failed, `served` and `answered` the newest tick and the newest request for which this process has had a
+    value made.
     """
     ripe = now - TOLERANCE if now is not None else None
-    asked = request.at if request is not None and _is_later(request.at, changed.at, served) else None
+    there = ripe + vault_ahead if ripe is not None else None
+    asked = request.at if request is not None and _is_later(request.at, changed.at, answered) else None
     # What is made before a request's own time would count as older than it.
     ahead = asked is not None and ripe is not None and asked > ripe
-    tick = _tick(entry, changed, ripe)
-    if tick is not None and not changed.absent and not _is_later(tick, changed.at, served):
+    tick = _tick(entry, changed, there)
+    changed_there = changed.at + vault_ahead if changed.at is not None else None
+    if tick is not None and not changed.absent and not _is_later(tick, changed_there, served):
         tick = None
-    due = _latest(None if ahead else asked, tick)
-    upcoming = next_fire(entry.schedule, ripe, _zone(entry)) if entry.schedule and ripe is not None else None
-    until = _earliest(upcoming, asked if ahead else None)
+    requested = asked is not None and not ahead and (tick is None or asked + vault_ahead >= tick)
+    upcoming = next_fire(entry.schedule, there, _zone(entry)) if entry.schedule and there is not None else None
+    tick_at = upcoming - vault_ahead if upcoming is not None else None
+    first = _earliest(tick_at, asked if ahead else None)
+    due = asked if requested else tick
     found = Generation(
         entry,
         target,
         changed,
         due,
-        requested=due is not None and due == asked,
-        until=until,
-        look_at=until + TOLERANCE if until is not None else None,
+        requested=requested,
+        until=upcoming if first == tick_at else first,
+        look_at=first + TOLERANCE if first is not None else None,
         open=asked is not None,
     )
     if due is None:
@@ -319,7 +330,7 @@ def together(found: Generation, others: Iterable[Generation], now: datetime | No
 
 
 def _tick(entry: Generate, changed: Changed, now: datetime | None) -> datetime | None:
-    """The newest moment at which the schedule wants a value, later than the last change or not."""
+    """The newest moment at which the schedule wants a value, later than the last change or not. All by one clock."""
     if entry.schedule is None:
         return None
     if now is None:
@@ -333,10 +344,6 @@ def _is_later(wanted: datetime, *known: datetime | None) -> bool:
 
 def _zone(entry: Generate) -> ZoneInfo:
     return ZoneInfo(entry.time_zone or "UTC")
-
-
-def _latest(*moments: datetime | None) -> datetime | None:
-    return max((moment for moment in moments if moment is not None), default=None)
 
 
 def _earliest(*moments: datetime | None) -> datetime | None:

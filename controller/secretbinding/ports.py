@@ -30,12 +30,12 @@ class KvVersion:
 
 @dataclass(frozen=True, slots=True)
 class KvMetadata:
-    """A KV v2 secret's metadata. `versions` by number; `max_versions` 0 means the engine's default of 10."""
+    """A KV v2 secret's metadata. `versions` by number, without those that were pruned; with `max_versions` 0 it is the
+    mount's how many are kept."""
 
     current: int
     versions: Mapping[int, KvVersion] = field(default_factory=dict)
     max_versions: int = 0
-    oldest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,10 @@ class Vault(Protocol):
 
     def kv_engine(self, mount: str) -> str | None:
         """`v1` or `v2` for a KV mount (`sys/internal/ui/mounts/<mount>`), None when the server does not tell."""
+
+    def kv_max_versions(self, mount: str) -> int | None:
+        """How many versions of a secret a KV v2 mount keeps (`max_versions` of `<mount>/config`), 0 where it sets
+        nothing; None when the server does not tell."""
 
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
         """Metadata of a KV v2 secret without a right to its data; None when there is none."""

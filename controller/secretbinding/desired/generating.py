@@ -85,9 +85,11 @@ def _decide(
         target,
         changed,
         now=observed.gate.now,
+        vault_ahead=observed.gate.vault_ahead,
         request=request if request is not None and request.covers(entry.secret) else None,
         tried=observed.attempts.tried.get((item.key, entry.secret)),
         served=observed.attempts.served.get(target),
+        answered=observed.attempts.answered.get(target),
     )
 
 

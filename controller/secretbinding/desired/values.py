@@ -72,6 +72,7 @@ class Observed:
         brought: the variables that bring secret-ids to agents, by group.
         adoptions: what bindings have taken over that is in the job by hand; `job` shows it as if it were ours then,
             and `bare` is the job as it really is.
+        carried: `job` lacks our part, and is shown with what it had from us before.
     """
 
     workload: WorkloadKey
@@ -92,6 +93,7 @@ class Observed:
     brought: Mapping[str, Brought] = field(default_factory=dict)
     adoptions: Mapping[BindingKey, Adoption] = field(default_factory=dict)
     bare: Json | None = None
+    carried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class Desired:
             surplus rights stay.
         generations: what is decided about new values, by binding and secret.
         bringing: what is decided about wrapped secret-ids, by group.
+        restored: the job lacks our part, and what it is to have is what it had before.
     """
 
     job: Json | None
@@ -136,6 +139,7 @@ class Desired:
     generations: Mapping[tuple[BindingKey, str], Generation] = field(default_factory=dict)
     bringing: Mapping[str, Bringing] = field(default_factory=dict)
     engine_roles: Mapping[str, EngineRole] = field(default_factory=dict)
+    restored: bool = False
 
     def holding(self) -> frozenset[int]:
         """The job versions whose failures hold something now: single bindings, or the whole wanted state."""

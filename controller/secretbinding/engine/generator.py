@@ -63,6 +63,7 @@ class Generator:
         self._lock = threading.Lock()
         self._attempts: dict[tuple[BindingKey, str], _Attempt] = {}
         self._served: dict[Target, datetime] = {}
+        self._answered: dict[Target, datetime] = {}
         self._writing: defaultdict[Target, threading.Lock] = defaultdict(threading.Lock)
 
     def attempts(self) -> Attempts:
@@ -74,7 +75,7 @@ class Generator:
                 for place, one in self._attempts.items()
                 if one.until > passed
             }
-            return Attempts(tried, dict(self._served))
+            return Attempts(tried, dict(self._served), dict(self._answered))
 
     def make(self, action: GenerateValue) -> tuple[Made, ...]:
         """Make all that an action is for and write it at once; what was made, by entry. Nothing when that did not work,
@@ -101,8 +102,8 @@ class Generator:
         with self._lock:
             for part in action.parts:
                 self._attempts.pop((part.key, part.entry.secret), None)
-            due = max(part.due for part in action.parts)
-            self._served[action.target] = max(due, self._served.get(action.target, due))
+                known = self._known(part)
+                known[action.target] = max(part.due, known.get(action.target, part.due))
         return tuple(
             Made(part.key, part.entry.secret, f"{what}, {_why(part)}")
             for part, what in zip(action.parts, told, strict=True)
@@ -110,8 +111,12 @@ class Generator:
 
     def _is_served(self, action: GenerateValue) -> bool:
         with self._lock:
-            served = self._served.get(action.target)
-        return served is not None and all(part.due <= served for part in action.parts)
+            served = [self._known(part).get(action.target) for part in action.parts]
+        return all(at is not None and part.due <= at for part, at in zip(action.parts, served, strict=True))
+
+    def _known(self, part: GenerateValue) -> dict[Target, datetime]:
+        """For what values were made: requests and ticks are dated by clocks that may differ."""
+        return self._answered if part.requested else self._served
 
     def _rotate(self, action: GenerateValue) -> str:
         """Has Vault make a password anew, and says so in words."""

@@ -129,6 +129,21 @@ class Observer:
         workload = observed.workload
         return replace(observed, versions=self._nomad.versions(workload.namespace, workload.job))
 
+    def with_versions_of(self, observed: Observed, bindings: Sequence[BindingInput], job: Json) -> Observed:
+        """The same with the field names of the versions that a job reads, as far as they were not looked at."""
+        lacking: set[tuple[BindingKey, str]] = set()
+        for placed in placed_marks(job, self._instance):
+            state = observed.secrets.get((placed.key, placed.mark.secret))
+            pin = placed.mark.pin
+            if state is not None and state.pinnable and pin is not None and pin.version not in state.fields:
+                lacking.add((placed.key, placed.mark.secret))
+        if not lacking:
+            return observed
+        concerned = [item for item in bindings if any(key == item.key for key, _ in lacking)]
+        looked = self._secrets(observed.workload, concerned, job)
+        found = {name: state for name, state in looked.items() if name in lacking}
+        return replace(observed, secrets={**observed.secrets, **found})
+
     def with_purged(self, observed: Observed) -> Observed:
         """For a job that is gone: whether tasks of it may still be running. Allocations tell where they can; a job that
         Nomad still has evaluations of was there within the hour."""

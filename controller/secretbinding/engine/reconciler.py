@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from secretbinding.desired import Desired, Observed, desire
 from secretbinding.desired.adoption import dressed
+from secretbinding.desired.carrying import carried, may_have_had_it
 from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.apply import Applier
@@ -15,6 +16,7 @@ from secretbinding.engine.observe import Observer
 from secretbinding.engine.policies import Guard, Judged
 from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError, ServiceError
+from secretbinding.job.marks import part_state
 from secretbinding.kinds import Fault
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
@@ -127,15 +129,24 @@ class Reconciler:
             observed = self._observer.with_history(observed)
         preview = self._decided(observed, judged)
         due = preview.plan.registers or preview.plan.generates or _waits(preview.desired)
+        due = due or (_faulty(preview.desired) and may_have_had_it(preview.observed, bindings, self._instance))
         if due and not observed.versions:
-            # Only the history tells whether this very state has failed before, and when the job was last rolled.
+            # Only the history tells whether this very state has failed before, when the job was last rolled, and what
+            # the job had from us before its user registered it without.
             preview = self._decided(self._observer.with_history(observed), judged)
         return preview
 
     def _decided(self, observed: Observed, judged: Judged) -> Preview:
         bindings = judged.bindings
         seen = dressed(observed, bindings, self._instance)
-        desired = desire(seen, bindings, self._instance)
+        shown = carried(seen, bindings, self._instance)
+        if shown.carried and shown.job is not None:
+            seen = self._observer.with_versions_of(seen, bindings, shown.job)
+            shown = replace(shown, secrets=seen.secrets)
+        desired = desire(shown, bindings, self._instance)
+        if shown.carried and desired.job is not None:
+            same = part_state(desired.job, self._instance) == part_state(shown.job, self._instance)
+            desired = replace(desired, restored=same)
         return Preview(seen, desired, make_plan(seen, desired, bindings, self._instance), judged)
 
     def _evaluated_once(self, workload: WorkloadKey, preview: Preview) -> Preview:
@@ -162,9 +173,11 @@ class Reconciler:
         gate = self._gates.gate(workload)
         if lease_turn_at(gate, leases_replaced(rotations_in(preview.desired))) is None:
             gate = replace(gate, slot_free=False)
-        observed, bindings = replace(preview.observed, gate=gate), preview.judged.bindings
-        desired = desire(observed, bindings, self._instance)
-        return Preview(observed, desired, make_plan(observed, desired, bindings, self._instance), preview.judged)
+        decided = self._decided(replace(preview.observed, gate=gate), preview.judged)
+        if decided.plan.registers:
+            # What somebody asks for waits for no place, and takes one.
+            self._gates.enter(workload, decided.desired, anyway=True)
+        return decided
 
     def run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
         """One pass. Errors of the servers do not leave it: they are part of what it found."""
@@ -294,6 +307,11 @@ class Pace:
 def _waits(desired: Desired) -> bool:
     """True when a version is there that could be rolled and is not yet."""
     return any(item.waiting is not None for result in desired.results.values() for item in result.secrets)
+
+
+def _faulty(desired: Desired) -> bool:
+    """True when a secret cannot be used as it is now."""
+    return any(item.fault is not None for result in desired.results.values() for item in result.secrets)
 
 
 def _unsettled(observed: Observed) -> bool:

@@ -30,6 +30,7 @@ from secretbinding.status.view import (
     Pass,
     View,
     pins_in,
+    rolls,
     stable_pins,
     told_failure,
     view_of,
@@ -126,6 +127,8 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
     statuses: list[SecretStatus] = []
     late = behind(view.found.observed) if not view.found.registered else ()
     rolling = view.found.registered or is_active(view.deployment) or bool(late)
+    # A version whose deployment failed serves nowhere, or not for long.
+    rolling = rolling or (view.deployment is not None and view.deployment.get("Status") == "failed" and rolls(view))
     stable = stable_pins(view) if rolling else {}
     if late:
         # What is not deployed has no stable version to speak of.

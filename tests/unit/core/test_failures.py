@@ -224,6 +224,66 @@ def test_the_users_own_failed_change_is_no_failure_of_ours() -> None:
     assert not holding(world, item)
 
 
+def user_changes(world: World, field: str) -> None:
+    """Somebody registers the job as it is, our part included, with another count or command."""
+    assert world.job is not None
+    changed = copy.deepcopy(world.job)
+    if field == "count":
+        changed["TaskGroups"][0]["Count"] = 3
+    else:
+        changed["TaskGroups"][0]["Tasks"][0]["Config"]["command"] = "/bin/new"
+    world.user_registers(changed)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("field", ["count", "command"])
+@pytest.mark.parametrize("auto_revert", [True, False])
+def test_a_bad_version_is_ours_though_the_user_registers_the_job_in_the_middle_of_its_roll(
+    auto_revert: bool, field: str, times: int
+) -> None:
+    world, item = scene(auto_revert=auto_revert)
+    world.secrets["kv", "app"] = kv_state(2)
+    assert world.run([item]).registers
+    for _ in range(times):
+        user_changes(world, field)
+    failed = world.versions[-1]["Version"]
+    world.finish_deployment(success=False)
+    world.run([item])
+    if auto_revert and field == "command":
+        # Their change went with it: for the job as it was before, the version has not been tried to the end.
+        world.finish_deployment(success=False)
+        failed = world.versions[-2]["Version"]
+        world.run([item])
+    assert pins(world) == ["1"]
+    assert holding(world, item) == {failed}
+    world.finish_deployment()
+    for _ in range(3):
+        assert not world.run([item]).registers
+    assert next(job for job in world.versions if job["Version"] == failed)["VersionTag"]
+
+
+def test_a_first_injection_is_ours_though_the_user_registers_the_job_in_the_middle_of_it() -> None:
+    world, item = scene(auto_revert=False, serving=False)
+    world.versions[0]["Stable"] = False
+    world.deployments[0]["Status"] = "cancelled"
+    assert world.run([item]).registers
+    for _ in range(2):
+        user_changes(world, "count")
+    world.finish_deployment(success=False)
+    assert world.run([item]).registers
+    assert pins(world) == []
+
+
+def test_a_change_of_the_users_that_fails_after_a_roll_came_through_is_no_failure_of_ours() -> None:
+    world, item = scene(auto_revert=False)
+    rotate(world, item, 2, success=True)
+    user_changes(world, "count")
+    user_changes(world, "command")
+    world.finish_deployment(success=False)
+    assert not world.run([item]).registers
+    assert not holding(world, item)
+
+
 def test_a_state_that_has_worked_before_stays_when_going_back_to_it_fails_as_well() -> None:
     world, item = scene(auto_revert=False)
     rotate(world, item, 2, success=False)
@@ -481,3 +541,16 @@ def test_a_revert_carries_the_time_of_an_older_version_and_is_no_roll_of_long_ag
     reverted["SubmitTime"] = world.versions[1]["SubmitTime"]
     assert before is not None
     assert last_roll(world.versions, INSTANCE) == nanoseconds_to_time(rolled["SubmitTime"]) > before
+
+
+def test_what_the_user_registers_without_our_part_and_what_puts_it_back_are_no_rolls() -> None:
+    world, _ = scene()
+    assert world.job is not None
+    injected = copy.deepcopy(world.job)
+    before = last_roll(world.versions, INSTANCE)
+    for _ in range(2):
+        world.user_registers(make.job())
+        world.user_registers(injected)
+    assert last_roll(world.versions, INSTANCE) == before
+    # Of versions that Nomad has forgotten nobody knows what they had.
+    assert last_roll(world.versions[2:], INSTANCE) is None

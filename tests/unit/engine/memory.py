@@ -148,6 +148,9 @@ class MemoryVault:
     def kv_engine(self, mount: str) -> str | None:
         return "v2"
 
+    def kv_max_versions(self, mount: str) -> int | None:
+        return None
+
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
         return self._secrets.get(path)
 

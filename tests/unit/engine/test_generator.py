@@ -238,7 +238,8 @@ def test_all_entries_of_one_secret_are_written_at_once_and_each_is_told() -> Non
         ("app", "version 4 of secret app was made (password), on request of 2026-03-10T12:00:00Z"),
         ("tok", "version 4 of secret tok was made (token, password), by schedule of 2026-03-10T11:00:00Z"),
     ]
-    assert found.attempts().served == {Target(KV, "secret", "myapp"): NOW}
+    attempts, target = found.attempts(), Target(KV, "secret", "myapp")
+    assert (attempts.answered, attempts.served) == ({target: NOW}, {target: NOW - timedelta(hours=1)})
 
 
 def test_where_one_value_cannot_be_made_none_is_written_and_every_entry_says_so() -> None:
@@ -279,7 +280,18 @@ def test_what_worked_is_remembered_as_served_and_clears_what_failed() -> None:
     vault.fails = None
     found.make(action())
     assert found.attempts().tried == {}
-    assert found.attempts().served == {Target(KV, "secret", "myapp"): NOW}
+    assert found.attempts().answered == {Target(KV, "secret", "myapp"): NOW}
+
+
+def test_what_was_made_by_a_schedule_is_remembered_apart_from_requests_whose_clock_may_be_another() -> None:
+    vault = Writes()
+    found = generator(vault)
+    tick = replace(action(), requested=False, due=NOW - timedelta(days=6))
+    assert found.make(action())
+    assert found.make(tick)
+    attempts, target = found.attempts(), Target(KV, "secret", "myapp")
+    assert (attempts.answered, attempts.served) == ({target: NOW}, {target: tick.due})
+    assert found.make(tick) == ()
 
 
 def test_no_value_is_in_what_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -46,7 +46,8 @@ class VaultAdapter:
     Args:
         connection: where and how; `UsageError` when it can never work.
         on_call: told about each attempt, for metrics.
-        engine_seconds: how long the kind of a KV mount, and the lifetimes that a mount sets, are remembered.
+        engine_seconds: how long the kind of a KV mount, how many versions it keeps, and the lifetimes that a mount
+            sets, are remembered.
         now: our own wall clock; how far Vault's is from it is told by its answers.
     """
 
@@ -75,6 +76,7 @@ class VaultAdapter:
             nodes=nodes_of(connection),
         )
         self._kv_engines: Remembered[str] = Remembered(engine_seconds)
+        self._kv_max_versions: Remembered[int] = Remembered(engine_seconds)
         self._engines = SecretsEngines(_Reader(self), engine_seconds)
         self._values = NewValues(_Writer(self))
         self._app_roles = AppRoles(_Writer(self))
@@ -188,6 +190,10 @@ class VaultAdapter:
     def kv_engine(self, mount: str) -> str | None:
         """`v1`, `v2` or None; remembered for `engine_seconds`, None for half a minute at most."""
         return self._kv_engines.get(mount.strip("/"), self._ask_engine)
+
+    def kv_max_versions(self, mount: str) -> int | None:
+        """See `ports.Vault`; remembered for `engine_seconds`, None for half a minute at most."""
+        return self._kv_max_versions.get(mount.strip("/"), self._ask_max_versions)
 
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
         """See `ports.Vault`; raises `NotFound` when nothing is mounted at `mount`."""
@@ -317,6 +323,19 @@ class VaultAdapter:
             return None
         return "v2" if mapping(found.get("options") or {}, call).get("version") == "2" else "v1"
 
+    def _ask_max_versions(self, mount: str) -> int | None:
+        path = f"{mount}/config"
+        call = self._call("kv_config_read", f"read how many versions mount {mount} keeps", path, "read")
+        try:
+            found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
+        except (Denied, NotFound, Rejected):
+            return None
+        try:
+            return int(found.get("max_versions") or 0)
+        except (ValueError, TypeError, OverflowError):
+            pass
+        raise unexpected("vault", call, "JSON of another shape")
+
     def _check_mounted(self, absent: NotFound, call: Call, mount: str) -> None:
         if NO_ROUTE in absent.message:
             raise self._no_mount(
@@ -435,7 +454,6 @@ def _metadata(body: Mapping[str, Any], now: datetime, call: Call) -> KvMetadata:
                 int(number): _version(int(number), each, now) for number, each in (body.get("versions") or {}).items()
             },
             max_versions=int(body.get("max_versions", 0)),
-            oldest=int(body.get("oldest_version", 0)),
         )
     except (ValueError, TypeError, AttributeError, OverflowError):
         pass

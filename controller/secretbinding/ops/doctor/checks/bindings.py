@@ -185,7 +185,7 @@ def pinned_version(facts: Facts) -> Iterator[Finding | Unknown]:
                     subject,
                     f"the job reads version {pin.version}, the oldest that Vault keeps: the next one prunes it",
                     how,
-                    f"secretbinding rotate {one.key.name}, or raise max_versions of the secret",
+                    f"secretbinding rotate {one.key.name}, or raise max_versions of the secret or its mount",
                 )
 
 
