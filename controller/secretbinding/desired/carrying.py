@@ -12,7 +12,7 @@ from secretbinding.models.key import BindingKey
 from secretbinding.naming import Owner, policy_name
 from secretbinding.ports import Json
 from secretbinding.render.template import secret_identity
-from secretbinding.rotation import failed_states
+from secretbinding.rotation import failed_parts, failed_states
 
 
 def lacks_our_part(observed: Observed, instance: str) -> bool:
@@ -71,7 +71,8 @@ def _is_known(observed: Observed, item: BindingInput, instance: str) -> bool:
 
 def _last_with(observed: Observed, keys: set[BindingKey], instance: str) -> Json | None:
     """The newest version of the job that has something for one of the bindings and did not fail."""
-    bad = {failure.part for failure in failed_states(observed.versions, observed.deployments, instance)}
+    failures = failed_states(observed.versions, observed.deployments, instance)
+    bad = failed_parts(observed.versions, failures, instance)
     newest_first = sorted(observed.versions, key=lambda job: int(job.get("Version") or 0), reverse=True)
     for version in newest_first:
         there = any(mark.key in keys for mark in placed_marks(version, instance))

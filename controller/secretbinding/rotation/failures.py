@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from secretbinding.job.inject import user_state
-from secretbinding.job.marks import part_state, renewals, share_states
+from secretbinding.job.marks import part_state, placed_marks, renewals, share_states
+from secretbinding.models.key import BindingKey
 from secretbinding.naming import mark_json, name_prefix, read_mark_json
 from secretbinding.ports import Json
 
@@ -180,11 +181,48 @@ def held_failure(
     return newest
 
 
-def good_version(versions: Sequence[Json], failures: Sequence[FailedState], instance: str) -> Json | None:
-    """The newest version of the job whose part of ours did not fail: where to go back to. None when there is none."""
-    bad = {failure.part for failure in failures}
-    newest_first = sorted(versions, key=lambda job: int(job.get("Version") or 0), reverse=True)
-    return next((job for job in newest_first if part_state(job, instance) not in bad), None)
+def failed_parts(versions: Sequence[Json], failures: Sequence[FailedState], instance: str) -> frozenset[str]:
+    """The parts of ours that failed and have not come through in a later version."""
+    return frozenset(item.part for item in failures if item.version > last_stable(versions, item.part, instance))
+
+
+def good_version(
+    versions: Sequence[Json], failures: Sequence[FailedState], job: Json | None, instance: str
+) -> Json | None:
+    """The version to take our part of `job` back to; None when there is none.
+
+    That is the newest stable one that has something for a binding of the job's, and a part that did not fail. Where our
+    part was gone since, it must read nothing but what the job reads: rights to more may have been taken back. Where no
+    version is such, the newest whose part did not fail, which a first injection is taken out with. What has been stable
+    is never taken out.
+    """
+    bad = failed_parts(versions, failures, instance)
+    newest_first = sorted(versions, key=lambda item: int(item.get("Version") or 0), reverse=True)
+    good = [item for item in newest_first if part_state(item, instance) not in bad]
+    reads = _reads(job, instance)
+    keys = {key for key, _ in reads}
+    gone = False
+    for version in good:
+        there = _reads(version, instance) if version.get("Stable") else frozenset()
+        if there and (there <= reads if gone else not keys or keys & {key for key, _ in there}):
+            return version
+        gone = gone or bool(version.get("Stable") and not there)
+    newest = next(iter(good), None)
+    if newest is not None and not part_state(newest, instance) and _worked(versions, job, instance):
+        return None
+    return newest
+
+
+def _reads(job: Json | None, instance: str) -> frozenset[tuple[BindingKey, str]]:
+    """Which secrets a job's bindings read in it."""
+    return frozenset((placed.key, placed.mark.of) for placed in placed_marks(job, instance))
+
+
+def _worked(versions: Sequence[Json], job: Json | None, instance: str) -> bool:
+    """True when each binding's share of the job has been in a stable version."""
+    stable = {share for item in versions if item.get("Stable") for share in share_states(item, instance).values()}
+    shares = set(share_states(job, instance).values())
+    return bool(shares) and shares <= stable
 
 
 def last_stable(versions: Sequence[Json], part: str, instance: str) -> int:

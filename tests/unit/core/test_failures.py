@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from secretbinding.desired import BindingInput
+from secretbinding.desired.carrying import carried
 from secretbinding.plan import RegisterJob, TagVersion, UntagVersion
 from secretbinding.ports import Json
 from secretbinding.rotation import last_roll, nanoseconds_to_time
@@ -282,6 +283,94 @@ def test_a_change_of_the_users_that_fails_after_a_roll_came_through_is_no_failur
     world.finish_deployment(success=False)
     assert not world.run([item]).registers
     assert not holding(world, item)
+
+
+def user_registers_from_file(world: World, command: str) -> None:
+    """Somebody registers the job from its file, which has nothing of ours."""
+    job = make.job()
+    job["TaskGroups"][0]["Tasks"][0]["Config"]["command"] = command
+    world.user_registers(job)
+
+
+@pytest.mark.parametrize("auto_revert", [True, False])
+def test_a_bad_image_from_a_file_without_our_part_is_no_failure_of_ours(auto_revert: bool) -> None:
+    world, item = scene(auto_revert=auto_revert)
+    user_registers_from_file(world, "/bin/broken")
+    assert world.run([item]).registers
+    world.finish_deployment(success=False)
+    for _ in range(3):
+        assert not world.run([item]).registers
+    assert pins(world) == ["1"]
+    assert not holding(world, item)
+
+
+def test_what_has_been_stable_is_not_taken_out_though_the_job_came_through_without_it() -> None:
+    world, item = scene(auto_revert=False)
+    user_registers_from_file(world, "/bin/broken")
+    world.finish_deployment()
+    assert world.run([item]).registers
+    world.finish_deployment(success=False)
+    for _ in range(3):
+        assert not world.run([item]).registers
+    assert pins(world) == ["1"]
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+@pytest.mark.parametrize("auto_revert", [True, False])
+def test_a_version_that_failed_once_and_worked_with_another_image_is_what_a_later_failure_goes_back_to(
+    auto_revert: bool, from_file: bool
+) -> None:
+    world, item = scene(auto_revert=auto_revert)
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    world.finish_deployment()
+    if from_file:
+        user_registers_from_file(world, "/bin/new")
+    else:
+        user_changes(world, "command")
+    world.settle([item])
+    assert pins(world) == ["2"]
+    rotate(world, item, 3, success=False)
+    world.run([item])
+    assert pins(world) == ["2"]
+    world.finish_deployment()
+    for _ in range(3):
+        assert not world.run([item]).registers
+
+
+def test_a_version_that_failed_once_and_worked_later_goes_on_when_the_job_is_registered_from_its_file() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    user_changes(world, "command")
+    world.settle([item])
+    rotate(world, item, 3, success=False)
+    world.run([item])
+    user_registers_from_file(world, "/bin/new")
+    world.job = carried(world.observe([item]), [item], INSTANCE).job
+    assert pins(world) == ["2"]
+
+
+def test_a_binding_that_was_deleted_does_not_come_back_when_another_ones_first_injection_fails() -> None:
+    world, item = scene(auto_revert=False)
+    world.settle([replace(item, deleting=True)])
+    world.secrets["kv", "other"] = kv_state(1)
+    other = make.given(binding(make.kv("other", path="other"), name="other"))
+    assert world.run([other]).registers
+    world.finish_deployment(success=False)
+    assert world.run([other]).registers
+    assert pins(world) == []
+
+
+def test_a_binding_made_anew_for_another_secret_is_taken_out_when_its_first_injection_fails() -> None:
+    world, item = scene(auto_revert=False)
+    world.settle([replace(item, deleting=True)])
+    world.secrets["kv", "other"] = kv_state(1)
+    again = make.given(binding(make.kv("app", path="other")))
+    assert world.run([again]).registers
+    world.finish_deployment(success=False)
+    assert world.run([again]).registers
+    assert pins(world) == []
 
 
 def test_a_state_that_has_worked_before_stays_when_going_back_to_it_fails_as_well() -> None:

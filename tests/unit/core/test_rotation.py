@@ -242,9 +242,9 @@ def test_a_retry_that_failed_needs_a_younger_request() -> None:
 
 def test_there_is_no_good_version_when_all_have_failed() -> None:
     bad = FailedState("", "user", 0, 0, False)
-    assert good_version([make.job(Version=0)], [bad], INSTANCE) is None
+    assert good_version([make.job(Version=0)], [bad], None, INSTANCE) is None
     newest = make.job(Version=1)
-    assert good_version([make.job(Version=0), newest], [], INSTANCE) is newest
+    assert good_version([make.job(Version=0), newest], [], None, INSTANCE) is newest
 
 
 def test_nomads_times_are_utc() -> None:
