@@ -88,7 +88,7 @@ class Reason(_Meant):
     POLICY_CONFLICT = "PolicyConflict", "A policy of that name exists and does not carry the controller's mark."
     WRAPPING_TOKEN_OPENED = (
         "WrappingTokenOpened",
-        "Somebody else opened a wrapped secret-id of an agent's; who reads the variable or the job's tasks?",
+        "Somebody else opened a wrapped secret-id of an agent's: find out who reads the variable or the job's tasks.",
     )
     ROLE_CONFLICT = "RoleConflict", "A role of that name exists and is not the controller's."
     MOUNT_NOT_FOUND = "MountNotFound", "Vault has no secrets engine or login method at that mount."

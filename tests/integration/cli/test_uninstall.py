@@ -27,6 +27,9 @@ def instance(unique: str) -> str:
 def world(stack: Stack, cli: CommandLine, instance: str, unique: str) -> Iterator[World]:
     cli.use(stack, SECRETBINDING_PURGE_GRACE_SECONDS="1", SECRETBINDING_INSTANCE=instance, HOME="/nonexistent")
     made = World(stack, instance=instance)
+    # What other tests have left would be this instance's, too.
+    for row in stack.api.get("/v1/vars", prefix="nomad-vault/bindings/").expect().json():
+        stack.api.delete(f"/v1/var/{row['Path']}").expect(200, 204)
     yield made
     for kind in ("bindings", "status"):
         made.api.delete(f"/v1/var/nomad-vault/{kind}/{unique}")
