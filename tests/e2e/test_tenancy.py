@@ -8,17 +8,15 @@ import yaml
 
 from secretbinding.models.reasons import ConditionType, Reason
 from tests.support.servers import Stack
-from tests.support.world import NAMESPACE, World, a_job, a_manifest, wait_until
+from tests.support.world import NAMESPACE, World, a_job, a_manifest, forget_bindings, wait_until
 
 Json = dict[str, Any]
 
 
 @pytest.fixture
 def world(stack: Stack, unique: str) -> Iterator[World]:
-    # What other tests have left would be this instance's, too.
-    for row in stack.api.get("/v1/vars", prefix="nomad-vault/bindings/").expect().json():
-        stack.api.delete(f"/v1/var/{row['Path']}").expect(200, 204)
     """A controller that asks policies, of which one is there that allows nothing here."""
+    forget_bindings(stack)
     made = World(stack, tenancy="policies", instance=unique[-20:].strip("-").lower())
     made.allow(rule("somebody-else", ["elsewhere/*"]))
     yield made

@@ -10,7 +10,7 @@ from secretbinding.sources.kubernetes.items import FINALIZER
 from tests.support.commandline import CommandLine
 from tests.support.kubernetes import Cluster, a_binding, small_kubernetes
 from tests.support.servers import Stack
-from tests.support.world import World, a_job, a_manifest, wait_until
+from tests.support.world import World, a_job, a_manifest, forget_bindings, wait_until
 
 __all__ = ["small_kubernetes"]
 
@@ -27,9 +27,7 @@ def instance(unique: str) -> str:
 def world(stack: Stack, cli: CommandLine, instance: str, unique: str) -> Iterator[World]:
     cli.use(stack, SECRETBINDING_PURGE_GRACE_SECONDS="1", SECRETBINDING_INSTANCE=instance, HOME="/nonexistent")
     made = World(stack, instance=instance)
-    # What other tests have left would be this instance's, too.
-    for row in stack.api.get("/v1/vars", prefix="nomad-vault/bindings/").expect().json():
-        stack.api.delete(f"/v1/var/{row['Path']}").expect(200, 204)
+    forget_bindings(stack)
     yield made
     for kind in ("bindings", "status"):
         made.api.delete(f"/v1/var/nomad-vault/{kind}/{unique}")
