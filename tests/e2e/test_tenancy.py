@@ -43,6 +43,11 @@ def rule(name: str, paths: list[str], **spec: Any) -> Json:
     }
 
 
+def nothing_is_named(world: World, name: str) -> bool:
+    status = world.status(name)
+    return status is not None and (status.policies, status.roles, status.secrets) == ((), (), ())
+
+
 def nothing_is_left(world: World, unique: str) -> bool:
     """Whether neither the job nor Vault has anything of a binding."""
     templates = [task.get("Templates") for group in world.job(unique)["TaskGroups"] for task in group["Tasks"]]
@@ -83,9 +88,7 @@ def test_a_tightened_policy_takes_away_job_part_first_and_a_loosened_one_brings_
         # Whenever the rights are gone, the job's part is gone before.
         wait_until("nothing is left", lambda: nothing_is_left(world, unique))
         world.await_reason(unique, Reason.REFUSED_BY_POLICY)
-        status = world.status(unique)
-        assert status is not None
-        assert (status.policies, status.roles, status.secrets) == ((), (), ())
+        wait_until("the status names nothing any more", lambda: nothing_is_named(world, unique))
         wait_until("the task runs without them", lambda: world.seen(unique) == [""])
         world.allow(rule("own", [unique]))
         world.await_reason(unique, Reason.READY)
