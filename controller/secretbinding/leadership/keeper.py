@@ -154,6 +154,9 @@ class Keeper:
             _log.warning("lease cannot be held", shard=shard, error=str(error))
             return False
         if taken:
+            if self._clock() >= self._until.get(shard, before):
+                # It had ended meanwhile: what came up for its jobs then was left to others, and is looked at anew.
+                self._told.discard(shard)
             self._until[shard] = before + self._leases.seconds
         else:
             self._until.pop(shard, None)
