@@ -3,8 +3,8 @@
     python rootfs.py ROOT PACKAGES
 
 Taken are the interpreter that runs this, its standard library without what only people at a terminal use, PACKAGES as
-`/app`, the shared libraries that any of these asks for (by `ldd`), the system's certificates, two users, and the bill of
-materials `sbom.cdx.json` where one lies beside this file.
+`/app`, the shared libraries that any of these asks for (by `ldd`), the system's certificates, two users, and the bill
+of materials `sbom.cdx.json` where one lies beside this file.
 """
 
 import compileall
