@@ -147,7 +147,7 @@ def test_the_states_are_told_by_word_and_shape_as_well_as_by_colour(large: Sampl
 
 
 def test_a_server_that_does_not_answer_is_told_first(large: Sample) -> None:
-    pulse = large.visitor.get("/held").text.partition('aria-label="Sources and servers"')[2]
+    pulse = large.visitor.get("/held").text.partition("Sources and servers")[2]
     assert pulse.index("vault does not answer") < pulse.index("source kubernetes")
 
 
