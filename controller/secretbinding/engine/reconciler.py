@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from secretbinding.desired import Desired, Observed, desire
 from secretbinding.desired.adoption import dressed
 from secretbinding.desired.carrying import carried, may_have_had_it
+from secretbinding.desired.fighting import fight, paused
 from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.apply import Applier
@@ -147,6 +148,9 @@ class Reconciler:
         if shown.carried and desired.job is not None:
             same = part_state(desired.job, self._instance) == part_state(shown.job, self._instance)
             desired = replace(desired, restored=same)
+        found = fight(seen, bindings, self._instance)
+        if found is not None:
+            desired = paused(desired, found)
         return Preview(seen, desired, make_plan(seen, desired, bindings, self._instance), judged)
 
     def _evaluated_once(self, workload: WorkloadKey, preview: Preview) -> Preview:
@@ -278,6 +282,7 @@ def _gate_seconds(found: Pass, settings: "Pace") -> float:
     dates = [
         item.until for result in found.desired.results.values() for item in result.secrets if item.until is not None
     ]
+    dates += [found.desired.again_at] if found.desired.again_at is not None else []
     dates += [item.look_at for item in found.desired.generations.values() if item.look_at is not None]
     ahead = [moment for moment in dates if moment > now]
     # A moment later, so that the clock has surely passed the date.
