@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from secretbinding import tracing
 from secretbinding.desired import Desired, Observed, desire
 from secretbinding.desired.adoption import dressed
 from secretbinding.desired.carrying import carried, may_have_had_it
@@ -118,7 +119,8 @@ class Reconciler:
         judged = Judged(tuple(bindings), {})
         if self._guard is not None:
             judged = self._guard.before(workload, self._nomad.region(), bindings)
-        found = self._observer.observe(workload, judged.bindings)
+        with tracing.span("observe"):
+            found = self._observer.observe(workload, judged.bindings)
         if self._guard is not None:
             judged = self._guard.after(judged, found)
         bindings = judged.bindings
@@ -127,17 +129,27 @@ class Reconciler:
         if self._gates is not None:
             observed = replace(observed, gate=self._gates.gate(workload))
         if _unsettled(observed):
-            observed = self._observer.with_history(observed)
+            observed = self._with_history(observed)
         preview = self._decided(observed, judged)
         due = preview.plan.registers or preview.plan.generates or _waits(preview.desired)
         due = due or (_faulty(preview.desired) and may_have_had_it(preview.observed, bindings, self._instance))
         if due and not observed.versions:
             # Only the history tells whether this very state has failed before, when the job was last rolled, and what
             # the job had from us before its user registered it without.
-            preview = self._decided(self._observer.with_history(observed), judged)
+            preview = self._decided(self._with_history(observed), judged)
         return preview
 
+    def _with_history(self, observed: Observed) -> Observed:
+        with tracing.span("observe", secretbinding__history=True):
+            return self._observer.with_history(observed)
+
     def _decided(self, observed: Observed, judged: Judged) -> Preview:
+        with tracing.span("plan") as traced:
+            preview = self._planned(observed, judged)
+            traced.set(secretbinding__actions=len(preview.plan.actions))
+            return preview
+
+    def _planned(self, observed: Observed, judged: Judged) -> Preview:
         bindings = judged.bindings
         seen = dressed(observed, bindings, self._instance)
         shown = carried(seen, bindings, self._instance)
@@ -203,7 +215,8 @@ class Reconciler:
                 preview = self.preview(workload, bindings, applier.refused)
                 preview = self._deferred(workload, self._evaluated_once(workload, preview))
                 preview = self._entered(workload, preview)
-                done = applier.apply(preview.plan, workload.namespace, workload.job)
+                with tracing.span("apply", secretbinding__actions=len(preview.plan.actions)):
+                    done = applier.apply(preview.plan, workload.namespace, workload.job)
             assert preview is not None
             for action in preview.plan.actions:
                 if isinstance(action, EvaluateJob):
