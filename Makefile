@@ -3,11 +3,13 @@ PYTHON := $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14
 BIN := .venv/bin
 # Most tests wait for servers rather than for a processor.
 WORKERS ?= 6
+# How many times as many cases as in `test` the targets below try.
+FUZZ ?= 50
 # How long `soak-survival` looks, in seconds.
 SOAK_SECONDS ?= 960
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-e2e soak-survival bench-rotation lint types imports unit crd policies format lock clean
+.PHONY: help demo test test-e2e fuzz soak-survival bench-rotation lint types imports unit crd policies format lock clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -44,6 +46,9 @@ unit: .venv/.ready ## All tests; those that need a binary that is not there say 
 test-e2e: .venv/.ready ## Only the tests against a real Nomad and a real Kubernetes API server
 	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "real_nomad or real_kubernetes"
 
+fuzz: .venv/.ready ## That nothing breaks out: many thousand cases, others each time; 20 minutes (FUZZ=50 times as many as in test)
+	@SECRETBINDING_FUZZ=$(FUZZ) $(BIN)/pytest -n 2 -o timeout=0 tests/unit/core/test_escape_proof.py tests/unit/core/test_escaping.py tests/unit/tenancy
+
 soak-survival: .venv/.ready ## What running tasks survive, on a real Nomad and OpenBao; 20 minutes (SOAK_SECONDS)
 	@SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest tests/soak/survival.py -q -s -o timeout=0
 
@@ -52,6 +57,7 @@ bench-rotation: .venv/.ready ## Time from a write in Vault to the job and to its
 
 crd: .venv/.ready ## Generate crds/ from the model
 	@$(BIN)/python -m secretbinding.models.crd > crds/nomad-vault.io_secretbindings.yaml
+	@$(BIN)/python -m secretbinding.models.crd secretbindingpolicies > crds/nomad-vault.io_secretbindingpolicies.yaml
 
 policies: .venv/.ready ## Generate the controller's policies in deploy/
 	@$(BIN)/python -m secretbinding.ops.shipped deploy

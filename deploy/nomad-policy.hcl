@@ -1,4 +1,4 @@
-# secretbinding {"body":"tyo5e7dou6h3mspokb2qnak74g","instance":"default","part":"controller"}
+# secretbinding {"body":"sgxujsoldbbsapvdkyb756d7gr","instance":"default","part":"controller"}
 # What the controller may do in Nomad, for instance "default": one block for each namespace that
 # bindings may name, "*" for all of them.
 
@@ -26,6 +26,10 @@ namespace "*" {
     # Statuses, which the controller writes and tenants only read.
     path "nomad-vault/status/*" {
       capabilities = ["list", "read", "write", "destroy"]
+    }
+    # Policies (SecretBindingPolicy), looked for in the controller's own namespace only. No tenant writes there.
+    path "nomad-vault/policies/*" {
+      capabilities = ["list", "read"]
     }
   }
 }

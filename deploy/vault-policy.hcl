@@ -1,4 +1,4 @@
-# secretbinding {"body":"qd4w2opa6rejdl3wmartj2athi","instance":"default","part":"controller"}
+# secretbinding {"body":"7zo3xrbmqd7haxcb2iky5vyldx","instance":"default","part":"controller"}
 # What the controller may do in Vault or OpenBao, for instance "default" and the auth mount "jwt-nomad".
 # No path here gives a secret's value.
 
@@ -67,8 +67,13 @@ path "auth/token/lookup-self" {
   capabilities = ["read"]
 }
 
-# Keep it alive: Nomad's client, Vault Agent and `vault token renew` do.
+# Keep it alive.
 path "auth/token/renew-self" {
+  capabilities = ["update"]
+}
+
+# Leave no token behind at the end of a process that logged in by itself.
+path "auth/token/revoke-self" {
   capabilities = ["update"]
 }
 

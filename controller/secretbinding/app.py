@@ -1,30 +1,31 @@
 """Wiring: settings become connections, connections and sources become a running controller."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
-from secretbinding.adapters.connection import NomadConnection, TokenFile, TokenSource, VaultConnection
 from secretbinding.adapters.nomad import NomadAdapter
 from secretbinding.adapters.transport import OnCall
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
+from secretbinding.connections import nomad_connection, vault_connection
 from secretbinding.engine.admission import Admission
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.hooks import Hooks, Several
 from secretbinding.engine.loop import Engine, EngineSettings
+from secretbinding.engine.policies import Guard, PolicyBoard, PolicySource
 from secretbinding.engine.queue import Priority
 from secretbinding.engine.reconciler import Pace, Reconciler
 from secretbinding.engine.store import Store
+from secretbinding.errors import UsageError
 from secretbinding.leadership import Callbacks, Keeper, shard_of
 from secretbinding.metrics import Monitoring, Parts
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
-from secretbinding.plan_text import describe
 from secretbinding.ports import Leases
-from secretbinding.settings import NomadSettings, Settings, VaultSettings
+from secretbinding.settings import Settings
 from secretbinding.sources.base import Source
+from secretbinding.sources.policies.labels import LabelBook, Lister
 from secretbinding.status import Pass
 from secretbinding.watch.audit import AuditFile, AuditListener
 from secretbinding.watch.nomad_events import NomadEventWatcher
@@ -34,13 +35,18 @@ from secretbinding.webhooks.nacp import Listen, NacpWebhook, OnRefusal
 
 _log = structlog.get_logger(__name__)
 
+_POLICY_PATIENCE_SECONDS = 10.0
+
 
 class Clients:
-    """One adapter for each server, shared by all threads. `on_call` is told of each attempt at a request."""
+    """One adapter for each server, shared by all threads. `on_call` is told of each attempt at a request; with `keep`
+    Vault's token is renewed even when it was given."""
 
-    def __init__(self, settings: Settings, *, on_call: OnCall | None = None) -> None:
+    def __init__(self, settings: Settings, *, on_call: OnCall | None = None, keep: bool = False) -> None:
         workers = settings.controller.workers
-        self.vault = ListingVaultAdapter(vault_connection(settings.vault, workers), on_call=on_call)
+        self.vault = ListingVaultAdapter(
+            vault_connection(settings, workers, on_call=on_call, keep=keep), on_call=on_call
+        )
         self.nomad = NomadAdapter(nomad_connection(settings.nomad, workers), on_call=on_call)
 
     def close(self) -> None:
@@ -49,9 +55,63 @@ class Clients:
         self.nomad.close()
 
 
+class Tenancy:
+    """The policies and the labels of tenants, and the guard that asks them; with tenancy `open` there is no guard.
+
+    Args:
+        sources: where policies come from. None at all is refused, unless tenancy is open.
+        listers: how to list the labels of tenants, by source of bindings.
+    """
+
+    def __init__(
+        self, settings: Settings, sources: Sequence[PolicySource], listers: Mapping[str, Lister] | None = None
+    ) -> None:
+        own = settings.controller
+        self._sources = tuple(sources) if own.tenancy != "open" else ()
+        self.board = PolicyBoard([source.name for source in self._sources], settle_seconds=own.policy_settle_seconds)
+        self.labels = LabelBook(
+            listers or {}, lambda: self.board.known().asks_for_labels, interval_seconds=own.label_seconds
+        )
+        self.guard = Guard(self.board, self.labels, instance=own.instance) if own.tenancy != "open" else None
+        if self.guard is not None and not self._sources:
+            raise UsageError(
+                "it is not said where policies come from, and without a policy nothing is allowed",
+                remedy="give --policies kubernetes, nomad or files=PATH; or set SECRETBINDING_TENANCY=open, where "
+                "whoever may create a binding may have every secret that this controller can grant",
+            )
+
+    def start(self, changed: Callable[[], None], *, patience_seconds: float = _POLICY_PATIENCE_SECONDS) -> None:
+        """Start, and wait a while for the policies: bindings are left as they are until they are known."""
+        if self.guard is None:
+            _log.warning(
+                "tenancy is open: whoever may create a binding gives any job any secret that this controller can grant",
+                remedy="unset SECRETBINDING_TENANCY and write a SecretBindingPolicy",
+            )
+            return
+        for source in self._sources:
+            source.start(self.board)
+        if not self.board.wait(patience_seconds):
+            _log.error("policies are not known yet; everything stays as it is", why=self.board.known().unknown)
+        elif not self.board.known().policies:
+            _log.error("there is no SecretBindingPolicy; nothing is allowed, and what is injected stays as it is")
+        if self.board.known().asks_for_labels:
+            self.labels.look()
+        self.board.changed = self.labels.changed = changed
+        self.labels.start()
+
+    def stop(self) -> None:
+        """Stop all sources."""
+        if self.guard is None:
+            return
+        for source in self._sources:
+            source.stop()
+        self.board.stop()
+        self.labels.stop()
+
+
 class Controller:
     """The whole of `secretbinding run`: engine, watchers, sources. `on_pass` is told of each pass and its seconds;
-    `monitoring` counts and serves, and has been given to the clients' `on_call`."""
+    `monitoring` counts and serves, and has been given to the clients' `on_call`; `tenancy` says what is allowed."""
 
     def __init__(
         self,
@@ -60,6 +120,7 @@ class Controller:
         sources: Sequence[Source],
         on_pass: Callable[[WorkloadKey, Pass, float], None] = lambda workload, found, seconds: None,
         monitoring: Monitoring | None = None,
+        tenancy: Tenancy | None = None,
         leases: Leases | None = None,
     ) -> None:
         own = settings.controller
@@ -67,6 +128,8 @@ class Controller:
         keeper = self.keeper
         owns = keeper.owns if keeper is not None else _everything
         self._monitoring = monitoring
+        self.tenancy = tenancy or Tenancy(settings, ())
+        guard = self.tenancy.guard
         hooks: Hooks = Several([_Passes(self._passed), *([monitoring.hooks] if monitoring is not None else [])])
         pace = Pace(resync_seconds=own.resync_seconds, progress_seconds=own.progress_seconds)
         limits = Limits(
@@ -79,7 +142,7 @@ class Controller:
             share=keeper.share if keeper is not None else lambda: 1.0,
         )
         self.engine = Engine(
-            make_reconciler(settings, clients, _told(hooks), gates=self.gates, may_write=owns),
+            make_reconciler(settings, clients, hooks.acted, gates=self.gates, guard=guard, may_write=owns),
             clients.vault,
             EngineSettings(
                 instance=own.instance,
@@ -109,7 +172,7 @@ class Controller:
             self.audits.append(AuditListener(own.audit_bind, self.secrets.pushed))
         if own.audit_file is not None:
             self.audits.append(AuditFile(own.audit_file, self.secrets.pushed))
-        self.nacp = _nacp(settings, clients, self.engine.store, self.gates, [source.name for source in sources])
+        self.nacp = _nacp(settings, clients, self.engine.store, self.gates, [source.name for source in sources], guard)
         self.events = NomadEventWatcher(
             clients.nomad,
             self.engine.store.workloads,
@@ -127,7 +190,15 @@ class Controller:
         if monitoring is not None:
             others = (*self.audits, *([self.nacp] if self.nacp is not None else []))
             parts = Parts(
-                self.engine, own.workers, self.gates, self.secrets, self.variables, self.events, others, keeper
+                self.engine,
+                own.workers,
+                self.gates,
+                self.secrets,
+                self.variables,
+                self.events,
+                others,
+                keeper,
+                self.tenancy.board if guard is not None else None,
             )
             monitoring.attach(parts, clients.vault, clients.nomad, clients.vault.clock.now)
 
@@ -139,6 +210,7 @@ class Controller:
             audit.start()
         if self.nacp is not None:
             self.nacp.start()
+        self.tenancy.start(lambda: self.engine.wake(self.engine.store.workloads()))
         self.engine.start()
         self.secrets.start()
         self.events.start()
@@ -156,6 +228,7 @@ class Controller:
         self.events.stop()
         self.variables.stop()
         self.engine.stop()
+        self.tenancy.stop()
         if self.keeper is not None:
             self.keeper.stop()
         if self._monitoring is not None:
@@ -187,22 +260,13 @@ class _Passes(Hooks):
         self._passed(workload, found, seconds)
 
 
-def _told(hooks: Hooks) -> Callable[[WorkloadKey, Action], None]:
-    """Each write goes to the log, and to the hooks."""
-
-    def tell(workload: WorkloadKey, action: Action) -> None:
-        _log_action(workload, action)
-        hooks.acted(workload, action)
-
-    return tell
-
-
-def _log_action(workload: WorkloadKey, action: Action) -> None:
-    _log.info(describe(action), workload=str(workload))
-
-
 def _nacp(
-    settings: Settings, clients: Clients, store: Store, gates: Gatekeeper, sources: Sequence[str]
+    settings: Settings,
+    clients: Clients,
+    store: Store,
+    gates: Gatekeeper,
+    sources: Sequence[str],
+    guard: Guard | None,
 ) -> NacpWebhook | None:
     own = settings.controller
     if own.nacp_bind is None:
@@ -213,8 +277,10 @@ def _nacp(
         store,
         instance=own.instance,
         jwt_mount=own.jwt_mount,
+        agents=settings.agents(),
         sources=sources,
         gates=gates,
+        guard=guard,
     )
     listen = Listen(*own.nacp_bind, own.nacp_cert, own.nacp_key, own.nacp_client_ca)
     return NacpWebhook(listen, admission.admit, OnRefusal(own.nacp_refusal))
@@ -223,46 +289,25 @@ def _nacp(
 def make_reconciler(
     settings: Settings,
     clients: Clients,
-    on_action: Callable[[WorkloadKey, Action], None] = _log_action,
+    on_action: Callable[[WorkloadKey, Action], None] = lambda workload, action: None,
     *,
     gates: Gatekeeper | None = None,
+    guard: Guard | None = None,
     may_write: Callable[[WorkloadKey], bool] = _everything,
 ) -> Reconciler:
-    """The reconciler for these connections; `on_action` is told of every write, the log is by default. Without `gates`
-    no roll waits for a window or a limit: for commands at which somebody waits."""
+    """The reconciler for these connections; `on_action` is told of every write. Without `gates` no roll waits for a
+    window or a limit: for commands at which somebody waits. Without a `guard` no policy is asked: for commands of
+    people, whose own tokens say what they may do."""
     return Reconciler(
         clients.vault,
         clients.nomad,
         instance=settings.controller.instance,
         jwt_mount=settings.controller.jwt_mount,
+        agents=settings.agents(),
         clock=time.monotonic,
         purge_grace_seconds=settings.controller.purge_grace_seconds,
         on_action=on_action,
         gates=gates,
+        guard=guard,
         may_write=may_write,
     )
-
-
-def vault_connection(settings: VaultSettings, workers: int) -> VaultConnection:
-    """The connection to Vault that the settings ask for. A token file is read again whenever it changes."""
-    return VaultConnection(**_common(settings, workers), namespace=settings.namespace)
-
-
-def nomad_connection(settings: NomadSettings, workers: int) -> NomadConnection:
-    """The connection to Nomad that the settings ask for."""
-    return NomadConnection(**_common(settings, workers), region=settings.region, long_pool_size=64)
-
-
-def _common(settings: VaultSettings | NomadSettings, workers: int) -> dict[str, Any]:
-    token: TokenSource = TokenFile(settings.token_file) if settings.token_file else settings.token.get_secret_value()
-    return {
-        "address": settings.address,
-        "token": token,
-        "ca_cert": settings.ca_cert,
-        "ca_path": settings.ca_path,
-        "client_cert": settings.client_cert,
-        "client_key": settings.client_key,
-        "tls_server_name": settings.tls_server_name,
-        "skip_verify": settings.skip_verify,
-        "pool_size": workers + 2,
-    }

@@ -10,7 +10,7 @@ from structlog.typing import Processor
 
 # At DEBUG and INFO these write whole bodies, headers and patches, which may hold secrets.
 QUIET = (
-    *("urllib3", "requests", "httpx", "httpx2", "httpcore", "asyncio"),
+    *("urllib3", "requests", "httpx", "httpx2", "httpcore", "httpcore2", "asyncio"),
     *("hvac", "nomad", "kopf", "lightkube", "stamina"),
 )
 

@@ -2,14 +2,17 @@
 
 import ipaddress
 import os
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from secretbinding.agent_settings import AgentSettings
 from secretbinding.errors import UsageError
 from secretbinding.naming import INSTANCE_PATTERN
+from secretbinding.render.agent import AgentDefaults
 
 DEFAULT_VAULT_ADDR = "http://127.0.0.1:8200"
 DEFAULT_NOMAD_ADDR = "http://127.0.0.1:4646"
@@ -25,14 +28,45 @@ def _env(*names: str) -> AliasChoices:
     return AliasChoices(*names)
 
 
+class VaultLogin(StrEnum):
+    """How the controller gets its token for Vault: `TOKEN` is one that is given."""
+
+    TOKEN = "token"
+    KUBERNETES = "kubernetes"
+    NOMAD = "nomad"
+    JWT = "jwt"
+    APPROLE = "approle"
+    CERT = "cert"
+
+
 class VaultSettings(BaseSettings):
-    """How to reach Vault or OpenBao. A `VAULT_` name wins over its `BAO_` twin."""
+    """How to reach Vault or OpenBao. A `VAULT_` name wins over its `BAO_` twin.
+
+    Attributes:
+        login: how to get a token. Other than `token`, it goes before any token that is given.
+        login_mount: the auth mount; "" for the usual one.
+        login_role: the role there; "" for the name that `bootstrap` gives it.
+        login_namespace: the namespace of the auth mount; "" for `namespace`.
+        login_jwt_file: the signed token to log in with by `kubernetes`, `nomad` or `jwt`.
+        login_role_id, login_role_id_file, login_secret_id, login_secret_id_file: for `approle`, each by one of the two.
+        login_secret_id_wrapped: what is given as secret ID is the wrapping token of one.
+    """
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, populate_by_name=True)
 
     address: str = Field(DEFAULT_VAULT_ADDR, validation_alias=_env("VAULT_ADDR", "BAO_ADDR"))
     token: SecretStr = Field(SecretStr(""), validation_alias=_env("VAULT_TOKEN", "BAO_TOKEN"))
     token_file: Path | None = Field(None, validation_alias=_env("VAULT_TOKEN_FILE", "BAO_TOKEN_FILE"))
+    login: VaultLogin = Field(VaultLogin.TOKEN, validation_alias=_env("SECRETBINDING_VAULT_LOGIN"))
+    login_mount: str = Field("", validation_alias=_env("SECRETBINDING_VAULT_LOGIN_MOUNT"))
+    login_role: str = Field("", validation_alias=_env("SECRETBINDING_VAULT_LOGIN_ROLE"))
+    login_namespace: str = Field("", validation_alias=_env("SECRETBINDING_VAULT_LOGIN_NAMESPACE"))
+    login_jwt_file: Path | None = Field(None, validation_alias=_env("SECRETBINDING_VAULT_LOGIN_JWT_FILE"))
+    login_role_id: str = Field("", validation_alias=_env("SECRETBINDING_VAULT_LOGIN_ROLE_ID"))
+    login_role_id_file: Path | None = Field(None, validation_alias=_env("SECRETBINDING_VAULT_LOGIN_ROLE_ID_FILE"))
+    login_secret_id: SecretStr = Field(SecretStr(""), validation_alias=_env("SECRETBINDING_VAULT_LOGIN_SECRET_ID"))
+    login_secret_id_file: Path | None = Field(None, validation_alias=_env("SECRETBINDING_VAULT_LOGIN_SECRET_ID_FILE"))
+    login_secret_id_wrapped: bool = Field(False, validation_alias=_env("SECRETBINDING_VAULT_LOGIN_SECRET_ID_WRAPPED"))
     namespace: str = Field("", validation_alias=_env("VAULT_NAMESPACE", "BAO_NAMESPACE"))
     ca_cert: str = Field("", validation_alias=_env("VAULT_CACERT", "BAO_CACERT"))
     ca_path: str = Field("", validation_alias=_env("VAULT_CAPATH", "BAO_CAPATH"))
@@ -95,6 +129,23 @@ class ControllerSettings(BaseSettings):
         nacp_cert, nacp_key: PEM files to speak TLS there.
         nacp_client_ca: who asks there needs a certificate of this authority.
         nacp_refusal: `refuse` ends the registration of a job that a binding cannot be put into, `warn` lets it pass.
+        admission_listen: where the Kubernetes API server asks before it takes a binding or a policy: `host:port`; empty
+            for nowhere.
+        admission_cert, admission_key: PEM files for it, read again when they change; the controller makes a certificate
+            itself without them.
+        admission_ca: PEM file of who signed the certificate, for a configuration that the controller writes.
+        admission_manage: name of the ValidatingWebhookConfiguration that the controller writes; empty where the chart
+            or somebody else does.
+        admission_service: the Service by which the API server reaches it: `namespace/name` or `namespace/name:port`.
+        admission_name: the host by which it does, where there is no Service; the address that is listened on when
+            empty.
+        tenancy: `policies`: only what a SecretBindingPolicy allows is done. `open`: everything is, for a single team
+            that may have every secret which this controller can grant.
+        policy_namespace: the Nomad namespace that holds policies, which no tenant may write to; that of NOMAD_NAMESPACE
+            when empty, which Nomad sets to the controller's own.
+        policy_seconds: how often policies in files are looked at.
+        policy_settle_seconds: how long policies have to stay as they are before a change of them counts.
+        label_seconds: how often labels of tenants are looked at, where a policy asks for labels.
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
         metrics_address: where metrics and health checks are served: `host:port`; empty for nowhere.
         stuck_seconds: how long a worker may be at one job before the process counts as stuck.
@@ -133,6 +184,18 @@ class ControllerSettings(BaseSettings):
     nacp_client_ca: Path | None = None
     nacp_listen: str = ""
     nacp_refusal: Annotated[str, Field(pattern="^(refuse|warn)$")] = "refuse"
+    admission_listen: str = ""
+    admission_cert: Path | None = None
+    admission_key: Path | None = None
+    admission_ca: Path | None = None
+    admission_manage: Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$")] = ""
+    admission_service: Annotated[str, Field(pattern=r"^([a-z0-9-]+/[a-z0-9-]+(:[0-9]{1,5})?)?$")] = ""
+    admission_name: str = ""
+    tenancy: Annotated[str, Field(pattern="^(policies|open)$")] = "policies"
+    policy_namespace: str = ""
+    policy_seconds: Annotated[float, Field(gt=0)] = 2.0
+    policy_settle_seconds: Annotated[float, Field(ge=0)] = 3.0
+    label_seconds: Annotated[float, Field(gt=0)] = 30.0
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
     metrics_address: str = Field(default_factory=_metrics_address)
     stuck_seconds: Annotated[float, Field(gt=0)] = 600.0
@@ -187,6 +250,34 @@ class ControllerSettings(BaseSettings):
         bind = listen_address(self.nacp_listen) if self.nacp_listen else None
         return bind if isinstance(bind, tuple) else None
 
+    @model_validator(mode="after")
+    def _admission_is_whole(self) -> Self:
+        if self.admission_listen and isinstance(listen_address(self.admission_listen), Path):
+            raise ValueError("SECRETBINDING_ADMISSION_LISTEN: write HOST:PORT")
+        if (self.admission_cert is None) != (self.admission_key is None):
+            raise ValueError("SECRETBINDING_ADMISSION_CERT and SECRETBINDING_ADMISSION_KEY belong together")
+        if self.admission_listen and self.admission_cert is None and not self.admission_manage:
+            raise ValueError(
+                "SECRETBINDING_ADMISSION_LISTEN: nobody would know the certificate that the controller makes; set "
+                "SECRETBINDING_ADMISSION_MANAGE, or mount one and set SECRETBINDING_ADMISSION_CERT and _KEY"
+            )
+        return self
+
+    @property
+    def admission_bind(self) -> tuple[str, int] | None:
+        """Where to listen for the API server: host and port."""
+        bind = listen_address(self.admission_listen) if self.admission_listen else None
+        return bind if isinstance(bind, tuple) else None
+
+    @property
+    def admission_by(self) -> tuple[str, str, int] | None:
+        """Namespace, name and port of the Service by which the API server reaches the controller."""
+        if not self.admission_service:
+            return None
+        place, _, port = self.admission_service.partition(":")
+        namespace, _, name = place.partition("/")
+        return namespace, name, int(port or 443)
+
     @field_validator("metrics_address")
     @classmethod
     def _metrics_address_is_tcp(cls, value: str) -> str:
@@ -235,13 +326,29 @@ class Settings:
             self.vault = VaultSettings()
             self.nomad = NomadSettings()
             self.controller = ControllerSettings()
+            self.agent = AgentSettings()
         except ValidationError as error:
             raise UsageError(_explain(error)) from None
+
+    def agents(self) -> AgentDefaults:
+        """What is said of every sidecar. Raises `errors.UsageError`."""
+        vault = self.vault
+        return self.agent.defaults(
+            address=vault.address,
+            namespace=vault.namespace,
+            ca_cert=vault.ca_cert,
+            tls_server_name=vault.tls_server_name,
+            skip_verify=vault.skip_verify,
+            jwt_mount=self.controller.jwt_mount,
+        )
 
 
 def _explain(error: ValidationError) -> str:
     """The first fault, with the variable's name and never its value."""
     first = error.errors(include_input=False, include_url=False)[0]
     name = str(first["loc"][0]) if first["loc"] else ""
+    if not name:
+        # A rule between variables, which names them itself.
+        return f"environment variables: {first['msg']}"
     variable = name if name.isupper() else f"SECRETBINDING_{name.upper()}"
     return f"environment variable {variable}: {first['msg']}"

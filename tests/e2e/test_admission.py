@@ -156,3 +156,35 @@ def answers(api: Api) -> bool:
         return api.get("/v1/jobs").status == 200
     except HTTPError:
         return False
+
+
+def test_what_no_policy_allows_does_not_come_through_nacp_either(stack: Stack, unique: str) -> None:
+    world = World(stack, nacp_listen=f"127.0.0.1:{free_ports(1)[0]}", tenancy="policies", instance=unique[-20:].lower())
+    rule: dict[str, Any] = {
+        "apiVersion": "nomad-vault.io/v1alpha1",
+        "kind": "SecretBindingPolicy",
+        "metadata": {"name": unique},
+        "spec": {
+            "tenants": [{"names": ["*"]}],
+            "workloads": [{"namespaces": ["*"]}],
+            "secrets": [{"mounts": ["secret"], "paths": ["elsewhere"]}],
+        },
+    }
+    world.secret(unique, username="amy", password="one")
+    world.allow(rule)
+    world.bind(a_manifest(unique, unique, unique))
+    with world.running():
+        world.await_reason(unique, "RefusedByPolicy")
+        answer = asked(world, a_job(unique))
+        assert answer["patch"] == []
+        (line,) = answer["errors"]
+        assert "no policy allows tenant default (nomad) secret app" in line
+        assert line.endswith("(RefusedByPolicy)")
+        rule["spec"]["secrets"][0]["paths"] = [unique]
+        world.allow(rule)
+        world.await_reason(unique, "JobNotFound")
+        answer = asked(world, a_job(unique))
+        assert answer["errors"] == []
+        assert answer["patch"]
+    world.disallow(unique)
+    world.unbind(unique)

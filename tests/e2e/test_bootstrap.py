@@ -1,30 +1,24 @@
 """An empty OpenBao and an empty Nomad are set up by `bootstrap`; then the controller runs with what that made, and
 nothing else."""
 
-import http.server
-import json
 import re
-import ssl
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import jwt
 import pytest
-import trustme
-from cryptography.hazmat.primitives.asymmetric import ec
+import yaml
 
 from secretbinding.devstack.api import Answer
 from secretbinding.devstack.nomad_agent import NomadAgent, find_nomad
-from secretbinding.devstack.openbao import OpenBao, find_openbao
-from secretbinding.devstack.processes import ManagedProcess
+from secretbinding.devstack.openbao import OpenBao
 from secretbinding.devstack.simulator import Simulator
 from secretbinding.models.reasons import Reason
-from tests.support.commandline import CommandLine, Ran, cli, environment
+from secretbinding.settings import Settings
+from tests.support.commandline import CommandLine, Ran, cli
 from tests.support.servers import Stack
+from tests.support.tokenreview import account_token, token_reviews
 from tests.support.world import World, a_job, a_manifest, wait_until
 
 __all__ = ["cli"]
@@ -122,7 +116,17 @@ def test_as_a_nomad_job_the_controller_has_a_workload_identity_for_both_servers(
         empty_nomad.api.delete(f"/v1/job/{unique}", purge="true")
 
 
-def test_with_an_approle_vault_agent_keeps_the_controllers_token(
+def logged_in(cli: CommandLine, stack: Stack, instance: str, variables: Mapping[str, str], nomad_token: Path) -> World:
+    """A controller that logs in to Vault as the printed variables say, and has no token for it."""
+    cli.delenv("VAULT_TOKEN")
+    cli.setenv(**{name: value for name, value in variables.items() if name.startswith("SECRETBINDING_VAULT_LOGIN")})
+    world = World(stack, instance=instance, nomad_token=nomad_token.read_text())
+    world.settings.vault = Settings().vault
+    assert not world.settings.vault.token.get_secret_value()
+    return world
+
+
+def test_with_an_approle_the_controller_opens_its_secret_id_and_logs_in(
     cli: CommandLine, empty: Stack, tmp_path: Path, unique: str
 ) -> None:
     instance = f"a{unique}"[:20].rstrip("-")
@@ -130,63 +134,17 @@ def test_with_an_approle_vault_agent_keeps_the_controllers_token(
     kept = tmp_path / "credentials"
     ran = cli("bootstrap", "--login", "approle", "--credentials", str(kept), "--wrap", "5m")
     assert ran.code == 0, ran.err
-    wrapping = (kept / "secret-id.wrapped").read_text()
-    opened = empty.openbao.api.request("PUT", "/v1/sys/wrapping/unwrap", headers={"X-Vault-Token": wrapping})
-    (kept / "secret-id").write_text(opened.expect().json()["data"]["secret_id"])
-    sink = tmp_path / "token"
-    config = tmp_path / "agent.hcl"
-    printed = text_under(ran, "Vault Agent, which logs in and renews")
-    config.write_text(printed.replace("/run/secretbinding/vault-token", str(sink)))
-    program = find_openbao()
-    assert program is not None
-    agent = ManagedProcess(
-        "agent",
-        [program, "agent", f"-config={config}"],
-        log_path=tmp_path / "agent.log",
-        env=dict(environment(HOME=str(tmp_path))),
-    )
-    try:
-        agent.wait_ready(lambda: sink.exists() and bool(sink.read_text()), timeout_seconds=30.0)
-        world = World(
-            empty, instance=instance, vault_token=sink.read_text(), nomad_token=(kept / "nomad-token").read_text()
-        )
-        with world.running():
-            is_injected(world, unique)
-    finally:
-        agent.stop()
-
-
-class _TokenReview(http.server.BaseHTTPRequestHandler):
-    """The one request that Vault makes of a Kubernetes API server when a pod logs in."""
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        user = {"username": "system:serviceaccount:secretbinding:secretbinding", "uid": "1", "groups": []}
-        body = json.dumps({**asked, "status": {"authenticated": True, "user": user}}).encode()
-        self.send_response(201)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+    printed = dict(re.findall(r"^export (\w+)=(\S+)$", text_under(ran, "The controller on a host"), re.MULTILINE))
+    world = logged_in(cli, empty, instance, printed, kept / "nomad-token")
+    with world.running():
+        is_injected(world, unique)
 
 
 @pytest.fixture
 def api_server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """Address and CA of something that answers as a Kubernetes API server does."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _TokenReview)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
-    thread.start()
-    yield f"https://127.0.0.1:{server.server_address[1]}", tmp_path / "ca.pem"
-    server.shutdown()
-    server.server_close()
+    with token_reviews(tmp_path) as found:
+        yield found
 
 
 def test_with_kubernetes_auth_only_the_controllers_service_account_gets_the_token(
@@ -204,21 +162,15 @@ def test_with_kubernetes_auth_only_the_controllers_service_account_gets_the_toke
     assert not (tmp_path / "vault-token").exists()
 
     def login(account: str) -> Answer:
-        body = {"role": f"secretbinding-{instance}", "jwt": _account_token(account)}
+        body = {"role": f"secretbinding-{instance}", "jwt": account_token(account)}
         return empty.openbao.api.put(f"/v1/auth/{mount}/login", body)
 
     assert login("somebody").status == 403
-    token = login("secretbinding").expect().json()["auth"]["client_token"]
-    world = World(empty, instance=instance, vault_token=token, nomad_token=(tmp_path / "nomad-token").read_text())
+    assert login("secretbinding").status == 200
+    pod = yaml.safe_load(text_under(ran, "The controller's pod in Kubernetes: what its Deployment needs"))
+    printed = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+    (tmp_path / "service-account").write_text(account_token("secretbinding"))
+    printed["SECRETBINDING_VAULT_LOGIN_JWT_FILE"] = str(tmp_path / "service-account")
+    world = logged_in(cli, empty, instance, printed, tmp_path / "nomad-token")
     with world.running():
         is_injected(world, unique)
-
-
-def _account_token(account: str) -> str:
-    """A service account's token as Vault reads it before it asks the API server."""
-    claims = {
-        "iss": "kubernetes/serviceaccount",
-        "sub": f"system:serviceaccount:secretbinding:{account}",
-        "kubernetes.io": {"namespace": "secretbinding", "serviceaccount": {"name": account, "uid": "1"}},
-    }
-    return jwt.encode(claims, ec.generate_private_key(ec.SECP256R1()), algorithm="ES256")

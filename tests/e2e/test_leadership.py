@@ -25,6 +25,7 @@ from tests.support.servers import Stack
 from tests.support.world import World, a_job, a_manifest, wait_until
 
 PACE = {
+    "SECRETBINDING_TENANCY": "open",
     "SECRETBINDING_POLL_SECONDS": "0.3",
     "SECRETBINDING_FILES_SECONDS": "0.2",
     "SECRETBINDING_SETTLE_SECONDS": "0",

@@ -72,6 +72,39 @@ def test_the_whole_life_of_a_binding_needs_no_more_than_the_shipped_policies(wor
     assert world.roles(having=unique) == []
 
 
+def test_policies_are_read_with_the_shipped_rights_and_without_them_all_stays_as_it_is(
+    world: World, unique: str
+) -> None:
+    world.settings.controller = world.settings.controller.model_copy(update={"tenancy": "policies"})
+    world.secret(unique, username="app", password="one")
+    world.register(a_job(unique))
+    rule = {
+        "apiVersion": "nomad-vault.io/v1alpha1",
+        "kind": "SecretBindingPolicy",
+        "metadata": {"name": unique},
+        "spec": {
+            "tenants": [{"names": ["*"]}],
+            "workloads": [{"namespaces": ["*"]}],
+            "secrets": [{"mounts": ["secret"], "paths": [unique]}],
+        },
+    }
+    world.allow(rule)
+    with world.running():
+        world.bind(a_manifest(unique, unique, unique))
+        world.await_reason(unique, Reason.READY)
+    index = world.job(unique)["JobModifyIndex"]
+    policy = f"controller-{unique}"
+    rules = (DEPLOY / "nomad-policy.hcl").read_text()
+    blind = rules.replace('path "nomad-vault/policies/*"', 'path "somewhere/else/*"')
+    world.api.put(f"/v1/acl/policy/{policy}", {"Name": policy, "Rules": blind}).expect()
+    with world.running():
+        world.await_reason(unique, Reason.POLICIES_UNKNOWN, ConditionType.ROTATION_HEALTHY)
+        world.api.put(f"/v1/acl/policy/{policy}", {"Name": policy, "Rules": rules}).expect()
+        world.await_reason(unique, Reason.UP_TO_DATE, ConditionType.ROTATION_HEALTHY)
+    assert world.job(unique)["JobModifyIndex"] == index
+    world.disallow(unique)
+
+
 def test_the_controllers_token_cannot_read_a_value(world: World, unique: str) -> None:
     world.secret(unique, username="app", password="one")
     token = world.settings.vault.token.get_secret_value()

@@ -184,6 +184,7 @@ def test_a_process_that_is_killed_right_after_a_registration_is_followed_by_one_
     world.bind(a_manifest(unique, unique, unique))
     instance = {"SECRETBINDING_INSTANCE": world.settings.controller.instance, "SECRETBINDING_POLL_SECONDS": "0.3"}
     own = {**instance, "SECRETBINDING_SETTLE_SECONDS": "0", "SECRETBINDING_METRICS_ADDRESS": ""}
+    own["SECRETBINDING_TENANCY"] = "open"
     command = [sys.executable, "-m", "secretbinding", "run", "--source", "nomad"]
     with running(world):
         world.await_reason(unique, Reason.READY)

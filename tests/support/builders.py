@@ -132,6 +132,11 @@ def spec(**fields: Any) -> Modifier:
     return lambda made: made["spec"].update(copy.deepcopy(fields))
 
 
+def by_agent(**agent: Any) -> Modifier:
+    """Delivery Agent, with these fields of `spec.agent`."""
+    return spec(delivery="Agent", **({"agent": agent} if agent else {}))
+
+
 def workload_env(**variables: str) -> Modifier:
     """Set `workload.env`."""
     return lambda made: made["spec"]["workload"].update(env=dict(variables))

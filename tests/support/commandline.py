@@ -46,6 +46,9 @@ class CommandLine:
         for name, value in variables.items():
             self._monkeypatch.setenv(name, value)
 
+    def delenv(self, name: str) -> None:
+        self._monkeypatch.delenv(name, raising=False)
+
     def use(self, stack: Stack, **more: str) -> None:
         """Talk to the servers of a stack."""
         self.setenv(**servers_of(stack), **more)

@@ -45,7 +45,7 @@ class Kcp:
 
     def start(self) -> None:
         """Start and wait until the server is ready; raises RuntimeError with the end of its log if it is not."""
-        port, client_port, peer_port = _free_ports(3)
+        port, client_port, peer_port = free_ports(3)
         root = self._directory / "root"
         address = f"https://127.0.0.1:{port}"
         command = [
@@ -114,7 +114,7 @@ def is_ready(kubeconfig: Path) -> bool:
         return False
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))

@@ -86,9 +86,14 @@ class KubernetesApi:
         served = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
         eventually(lambda: self.request("GET", served).ok, f"{name} is served")
         eventually(lambda: spec["group"] in self._groups(), f"discovery names {spec['group']}", 30)
+        group, plural = served.rpartition("/")[0], spec["names"]["plural"]
+        eventually(lambda: plural in self._resources(group), f"discovery names {plural}", 30)
 
     def _groups(self) -> set[str]:
         return {group["name"] for group in self.call("GET", "/apis")["groups"]}
+
+    def _resources(self, group: str) -> set[str]:
+        return {resource["name"] for resource in self.call("GET", group)["resources"]}
 
     @staticmethod
     def _file(kubeconfig: Path, holder: Json, key: str) -> str | None:

@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 from pydantic import SecretStr
 
-from secretbinding.app import Clients, Controller
+from secretbinding.app import Clients, Controller, Tenancy
 from secretbinding.devstack.api import quoted
+from secretbinding.engine.policies import PolicySource
 from secretbinding.metrics import Monitoring
 from secretbinding.models.reasons import ConditionType
 from secretbinding.models.status import SecretBindingStatus
@@ -25,6 +26,8 @@ from secretbinding.sources.nomad import (
     STATUS,
     NomadSource,
 )
+from secretbinding.sources.policies import POLICIES, NomadPolicies
+from secretbinding.sources.policies.labels import Lister
 from tests.support.rights import controller_tokens
 from tests.support.servers import Stack
 
@@ -126,15 +129,27 @@ class World:
             "resync_seconds": 3600.0,
             "purge_grace_seconds": 1.0,
             "settle_seconds": 0.0,
+            # Most tests are about other things than who may do them.
+            "tenancy": "open",
+            "policy_settle_seconds": 0.0,
         }
         self.settings.controller = ControllerSettings(instance=instance, **{**pace, **own})
 
     @contextmanager
-    def running(self, *sources: Source, monitoring: Monitoring | None = None) -> Iterator[Controller]:
-        """The controller while the block runs; with the nomad source when none is given."""
+    def running(
+        self,
+        *sources: Source,
+        monitoring: Monitoring | None = None,
+        policies: Sequence[PolicySource] = (),
+        listers: Mapping[str, Lister] | None = None,
+    ) -> Iterator[Controller]:
+        """The controller while the block runs; with the nomad source when none is given, and where policies count, with
+        those in variables."""
         clients = Clients(self.settings, on_call=monitoring.called if monitoring is not None else None)
         given = sources or (NomadSource(clients.nomad, (NAMESPACE,)),)
-        controller = Controller(self.settings, clients, given, monitoring=monitoring)
+        kept = policies or (NomadPolicies(clients.nomad, NAMESPACE),)
+        tenancy = Tenancy(self.settings, kept, listers or {"nomad": clients.nomad.namespace_labels})
+        controller = Controller(self.settings, clients, given, monitoring=monitoring, tenancy=tenancy)
         controller.start()
         try:
             yield controller
@@ -226,6 +241,16 @@ class World:
         path = BINDINGS + str(manifest["metadata"]["name"])
         items = {MANIFEST_ITEM: yaml.safe_dump(dict(manifest))}
         self.api.put(f"/v1/var/{path}", {"Namespace": NAMESPACE, "Path": path, "Items": items}).expect()
+
+    def allow(self, policy: Mapping[str, Any]) -> None:
+        """Write a SecretBindingPolicy as a Nomad variable of the controller's namespace."""
+        path = POLICIES + str(policy["metadata"]["name"])
+        items = {MANIFEST_ITEM: yaml.safe_dump(dict(policy))}
+        self.api.put(f"/v1/var/{path}", {"Namespace": NAMESPACE, "Path": path, "Items": items}).expect()
+
+    def disallow(self, name: str) -> None:
+        """Delete a policy's variable."""
+        self.api.delete(f"/v1/var/{POLICIES}{name}").expect(200, 204)
 
     def unbind(self, name: str) -> None:
         """Delete the variable."""

@@ -4,7 +4,9 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from secretbinding.errors import UsageError
@@ -42,8 +44,35 @@ class TokenFile:
                     raise
             return self._token
 
+    def refused(self, token: str) -> bool:
+        """Whether the file holds another token by now than the one that was refused."""
+        try:
+            return self() != token
+        except OSError:
+            return False
 
-TokenSource = str | TokenFile | Callable[[], str]
+
+class Session(Protocol):
+    """A source of tokens that can get another one: it logs in."""
+
+    def __call__(self) -> str:
+        """The token now. Raises `errors.ServiceError` subclasses when there is none to be had."""
+        ...
+
+    def refused(self, token: str) -> bool:
+        """A request with this token was denied. True when it is no longer the one to use: ask for it again."""
+        ...
+
+    def ends(self) -> datetime | None:
+        """When the token ends; None for never, or when it is not known."""
+        ...
+
+    def close(self) -> None:
+        """Give up what was got."""
+        ...
+
+
+TokenSource = str | TokenFile | Session | Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +80,13 @@ class Connection:
     """What every server's connection needs. Nothing is ever taken from the environment here.
 
     Attributes:
-        address: `http://` or `https://`, host, port and, behind a proxy, a path.
+        address: `http://` or `https://`, host, port and, behind a proxy, a path; or `unix://` and the path of a socket.
         token: the token, a `TokenFile`, or a callable that gives the current token; asked before each request.
             The empty text means: send no token.
         ca_cert: file of PEM certificates to trust; with `ca_path` empty too, the system's own are trusted.
         ca_path: directory of PEM certificates, prepared by `openssl rehash`.
-        client_cert, client_key: PEM files for mutual TLS, both or none. Read again at each new connection.
+        client_cert, client_key: PEM files for mutual TLS, both or none. When one of the TLS files changes, new requests
+            go over new connections that it was read for.
         tls_server_name: the name to send (SNI) and to expect in the certificate instead of the address's host.
         skip_verify: do not verify the server's certificate. For experiments only.
         timeout_seconds: how long the server may be silent before an answer counts as lost.
@@ -114,11 +144,36 @@ class NomadConnection(Connection):
     heartbeat_seconds: float = 30.0
 
 
+def refused(source: TokenSource, token: str) -> bool:
+    """Tell the source that the server denied a request with `token`; whether it has another one to try."""
+    ask = getattr(source, "refused", None)
+    return bool(ask(token)) if ask is not None else False
+
+
+def token_ends(source: TokenSource) -> datetime | None:
+    """When the source's token ends, as far as it knows by itself."""
+    ask = getattr(source, "ends", None)
+    found = ask() if ask is not None else None
+    return found if isinstance(found, datetime) else None
+
+
+def close_source(source: TokenSource) -> None:
+    """Close a source that is a `Session`; any other has nothing to close."""
+    close = getattr(source, "close", None)
+    if close is not None:
+        close()
+
+
 def check(connection: Connection, system: str) -> None:
     """Raise `UsageError` for a connection that can never work; `system` is `vault` or `nomad`."""
     name, variable = system.capitalize(), system.upper()
     url = urlsplit(connection.address)
-    if url.scheme not in ("http", "https") or not url.hostname:
+    if url.scheme == "unix":
+        if url.netloc or not url.path.startswith("/") or url.query or url.fragment:
+            raise UsageError(
+                f"the address of {name} is not the path of a socket", remedy=f"set {variable}_ADDR to unix:///path"
+            )
+    elif url.scheme not in ("http", "https") or not url.hostname:
         raise UsageError(f"the address of {name} is not a URL", remedy=f"set {variable}_ADDR to http(s)://host:port")
     if url.username is not None or url.password is not None:
         raise UsageError(f"the address of {name} holds a user or password", remedy="give the token by itself")

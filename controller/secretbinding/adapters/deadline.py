@@ -36,7 +36,7 @@ def answer_within(seconds: float | None) -> Iterator[None]:
 def use_deadlines(pool: urllib3.HTTPConnectionPool) -> None:
     """Make all connections of the pool heed `answer_within`. For a pool that has no connection yet."""
     secure = isinstance(pool, urllib3.HTTPSConnectionPool)
-    pool.ConnectionCls = _TimedHTTPSConnection if secure else _TimedHTTPConnection
+    pool.ConnectionCls = _TimedHTTPSConnection if secure else TimedHTTPConnection
 
 
 class _TimedReader(io.RawIOBase):
@@ -80,7 +80,9 @@ class _TimedResponse(http.client.HTTPResponse):
             self.fp = io.BufferedReader(_TimedReader(self.fp.detach(), sock, until))
 
 
-class _TimedHTTPConnection(HTTPConnection):
+class TimedHTTPConnection(HTTPConnection):
+    """Answers of its requests heed `answer_within`."""
+
     response_class = _TimedResponse
 
 

@@ -16,18 +16,21 @@ from lightkube import Client
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.config.models import Cluster, User
 from lightkube.core.exceptions import ApiError
-from lightkube.generic_resource import create_namespaced_resource
+from lightkube.generic_resource import create_global_resource, create_namespaced_resource
+from lightkube.resources.core_v1 import Namespace
 from lightkube.types import PatchType
 
 from secretbinding.adapters.kubeconfig import KubernetesCredentials, load_credentials
 from secretbinding.adapters.kubernetes_errors import API_GROUP, AttemptError, failed
 from secretbinding.adapters.transport import OnCall
-from secretbinding.errors import Conflict, NotFound
+from secretbinding.errors import Conflict, NotFound, ServiceError
+from secretbinding.trail import told
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
 GROUP, VERSION, KIND, PLURAL = API_GROUP, "v1alpha1", "SecretBinding", "secretbindings"
+POLICY_PLURAL = "secretbindingpolicies"
 API_VERSION = f"{GROUP}/{VERSION}"
 REPORTING_CONTROLLER = "nomad-vault.io/secretbinding"
 _ALL_NAMESPACES = "*"
@@ -38,6 +41,7 @@ _WORD_LIMIT = 128
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 _SecretBinding = create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
+_Policy = create_global_resource(GROUP, VERSION, "SecretBindingPolicy", POLICY_PLURAL)
 _Event = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")
 _Lease = create_namespaced_resource("coordination.k8s.io", "v1", "Lease", "leases")
 
@@ -148,6 +152,19 @@ class KubernetesClient:
             return _lean(answer)
 
         return self._call("patch", f"{PLURAL}/status", namespace, name, replaced)
+
+    def policies(self) -> Sequence[Json]:
+        """All SecretBindingPolicies, which are the cluster's own. That it returns at all proves the right to list."""
+        return self._call("list", POLICY_PLURAL, "", "", lambda client: [_lean(one) for one in client.list(_Policy)])
+
+    def namespace_labels(self) -> dict[str, dict[str, str]]:
+        """The labels of all namespaces, by name."""
+
+        def listed(client: Client) -> dict[str, dict[str, str]]:
+            found = [one.metadata for one in client.list(Namespace)]
+            return {str(one.name): dict(one.labels or {}) for one in found if one is not None}
+
+        return self._call("list", "namespaces", "", "", listed)
 
     def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> Json:
         """Set annotations of the SecretBinding, leaving its others. Gives the object as it is then."""
@@ -297,6 +314,19 @@ class KubernetesClient:
         return self._call("patch", PLURAL, namespace, name, patched)
 
     def _call(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
+        """Every change of a binding is a patch: events tell of changes, and leases are our own."""
+        if verb != "patch" or not resource.startswith(PLURAL):
+            return self._tried(verb, resource, namespace, name, function)
+        outcome = "Success"
+        try:
+            return self._tried(verb, resource, namespace, name, function)
+        except ServiceError as error:
+            outcome = error.reason
+            raise
+        finally:
+            told("kubernetes", f"{verb} {resource}", f"{verb} {resource} {name}", outcome, namespace=namespace)
+
+    def _tried(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
         connection = self._connection
         try:
             for attempt in stamina.retry_context(

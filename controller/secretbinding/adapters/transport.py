@@ -4,19 +4,27 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import stamina
 import urllib3
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+from urllib3.exceptions import ClosedPoolError, ConnectTimeoutError, HTTPError, NewConnectionError
 
+from secretbinding.adapters.calls import Answer, Call, unexpected
 from secretbinding.adapters.clocks import ServerClock
-from secretbinding.adapters.connection import Connection, check, current_token
-from secretbinding.adapters.deadline import answer_within, use_deadlines
+from secretbinding.adapters.connection import Connection, check, close_source, current_token, refused
+from secretbinding.adapters.deadline import answer_within
+from secretbinding.adapters.pools import Pools
 from secretbinding.adapters.reasons import describe, hopeless
-from secretbinding.errors import NoLeader, ServiceError, Unavailable, Unreachable, VaultSealed
+from secretbinding.adapters.unixsocket import socket_path
+from secretbinding.errors import Denied, NoLeader, ServiceError, Unavailable, Unreachable, VaultSealed
+from secretbinding.trail import CORRELATION_HEADER, is_change, new_correlation_id
+from secretbinding.trail import told as trail_of
+
+__all__ = ["Answer", "Call", "OnCall", "Transport", "unexpected"]
 
 OnCall = Callable[[str, str, float, str], None]
 """`(system, operation, seconds, outcome)`, called once for each attempt, from the calling thread. `operation` is the
@@ -30,62 +38,6 @@ _SHORTEST_SECRET = 4
 stamina.instrumentation.set_on_retry_hooks(())
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a request is for, in words that may be shown.
-
-    Attributes:
-        label: from a small fixed set, such as `policy_write`; for metrics, so never a path.
-        text: what was asked, such as `write policy app`.
-        denied: the sentence for HTTP 403: who may not do what, and the capability that is missing.
-        grant: what to add to the token's policy.
-        repeatable: whether doing it twice is the same as doing it once.
-        anonymous: send no token.
-        absent: what Nomad's own 404 says, so that a proxy's 404 never looks like an absence; empty: it gives none.
-        content_type: of the body, if there is one.
-        hidden: secret values of the request; an error text of the server that repeats one is withheld.
-        headers: headers of this call alone.
-    """
-
-    label: str
-    text: str
-    denied: str = ""
-    grant: str = ""
-    repeatable: bool = True
-    anonymous: bool = False
-    absent: str = ""
-    content_type: str = "application/json"
-    hidden: tuple[str, ...] = field(default=(), repr=False)
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer, in the shape that hvac and python-nomad know from requests. `body` is hidden from repr."""
-
-    status_code: int
-    headers: Mapping[str, str]
-    body: bytes = field(repr=False)
-    system: str
-    call: Call
-
-    @property
-    def ok(self) -> bool:
-        return self.status_code < 400
-
-    @property
-    def text(self) -> str:
-        return self.body.decode("utf-8", "replace")
-
-    def json(self) -> Any:
-        """The body's value. Raises `ServiceError` when it is not JSON."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            pass
-        raise unexpected(self.system, self.call, "something that is not JSON")
-
-
 Judge = Callable[[Call, int, str], ServiceError]
 """`(call, status, text)` of an answer with status 400 or more: the error that it is."""
 
@@ -97,16 +49,6 @@ class _Failure:
     error: ServiceError
     repeat: bool = False
     retry_after_seconds: float | None = None
-
-
-def unexpected(system: str, call: Call, what: str) -> ServiceError:
-    """The error for an answer that a server of this kind never gives."""
-    return ServiceError(
-        f"{system.capitalize()} answered with {what} when asked to {call.text}",
-        system=system,
-        operation=call.text,
-        remedy=f"check that {system.upper()}_ADDR leads to {system.capitalize()} itself",
-    )
 
 
 class Transport:
@@ -135,19 +77,21 @@ class Transport:
         self._judge = judge
         self._on_call = on_call
         self._pool_timeout = max(1, round(connection.timeout_seconds))
-        self._prefix = urlsplit(connection.address).path.rstrip("/")
-        self._managers = [_manager(connection, size) for size in (connection.pool_size, connection.long_pool_size)]
-        self._short, self._long = (manager.connection_from_url(connection.address) for manager in self._managers)
-        for pool in (self._short, self._long):
-            use_deadlines(pool)
+        path = "" if socket_path(connection.address) else urlsplit(connection.address).path
+        self._prefix = path.rstrip("/")
+        self._pools = Pools(connection)
 
     def __repr__(self) -> str:
         return f"Transport({self._system!r}, {self._connection.address!r})"
 
     def close(self) -> None:
-        """Close all idle connections."""
-        for manager in self._managers:
-            manager.clear()
+        """Close all idle connections, and a session that gives the tokens."""
+        close_source(self._connection.token)
+        self._pools.clear()
+
+    def reconnect(self) -> None:
+        """Let the next request connect anew, with the certificates that are there then."""
+        self._pools.clear()
 
     def send(
         self,
@@ -170,6 +114,21 @@ class Transport:
         """
         target = self._target(path, params)
         payload = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        if not is_change(call.label, method):
+            return self._send(call, method, target, payload, wait_seconds)
+        correlation_id = new_correlation_id() if self._system == "vault" else ""
+        marked = replace(call, headers=(*call.headers, (CORRELATION_HEADER, correlation_id)))
+        told = partial(trail_of, self._system, call.label, call.text)
+        more = {"correlation_id": correlation_id, "namespace": str((params or {}).get("namespace") or "")}
+        try:
+            answer = self._send(marked if correlation_id else call, method, target, payload, wait_seconds)
+        except ServiceError as error:
+            told(error.reason, **more)
+            raise
+        told("Success", **more, request_id=answer.request_id)
+        return answer
+
+    def _send(self, call: Call, method: str, target: str, payload: bytes | None, wait_seconds: float) -> Answer:
         quiet, whole = self._connection.timeout_seconds, self._connection.answer_limit_seconds
         limits = (quiet + wait_seconds, whole + wait_seconds)
         outcome = self._attempt(call, method, target, payload, limits, long=wait_seconds > 0)
@@ -187,15 +146,23 @@ class Transport:
         The caller reads with `read1`, turns what that raises into an error with `lost`, and closes it.
         """
         started = time.perf_counter()
-        outcome = self._open(call, "GET", self._target(path, params), None, (quiet_seconds, None), self._long)
-        if isinstance(outcome, urllib3.BaseHTTPResponse) and outcome.status != 200:
-            finished = self._finish(call, outcome)
-            strange = _Failure(unexpected(self._system, call, f"status {outcome.status}"))
-            outcome = finished if isinstance(finished, _Failure) else strange
+        outcome = self._stream(call, self._target(path, params), quiet_seconds)
         self._count(call, started, outcome)
         if isinstance(outcome, _Failure):
             raise outcome.error
         return outcome
+
+    def _stream(self, call: Call, target: str, quiet_seconds: float) -> urllib3.BaseHTTPResponse | _Failure:
+        token = self._token(call)
+        if isinstance(token, _Failure):
+            return token
+        opened = self._open(call, "GET", target, None, (quiet_seconds, None), token, long=True)
+        if isinstance(opened, _Failure) or opened.status == 200:
+            return opened
+        finished = self._finish(call, opened, token)
+        if isinstance(finished, _Failure):
+            return finished
+        return _Failure(unexpected(self._system, call, f"status {opened.status}"))
 
     def lost(self, call: Call, problem: Exception | None = None) -> Unreachable:
         """The error for an answer that broke off; `problem` is what reading it raised."""
@@ -247,13 +214,49 @@ class Transport:
     def _attempt(
         self, call: Call, method: str, target: str, payload: bytes | None, limits: tuple[float, float], *, long: bool
     ) -> Answer | _Failure:
+        token = self._token(call)
+        if isinstance(token, _Failure):
+            self._count(call, time.perf_counter(), token)
+            return token
+        outcome = self._exchange(call, method, target, payload, limits, token, long=long)
+        # Vault never began what it denies, so that it can be asked again, whatever it is.
+        if token and isinstance(outcome, _Failure) and isinstance(outcome.error, Denied):
+            another = self._token(call) if refused(self._connection.token, token) else token
+            if isinstance(another, _Failure):
+                return another
+            if another != token:
+                outcome = self._exchange(call, method, target, payload, limits, another, long=long)
+        return outcome
+
+    def _exchange(
+        self,
+        call: Call,
+        method: str,
+        target: str,
+        payload: bytes | None,
+        limits: tuple[float, float],
+        token: str,
+        *,
+        long: bool,
+    ) -> Answer | _Failure:
         started, sent = time.perf_counter(), self.clock.ours()
-        opened = self._open(call, method, target, payload, limits, self._long if long else self._short)
+        opened = self._open(call, method, target, payload, limits, token, long=long)
         if not isinstance(opened, _Failure):
             self.clock.heard(opened.headers.get("Date"), sent)
-        outcome = opened if isinstance(opened, _Failure) else self._finish(call, opened)
+        outcome = opened if isinstance(opened, _Failure) else self._finish(call, opened, token)
         self._count(call, started, outcome)
         return outcome
+
+    def _token(self, call: Call) -> str | _Failure:
+        """The token to send with a call, `""` for none."""
+        if call.anonymous:
+            return ""
+        try:
+            return current_token(self._connection.token)
+        except (OSError, ValueError) as problem:
+            return _Failure(self._no_token(call, problem))
+        except ServiceError as error:
+            return _Failure(error)
 
     def _open(
         self,
@@ -262,39 +265,43 @@ class Transport:
         target: str,
         payload: bytes | None,
         limits: tuple[float, float | None],
-        pool: urllib3.HTTPConnectionPool,
+        token: str,
+        *,
+        long: bool,
     ) -> urllib3.BaseHTTPResponse | _Failure:
         """Send and read the answer's head. `limits`: seconds of silence, and seconds for the answer as a whole."""
         headers = {**self._fixed_headers, **dict(call.headers)}
         if payload is not None:
             headers["Content-Type"] = call.content_type
-        if not call.anonymous:
-            try:
-                token = current_token(self._connection.token)
-            except (OSError, ValueError) as problem:
-                return _Failure(self._no_token(call, problem))
-            if token:
-                headers[self._token_header] = token
+        if token:
+            headers[self._token_header] = token
         timeout = urllib3.Timeout(connect=self._connection.connect_timeout_seconds, read=limits[0])
+
+        def ask() -> urllib3.BaseHTTPResponse:
+            return self._pools.get(long=long).urlopen(
+                method,
+                target,
+                body=payload,
+                headers=headers,
+                timeout=timeout,
+                pool_timeout=self._pool_timeout,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+
         try:
             with answer_within(limits[1]):
-                return pool.urlopen(
-                    method,
-                    target,
-                    body=payload,
-                    headers=headers,
-                    timeout=timeout,
-                    pool_timeout=self._pool_timeout,
-                    retries=False,
-                    redirect=False,
-                    preload_content=False,
-                )
+                try:
+                    return ask()
+                except ClosedPoolError:  # Its TLS files changed just now.
+                    return ask()
         except (HTTPError, OSError) as problem:
             unsent = isinstance(problem, NewConnectionError | ConnectTimeoutError)
             error = self._unreachable(call, *describe(problem, self._system))
             return _Failure(error, repeat=(unsent or call.repeatable) and not hopeless(problem))
 
-    def _finish(self, call: Call, response: urllib3.BaseHTTPResponse) -> Answer | _Failure:
+    def _finish(self, call: Call, response: urllib3.BaseHTTPResponse, token: str) -> Answer | _Failure:
         limit = self._connection.max_answer_bytes
         try:
             body = response.read(limit + 1)
@@ -311,7 +318,7 @@ class Transport:
             return Answer(response.status, response.headers, body, self._system, call)
         if response.status < 400:
             return _Failure(self._redirected(call, response.status, response.headers.get("Location", "")))
-        error = self._judge(call, response.status, self._shown(call, body))
+        error = self._judge(call, response.status, self._shown(call, body, token))
         waits = isinstance(error, Unavailable) and not isinstance(error, VaultSealed)
         unapplied = response.status == 429 or isinstance(error, NoLeader)
         after = _seconds(response.headers.get("Retry-After")) if response.status in (429, 503) else None
@@ -322,13 +329,9 @@ class Transport:
             word = outcome.error.reason if isinstance(outcome, _Failure) else "Success"
             self._on_call(self._system, call.label, time.perf_counter() - started, word)
 
-    def _shown(self, call: Call, body: bytes) -> str:
+    def _shown(self, call: Call, body: bytes, token: str) -> str:
         """The server's own words, unless they repeat a secret that was sent."""
         text = body.decode("utf-8", "replace").strip()
-        try:
-            token = current_token(self._connection.token)
-        except (OSError, ValueError):
-            token = ""
         for secret in (token, *call.hidden):
             if len(secret) >= _SHORTEST_SECRET and (secret in text or json.dumps(secret)[1:-1] in text):
                 return "(its text is withheld, since it repeats a value that was sent)"
@@ -365,20 +368,6 @@ class Transport:
             status=status,
             remedy=f"set {self._system.upper()}_ADDR to an address that answers by itself",
         )
-
-
-def _manager(connection: Connection, size: int) -> urllib3.PoolManager:
-    options: dict[str, Any] = {}
-    if urlsplit(connection.address).scheme == "https":
-        options = {
-            "cert_reqs": "CERT_NONE" if connection.skip_verify else "CERT_REQUIRED",
-            "ca_certs": connection.ca_cert or None,
-            "ca_cert_dir": connection.ca_path or None,
-            "cert_file": connection.client_cert or None,
-            "key_file": connection.client_key or None,
-            "server_hostname": connection.tls_server_name or None,
-        }
-    return urllib3.PoolManager(num_pools=1, maxsize=size, block=True, **options)
 
 
 def _query_value(value: object) -> str | list[str]:

@@ -87,7 +87,9 @@ class _Adopting:
         self._instance = own.instance
         self._jwt_mount = own.jwt_mount
         self._connected = connected
-        observer = Observer(connected.vault, connected.nomad, instance=own.instance, jwt_mount=own.jwt_mount)
+        observer = Observer(
+            connected.vault, connected.nomad, instance=own.instance, jwt_mount=own.jwt_mount, agents=settings.agents()
+        )
         self._inputs = [entry.input for _, entry in entries]
         self._observed: Observed = observer.observe(workload, self._inputs)
         self._proposals: list[Proposal] = [

@@ -16,12 +16,15 @@ from secretbinding.cli import (
     diagnosing,
     injecting,
     manifests,
+    revoking,
     rotating,
     running,
     statuses,
+    uninstalling,
 )
 from secretbinding.cli.console import error, report, report_unexpected, say
 from secretbinding.errors import SecretBindingError
+from secretbinding.trail import asked
 
 INTERRUPTED = 130
 
@@ -35,6 +38,7 @@ Start with `secretbinding demo`, or with `secretbinding plan -f binding.yaml`.
 EPILOG = (
     "Servers and tokens come from the environment: VAULT_ADDR, VAULT_TOKEN (or BAO_ADDR, BAO_TOKEN), VAULT_NAMESPACE, "
     "VAULT_CACERT, NOMAD_ADDR, NOMAD_TOKEN, NOMAD_NAMESPACE, NOMAD_CACERT, KUBECONFIG; *_TOKEN_FILE names a file. "
+    "SECRETBINDING_VAULT_LOGIN logs in to Vault by kubernetes, nomad, jwt, approle or cert instead. "
     "SECRETBINDING_INSTANCE and others set the controller; NO_COLOR turns colors off. "
     "Every error ends with exit code 1."
 )
@@ -61,11 +65,15 @@ for name, command, panel in (
     ("crd", manifests.crd, "Controller"),
     ("bootstrap", bootstrapping.bootstrap, "Servers"),
     ("doctor", diagnosing.doctor, "Servers"),
+    ("revoke", revoking.revoke, "Servers"),
+    ("uninstall", uninstalling.uninstall, "Servers"),
     ("demo", about.demo, "More"),
     ("completion", about.completion, "More"),
     ("version", about.version, "More"),
 ):
     app.command(name, rich_help_panel=panel)(command)
+
+_COMMANDS = frozenset(command.name for command in app.registered_commands)
 
 # Standard output is the only thing that a command writes to without telling its faults itself.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -78,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Nothing that a command raises leaves this function."""
     logs.configure("WARNING")
     try:
-        code = app(args=None if arguments is None else list(arguments), prog_name=about.PROGRAM, standalone_mode=False)
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        with asked(command=next((word for word in given if word in _COMMANDS), "")):
+            code = app(args=given, prog_name=about.PROGRAM, standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
     except SecretBindingError as failure:

@@ -37,11 +37,12 @@ def read_settings(*, quiet: bool = True) -> Settings:
 
 
 @contextmanager
-def clients(settings: Settings, on_call: "OnCall | None" = None) -> "Iterator[Clients]":
-    """Connections to Vault and Nomad, closed at the end. Raises `errors.UsageError` for settings that cannot work."""
+def clients(settings: Settings, on_call: "OnCall | None" = None, *, keep: bool = False) -> "Iterator[Clients]":
+    """Connections to Vault and Nomad, closed at the end; with `keep` Vault's token is kept alive.
+    Raises `errors.UsageError` for settings that cannot work."""
     from secretbinding.app import Clients
 
-    made = Clients(settings, on_call=on_call)
+    made = Clients(settings, on_call=on_call, keep=keep)
     try:
         yield made
     finally:
@@ -81,13 +82,18 @@ def kubernetes_connection() -> "KubernetesConnection":
     return KubernetesConnection(kubeconfig=chosen)
 
 
+def kubernetes_client(on_call: "OnCall | None" = None) -> "KubernetesClient":
+    """A connection to the same API server, for as long as the process lives."""
+    from secretbinding.adapters.kubernetes import KubernetesClient
+
+    return KubernetesClient(kubernetes_connection(), on_call=on_call)
+
+
 def kubernetes_source(nomad_namespace: str, on_call: "OnCall | None" = None) -> "KubernetesSource":
     """The source of custom resources in all Kubernetes namespaces that the credentials may see."""
-    from secretbinding.adapters.kubernetes import KubernetesClient
     from secretbinding.sources.kubernetes.source import KubernetesSource
 
-    client = KubernetesClient(kubernetes_connection(), on_call=on_call)
-    return KubernetesSource(client, nomad_namespace=nomad_namespace)
+    return KubernetesSource(kubernetes_client(on_call), nomad_namespace=nomad_namespace)
 
 
 @contextmanager

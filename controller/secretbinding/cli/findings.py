@@ -50,6 +50,7 @@ _FIELDS: dict[Reason, Path] = {
     Reason.DUPLICATE_TARGET: ("spec", "secrets"),
     Reason.UNSUPPORTED_KIND: ("spec", "secrets"),
     Reason.UNSUPPORTED_DELIVERY: ("spec", "delivery"),
+    Reason.AGENT_CONFLICT: ("spec", "delivery"),
     Reason.UNSUPPORTED_AUTH: ("spec", "auth", "method"),
     Reason.POLICY_CONFLICT: ("metadata", "name"),
 }

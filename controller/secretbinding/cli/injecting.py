@@ -111,7 +111,13 @@ def make_injection(
     # The type of a job matters only to those who register it. `global` is what Nomad's parser puts for a region that
     # the file does not name.
     seen = {**job, "Type": "service", "Region": "" if job.get("Region") in (None, "global") else job["Region"]}
-    observer = Observer(connected.vault, connected.nomad, instance=instance, jwt_mount=settings.controller.jwt_mount)
+    observer = Observer(
+        connected.vault,
+        connected.nomad,
+        instance=instance,
+        jwt_mount=settings.controller.jwt_mount,
+        agents=settings.agents(),
+    )
     observed = observer.with_job(workload, inputs, seen)
     desired = desire(observed, inputs, instance)
     # Compared with the job as it is without our part, the injection is always due, and so no right is ever taken away.

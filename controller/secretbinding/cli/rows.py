@@ -60,7 +60,8 @@ def cells(row: Row, now: datetime, *, wide: bool) -> list[str]:
         texts += [
             ",".join(f"{one.name}={_version(one.serving_version, one.wanted_version)}" for one in status.secrets),
             f"{deployment.id[:8]} {deployment.status}" if deployment is not None else "",
-            telling.message if telling is not None else "",
+            # What follows is a manifest to paste, which a table cannot show.
+            telling.message.partition("\n# ")[0] if telling is not None else "",
         ]
     return [printable(text).replace("\n", " ") for text in texts]
 

@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 import typer
 
-from secretbinding.cli.connect import clients, kubernetes_source, leases, read_settings
+from secretbinding.cli.connect import clients, kubernetes_client, kubernetes_source, leases, read_settings
 from secretbinding.cli.options import Namespace, SourceName
 from secretbinding.cli.signals import Signals
 from secretbinding.errors import UsageError
 from secretbinding.models.key import WorkloadKey
 from secretbinding.settings import Settings
 from secretbinding.sources.base import Source
+from secretbinding.sources.files.tenants import is_tenant
 
 if TYPE_CHECKING:
+    from secretbinding.adapters.kubernetes import KubernetesClient
     from secretbinding.adapters.transport import OnCall
-    from secretbinding.app import Clients, Controller
+    from secretbinding.app import Clients, Controller, Tenancy
+    from secretbinding.engine.policies import PolicySource
     from secretbinding.metrics import Monitoring
     from secretbinding.ports import Leases
+    from secretbinding.sources.policies.labels import Lister
     from secretbinding.status import Pass
+    from secretbinding.webhooks.kubernetes import AdmissionWebhook
 
 _log = structlog.get_logger(__name__)
 
@@ -31,14 +36,29 @@ def run(
         list[str],
         typer.Option(
             "--source",
-            metavar="kubernetes|nomad|files=PATH",
+            metavar="kubernetes|nomad|files[:TENANT]=PATH",
             help="Where bindings come from: custom resources of a cluster, Nomad variables, or a file or directory "
-            "that is watched. May be repeated.",
+            "that is watched, whose manifests are those of a tenant (`default` when left out; `files:*=DIR` takes the "
+            "name of each directory in it). May be repeated.",
         ),
     ],
+    policies: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--policies",
+            metavar="kubernetes|nomad|files=PATH",
+            help="Where SecretBindingPolicies come from, which say whose bindings are allowed: custom resources, "
+            "variables nomad-vault/policies/* of the controller's own Nomad namespace, or a file or directory. May be "
+            "repeated. [default: the sources of bindings, files excepted]",
+            show_default=False,
+        ),
+    ] = None,
     namespace: Namespace = "default",
 ) -> int:
     """Run the controller until SIGTERM or SIGINT; a second signal ends it at once.
+
+    Only what a SecretBindingPolicy allows is done: a binding that is refused shows the policy that would allow it. For
+    a single team that may have every secret, SECRETBINDING_TENANCY=open allows everything.
 
     With `files=DIR`, a binding that is taken out of the directory is taken out of its job, unless the directory is
     empty or most of it is gone at once; a file `.secretbinding-confirm-removal` in it, with `tenant/name` lines or `*`,
@@ -48,24 +68,53 @@ def run(
 
       secretbinding run --source nomad
 
-      secretbinding run --source kubernetes --source files=/etc/secretbinding
+      secretbinding run --source kubernetes --source files:payments=/etc/bindings/payments
+
+      secretbinding run --source files:*=/etc/bindings --policies files=/etc/policies
     """
     names, paths = parse_sources(source)
     settings = read_settings(quiet=False)
+    asked = parse_policies_option(policies, names)
     monitoring = _monitoring(settings)
     on_call = monitoring.called if monitoring is not None else None
-    with clients(settings, on_call) as connected:
+    with clients(settings, on_call, keep=True) as connected:
         sources = _sources(names, paths, settings, connected, namespace, on_call)
+        cluster = _cluster(asked[0], names, settings, on_call)
+        tenancy = _tenancy(asked, names, settings, connected, cluster)
+        webhook = _webhook(settings, connected, cluster, tenancy, namespace)
         with leases(settings, connected, on_call) as held:
-            return _serve(settings, connected, sources, monitoring, held)
+            return _serve(settings, connected, sources, monitoring, tenancy, webhook, held)
 
 
-def parse_sources(texts: Sequence[str]) -> tuple[list[SourceName], list[str]]:
-    """The sources asked for, each once, and the paths of `files`. Raises `UsageError`."""
-    names: dict[SourceName, None] = {}
-    paths: list[str] = []
+def parse_policies_option(
+    texts: Sequence[str] | None, sources: Sequence[SourceName]
+) -> tuple[list[SourceName], list[str]]:
+    """Where policies come from, and the paths of `files`: what is asked for, else the sources of bindings but for
+    files, whose writers are tenants. Raises `UsageError`."""
+    if not texts:
+        return [name for name in sources if name is not SourceName.FILES], []
     for text in texts:
-        name, equals, path = text.partition("=")
+        if text.partition("=")[0] not in {name.value for name in SourceName}:
+            raise UsageError(f"--policies {text!r} is not known", remedy="use kubernetes, nomad or files=PATH")
+    names, paths = parse_sources(texts)
+    if any(tenant for tenant, _ in paths):
+        raise UsageError("policies are no tenant's", remedy="write --policies files=PATH")
+    return names, [path for _, path in paths]
+
+
+def parse_sources(texts: Sequence[str]) -> tuple[list[SourceName], list[tuple[str, str]]]:
+    """The sources asked for, each once, and tenant and path of each `files`; the tenant is "" where none is named, and
+    `*` for the name of each directory. Raises `UsageError`."""
+    names: dict[SourceName, None] = {}
+    paths: list[tuple[str, str]] = []
+    for text in texts:
+        head, equals, path = text.partition("=")
+        name, colon, tenant = head.partition(":")
+        if colon and name == SourceName.FILES.value and not is_tenant(tenant):
+            remedy = "use letters, digits, `-`, `_` and `.`; or * for the name of each directory"
+            raise UsageError(f"{tenant!r} is no name of a tenant", remedy=remedy)
+        if colon and name != SourceName.FILES.value:
+            raise UsageError(f"--source {name} takes no tenant", remedy=f"write --source {name}")
         known = next((one for one in SourceName if one.value == name), None)
         if known is None:
             raise UsageError(f"no source is named {name!r}", remedy="use kubernetes, nomad or files=PATH")
@@ -74,7 +123,7 @@ def parse_sources(texts: Sequence[str]) -> tuple[list[SourceName], list[str]]:
         if known is not SourceName.FILES and equals:
             raise UsageError(f"--source {name} takes no value", remedy=f"write --source {name}")
         names[known] = None
-        paths += [path] if path else []
+        paths += [(tenant, path)] if path else []
     return list(names), paths
 
 
@@ -87,13 +136,13 @@ def _monitoring(settings: Settings) -> "Monitoring | None":
 
 def _sources(
     names: Sequence[SourceName],
-    paths: Sequence[str],
+    paths: Sequence[tuple[str, str]],
     settings: Settings,
     connected: "Clients",
     namespace: str,
     on_call: "OnCall | None",
 ) -> list[Source]:
-    from secretbinding.sources.files import FilesSource
+    from secretbinding.sources.files import FilesSource, Tenants
     from secretbinding.sources.nomad import NomadSource
 
     made: list[Source] = []
@@ -104,8 +153,78 @@ def _sources(
             made.append(kubernetes_source(namespace, on_call))
         else:
             interval = settings.controller.files_seconds
-            made.append(FilesSource(paths, nomad_namespace=namespace, interval_seconds=interval))
+            # With open tenancy there are no tenants to tell apart, and a manifest may name its own.
+            trusting = settings.controller.tenancy == "open"
+            tenants = Tenants(paths, trusting=trusting)
+            files = [path for _, path in paths]
+            made.append(FilesSource(files, nomad_namespace=namespace, interval_seconds=interval, tenants=tenants))
     return made
+
+
+def _cluster(
+    policies: Sequence[SourceName], sources: Sequence[SourceName], settings: Settings, on_call: "OnCall | None"
+) -> "KubernetesClient | None":
+    """A connection for what is not bindings: policies, labels, the webhook."""
+    needed = SourceName.KUBERNETES in (*policies, *sources) or settings.controller.admission_bind is not None
+    return kubernetes_client(on_call) if needed else None
+
+
+def _webhook(
+    settings: Settings,
+    connected: "Clients",
+    cluster: "KubernetesClient | None",
+    tenancy: "Tenancy",
+    namespace: str,
+) -> "AdmissionWebhook | None":
+    own = settings.controller
+    if own.admission_bind is None or cluster is None:
+        return None
+    from secretbinding.webhooks.admission import Admission
+    from secretbinding.webhooks.kubernetes import AdmissionWebhook, Serve
+
+    host, port = own.admission_bind
+    serve = Serve(
+        host,
+        port,
+        own.admission_cert,
+        own.admission_key,
+        own.admission_ca,
+        own.admission_manage,
+        own.admission_name,
+        own.admission_by,
+    )
+    known = tenancy.board.known if tenancy.guard is not None else None
+    admission = Admission(known, tenancy.labels, connected.nomad.region, nomad_namespace=namespace)
+    return AdmissionWebhook(serve, cluster.credentials, admission)
+
+
+def _tenancy(
+    asked: tuple[Sequence[SourceName], Sequence[str]],
+    sources: Sequence[SourceName],
+    settings: Settings,
+    connected: "Clients",
+    cluster: "KubernetesClient | None",
+) -> "Tenancy":
+    from secretbinding.app import Tenancy
+    from secretbinding.sources.policies import FilePolicies, KubernetesPolicies, NomadPolicies
+
+    own, (names, paths) = settings.controller, asked
+    if own.tenancy == "open":
+        return Tenancy(settings, ())
+    made: list[PolicySource] = []
+    for name in names:
+        if name is SourceName.NOMAD:
+            made.append(NomadPolicies(connected.nomad, own.policy_namespace or settings.nomad.namespace))
+        elif name is SourceName.KUBERNETES and cluster is not None:
+            made.append(KubernetesPolicies(cluster))
+        elif name is SourceName.FILES:
+            made.append(FilePolicies(paths, interval_seconds=own.policy_seconds))
+    listers: dict[str, Lister] = {}
+    if SourceName.NOMAD in sources:
+        listers[SourceName.NOMAD.value] = connected.nomad.namespace_labels
+    if SourceName.KUBERNETES in sources and cluster is not None:
+        listers[SourceName.KUBERNETES.value] = cluster.namespace_labels
+    return Tenancy(settings, made, listers)
 
 
 def _serve(
@@ -113,23 +232,36 @@ def _serve(
     connected: "Clients",
     sources: Sequence[Source],
     monitoring: "Monitoring | None",
+    tenancy: "Tenancy",
+    webhook: "AdmissionWebhook | None",
     held: "Leases | None",
 ) -> int:
     from secretbinding.app import Controller
 
-    controller = Controller(settings, connected, sources, on_pass=_log_pass, monitoring=monitoring, leases=held)
+    controller = Controller(
+        settings,
+        connected,
+        sources,
+        on_pass=_log_pass,
+        monitoring=monitoring,
+        tenancy=tenancy,
+        leases=held,
+    )
     with Signals() as signals:
         controller.start()
+        if webhook is not None:
+            webhook.start()
         _log.info(
             "started",
             sources=[source.name for source in sources],
             instance=settings.controller.instance,
+            tenancy=settings.controller.tenancy,
             vault=settings.vault.address,
             nomad=settings.nomad.address,
         )
         signals.wait()
         _log.info("stopping; passes under way are finished first")
-        stopping = threading.Thread(target=_stop, args=(controller, signals), name="stop", daemon=True)
+        stopping = threading.Thread(target=_stop, args=(controller, webhook, signals), name="stop", daemon=True)
         stopping.start()
         if signals.wait():
             _log.warning("stopped at once")
@@ -138,8 +270,10 @@ def _serve(
     return 0
 
 
-def _stop(controller: "Controller", signals: Signals) -> None:
+def _stop(controller: "Controller", webhook: "AdmissionWebhook | None", signals: Signals) -> None:
     try:
+        if webhook is not None:
+            webhook.stop()
         controller.stop()
     finally:
         signals.wake()

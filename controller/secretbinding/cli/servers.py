@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from secretbinding.settings import NomadSettings, Settings, VaultSettings
+from secretbinding.settings import NomadSettings, Settings, VaultLogin, VaultSettings
 
 if TYPE_CHECKING:
     from secretbinding.adapters.nomad.admin import NomadAdminAdapter
@@ -34,9 +34,9 @@ def servers(settings: Settings, *, patient: bool = True) -> Iterator[Servers]:
     from secretbinding.adapters.jwks import KeysAt
     from secretbinding.adapters.nomad.admin import NomadAdminAdapter
     from secretbinding.adapters.vault.admin import VaultAdminAdapter
-    from secretbinding.app import nomad_connection, vault_connection
+    from secretbinding.connections import nomad_connection, vault_connection
 
-    of_vault, of_nomad = vault_connection(settings.vault, _WORKERS), nomad_connection(settings.nomad, _WORKERS)
+    of_vault, of_nomad = vault_connection(settings, _WORKERS), nomad_connection(settings.nomad, _WORKERS)
     if not patient:
         of_vault, of_nomad = replace(of_vault, **_HURRY), replace(of_nomad, **_HURRY)
     vault, nomad = VaultAdminAdapter(of_vault), NomadAdminAdapter(of_nomad)
@@ -57,7 +57,7 @@ def with_tokens(settings: Settings, *, vault: str | None = None, nomad: str | No
 
 
 def _with_vault_token(settings: VaultSettings, token: str) -> VaultSettings:
-    return settings.model_copy(update={"token": SecretStr(token), "token_file": None})
+    return settings.model_copy(update={"token": SecretStr(token), "token_file": None, "login": VaultLogin.TOKEN})
 
 
 def _with_nomad_token(settings: NomadSettings, token: str) -> NomadSettings:

@@ -7,8 +7,9 @@ from typing import Any
 
 from secretbinding.desired.adopted import Adoption, TakenTask, read_adoption
 from secretbinding.desired.compute import Scopes, parts_for
-from secretbinding.desired.decisions import fields_read, state_of, unsupported
+from secretbinding.desired.decisions import fields_read, state_of
 from secretbinding.desired.shares import Share, share_of
+from secretbinding.desired.sidecars import by_agent
 from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.job.inject import inject, is_our_vault, strip
 from secretbinding.job.marks import placed_marks, share_states, template_digest
@@ -48,9 +49,9 @@ def propose(item: BindingInput, binding: SecretBinding, observed: Observed, inst
     job = observed.job
     if job is None:
         return Proposal(fault=Fault(Reason.JOB_NOT_FOUND, "there is no such job, and so nothing to adopt"))
-    beyond = unsupported(binding)
-    if beyond is not None:
-        return Proposal(fault=beyond)
+    if by_agent(binding):
+        message = "with delivery Agent the secrets come by a task of its own, and nothing by hand can stand for it"
+        return Proposal(fault=Fault(Reason.UNSUPPORTED_DELIVERY, message))
     if any(mark.key == item.key for mark in placed_marks(job, instance)):
         message = "the binding is in the job already, and nothing by hand beside it"
         return Proposal(fault=Fault(Reason.SYNCED, message))
@@ -152,7 +153,8 @@ def _virtual(
             return None
         shares.append(share_of(item, binding, tasks, observed, _decided(binding, adoption.pins)))
     kept = tuple(placed_marks(job, instance))
-    parts = parts_for(shares, kept, Scopes(observed.workload, instance, shares, job), stripped.job, job, instance)
+    scopes = Scopes(observed.workload, instance, shares, job)
+    parts = parts_for(observed, shares, kept, scopes, stripped.job, instance)
     return inject(stripped, parts, instance)
 
 

@@ -7,12 +7,14 @@ from typing import Any
 from secretbinding.desired.generating import generations
 from secretbinding.desired.once import Mixture
 from secretbinding.desired.past import Past, good_job, rolling
-from secretbinding.desired.shares import Judged, Share, judge
+from secretbinding.desired.shares import Judged, Share, agent_wishes, judge
+from secretbinding.desired.sidecars import agent_logins, sidecar_parts
 from secretbinding.desired.tokens import renewed_roles
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
 from secretbinding.job.carry import kept_part, parts_of
 from secretbinding.job.inject import Stripped, TaskPart, inject, keep_rendered, strip
 from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins
+from secretbinding.job.sidecar import is_sidecar
 from secretbinding.job.targets import TaskRef, find_task, job_fault
 from secretbinding.kinds import KINDS, engine_role
 from secretbinding.kinds.base import EngineRole, Fault, Right
@@ -85,7 +87,7 @@ def _assemble(
     leaving = {item.key for item in bindings if item.deleting}
     kept = [item for item in placed if item.key not in leaving and item.key not in {share.key for share in shares}]
     scopes = Scopes(observed.workload, instance, shares, job)
-    parts = parts_for(shares, kept, scopes, stripped.job if stripped else None, job, instance)
+    parts = parts_for(observed, shares, kept, scopes, stripped.job if stripped else None, instance)
     roles, role_owners = _roles(observed, parts, shares, scopes, instance)
     policies = _policies(observed, judged, bindings, role_owners, instance)
     engine_roles = _engine_roles(observed, judged, bindings)
@@ -157,7 +159,7 @@ def _waiting(
     """The results, with what waits because a group must not be started anew now."""
     waiting = dict(results)
     for share in shares:
-        group = min((ref.group for ref in share.tasks if ref.group in groups), default=None)
+        group = min((name for name in share.groups if name in groups), default=None)
         if group is None:
             continue
         fault = Fault(
@@ -228,19 +230,24 @@ class Scopes:
 
 
 def parts_for(
+    observed: Observed,
     shares: Sequence[Share],
     kept: Sequence[Placed],
     scopes: Scopes,
     user_job: Json | None,
-    job: Json | None,
     instance: str,
 ) -> dict[tuple[str, str], TaskPart]:
+    """What each task gets, those of sidecars included, by group and task. `kept` are templates that stay as they
+    are."""
+    job = observed.job
     active: dict[TaskRef, list[Share]] = {}
     for share in shares:
         for ref in share.tasks:
             active.setdefault(ref, []).append(share)
     staying: dict[TaskRef, list[Placed]] = {}
     for item in kept:
+        if is_sidecar(item.host):
+            continue
         staying.setdefault(TaskRef(item.group, item.task), []).append(item)
     parts: dict[tuple[str, str], TaskPart] = {}
     for ref in sorted({*active, *staying}):
@@ -255,7 +262,7 @@ def parts_for(
         owners = {share.key for share in active.get(ref, [])}
         role = scopes.role(ref, owners, {item.key for item in staying.get(ref, [])})
         parts[ref.group, ref.task] = replace(part, role=role)
-    return parts
+    return parts | sidecar_parts(observed, agent_wishes(shares), kept, instance)
 
 
 def _task_part(
@@ -297,13 +304,17 @@ def _roles(
         scope[part.role] = whole if part.role == scopes.job_role else single
     if observed.job is None:
         _expected_roles(observed, shares, scopes, owners, scope)
+    agents = agent_logins(observed, agent_wishes(shares), parts, instance)
+    for name, login in agents.items():
+        owners.setdefault(name, set()).update(login.keys)
+        scope[name] = login.scope
     active = {share.key: share.binding for share in shares}
     renewed = renewed_roles(observed.job, parts, shares, owners)
     bodies: dict[str, dict[str, Any]] = {}
     for name, keys in sorted(owners.items()):
         # A binding that stays as it is has a part in the limits that are there.
         current = role_limits(observed.roles.get(name)) if keys - set(active) else None
-        default = DEFAULT_PERIOD_SECONDS if name in renewed else UNRENEWED_PERIOD_SECONDS
+        default = DEFAULT_PERIOD_SECONDS if name in renewed or name in agents else UNRENEWED_PERIOD_SECONDS
         auths = [active[key].spec.auth for key in sorted(keys) if key in active]
         limits = join_limits(auths, current, default_period=default)
         bodies[name] = role_body(scope[name], [policy_name(Owner(instance, key)) for key in keys], limits)

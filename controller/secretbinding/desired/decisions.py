@@ -11,7 +11,7 @@ from secretbinding.generation import moment, target_of
 from secretbinding.job.marks import Placed, serving_pins
 from secretbinding.job.targets import select_tasks
 from secretbinding.kinds.base import Fault, SecretState
-from secretbinding.models.binding import AuthMethod, Delivery, SecretBinding, SecretEntry
+from secretbinding.models.binding import AuthMethod, SecretBinding, SecretEntry
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Json
@@ -33,10 +33,6 @@ _CLOCK_SKEW = timedelta(minutes=1)
 
 def unsupported(binding: SecretBinding) -> Fault | None:
     spec = binding.spec
-    if spec.delivery is not Delivery.TEMPLATE:
-        return Fault(
-            Reason.UNSUPPORTED_DELIVERY, f"delivery {spec.delivery} is not supported by this release; use Template"
-        )
     if spec.auth.method is not AuthMethod.JWT:
         return Fault(
             Reason.UNSUPPORTED_AUTH, f"auth.method {spec.auth.method} is not supported by this release; use JWT"

@@ -6,8 +6,20 @@ from dataclasses import dataclass
 
 from secretbinding.desired.decisions import decide_all, fields_read, state_of, unsupported
 from secretbinding.desired.once import Mixture
+from secretbinding.desired.sidecars import (
+    AgentShare,
+    AgentWish,
+    SidecarClaims,
+    agent_share,
+    by_agent,
+    destination_of,
+    main_tasks,
+    named_groups,
+    not_allowed,
+)
 from secretbinding.desired.values import BindingInput, BindingResult, Observed
 from secretbinding.job.marks import Placed
+from secretbinding.job.sidecar import is_sidecar
 from secretbinding.job.targets import (
     TaskRef,
     destinations_of,
@@ -28,6 +40,7 @@ from secretbinding.models.kinds import TokenDelivery
 from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name
 from secretbinding.ports import Json
+from secretbinding.render.agent import unsound_written
 from secretbinding.render.template import (
     Change,
     TemplateBlock,
@@ -46,6 +59,7 @@ class Share:
     """What one binding wants in the job: `tasks` and, the same for each of them, `blocks`.
 
     Attributes:
+        agent: with delivery Agent: what it wants of the sidecars. The tasks themselves get plain variables only.
         leased: losing the Vault token takes credentials away.
         vault: the tasks log in to Vault.
         token_env, token_file: how the tasks see their token.
@@ -59,6 +73,12 @@ class Share:
     vault: bool
     token_env: bool = False
     token_file: bool = False
+    agent: AgentShare | None = None
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups in which it wants something."""
+        return frozenset({ref.group for ref in self.tasks}.union(self.agent.groups if self.agent is not None else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +87,11 @@ class Judged:
 
     result: BindingResult
     share: Share | None = None
+
+
+def agent_wishes(shares: Iterable[Share]) -> list[AgentWish]:
+    """The shares that an agent renders."""
+    return [AgentWish(share.key, share.binding, share.agent) for share in shares if share.agent is not None]
 
 
 def judge(
@@ -128,7 +153,7 @@ def _judge_one(
     if there is not None and (there.document is None or there.document.owner != owner):
         message = f"policy {policy} exists and does not carry this binding's mark; delete or rename it"
         return Judged(BindingResult(item.key, fault=Fault(Reason.POLICY_CONFLICT, message), policy=policy))
-    beyond = unsupported(binding) or _elsewhere(binding, observed)
+    beyond = unsupported(binding) or not_allowed(binding, observed.agents) or _elsewhere(binding, observed)
     if beyond is not None:
         return Judged(BindingResult(item.key, fault=beyond, policy=policy))
     result = BindingResult(item.key, secrets=decisions, policy=policy)
@@ -146,6 +171,10 @@ def _judge_one(
             conflict = claims.conflicts(ref, item.key, binding, instance) or claims.refuses(ref, item.key, binding)
             if conflict is not None:
                 return refuse(conflict)
+    if by_agent(binding):
+        conflict = claims.sidecars.refuses(_groups(binding, tasks), item.key, binding)
+        if conflict is not None:
+            return refuse(conflict)
     broken = next((decision.fault for decision in decisions if decision.fault is not None), None)
     if broken is not None:
         return refuse(broken)
@@ -153,7 +182,7 @@ def _judge_one(
     if twice:
         return refuse(Fault(Reason.DUPLICATE_TARGET, f"variable {twice} is set by two secrets of this binding"))
     share = share_of(item, binding, tasks, observed, decisions)
-    wrong = next((message for block in share.blocks if (message := unsound(block))), "")
+    wrong = _wrong(share)
     if wrong:
         return refuse(Fault(Reason.INVALID_MANIFEST, wrong))
     for ref in tasks:
@@ -162,7 +191,23 @@ def _judge_one(
             return refuse(mixed)
     for ref in tasks:
         claims.take(ref, item.key, binding, share.blocks)
+    if share.agent is not None:
+        claims.sidecars.take(share.agent.groups, item.key, binding)
     return Judged(result, share)
+
+
+def _groups(binding: SecretBinding, tasks: Iterable[TaskRef]) -> tuple[str, ...]:
+    """The groups of a binding whose secrets an agent renders: of a job that is not there yet those that it names."""
+    return tuple(dict.fromkeys(ref.group for ref in tasks)) or named_groups(binding)
+
+
+def _wrong(share: Share) -> str:
+    """Why a template of a share would not be read as it is meant, "" when all are."""
+    agent = share.agent
+    plain = [*share.blocks, *(agent.inner if agent is not None else ())]
+    written = [*agent.blocks, *agent.listed] if agent is not None else []
+    found = [*(unsound(block) for block in plain), *(unsound_written(block) for block in written)]
+    return next(filter(None, found), "")
 
 
 def _elsewhere(binding: SecretBinding, observed: Observed) -> Fault | None:
@@ -186,10 +231,10 @@ def share_of(
 ) -> Share:
     blocks: list[TemplateBlock] = []
     tokens: set[TokenDelivery] = set()
-    leased = False
+    leased = polls = False
+    agent = by_agent(binding)
     fields = fields_read(item.key, binding, decisions, observed)
-    if binding.spec.workload.env:
-        blocks.append(workload_env_block(item.key, binding.spec.workload.env))
+    plain = [workload_env_block(item.key, binding.spec.workload.env)] if binding.spec.workload.env else []
     for entry, decision in zip(binding.spec.secrets, decisions, strict=True):
         kind = KINDS[entry.kind_name]
         reading = kind.reading(entry, state_of(observed, item.key, entry), decision.pin)
@@ -198,14 +243,19 @@ def share_of(
             blocks.append(right_block(item.key, entry, reading))
             continue
         leased = leased or reading.leased
-        change = _change(entry, reading, native=binding.spec.rotation.strategy.value == "Native")
+        polls = polls or (reading.polls and not reading.leased)
+        native = binding.spec.rotation.strategy.value == "Native"
+        change = _change_beside(entry) if agent else _change(entry, reading, native=native)
         pin = decision.pin if decision.pin != FIRST else None
         blocks.extend(secret_blocks(item.key, entry, reading, pin, change, fields[entry.name]))
+    if agent:
+        wanted = agent_share(item.key, _groups(binding, tasks), blocks, polls=polls)
+        return Share(item.key, binding, tasks if plain else (), tuple(plain), leased=False, vault=False, agent=wanted)
     return Share(
         item.key,
         binding,
         tasks,
-        tuple(blocks),
+        (*plain, *blocks),
         leased=leased,
         vault=needs_vault(binding),
         token_env=TokenDelivery.ENV in tokens,
@@ -222,20 +272,24 @@ def _change(entry: SecretEntry, reading: Reading, *, native: bool) -> Change:
         return Change() if reading.followed else _RESTART
     splay = entry.splay.seconds if entry.splay is not None else _RESTART.splay_seconds
     mode = entry.change_mode.value.lower() if entry.change_mode is not None else "restart"
+    return Change(mode=mode, signal=entry.change_signal or "", splay_seconds=splay, script=_script(entry))
+
+
+def _change_beside(entry: SecretEntry) -> Change:
+    """What an agent does when it has rendered: nothing, or a command beside it."""
+    return Change(script=_script(entry))
+
+
+def _script(entry: SecretEntry) -> Json | None:
     script = entry.change_script
-    return Change(
-        mode=mode,
-        signal=entry.change_signal or "",
-        splay_seconds=splay,
-        script=None
-        if script is None
-        else {
-            "Command": script.command,
-            "Args": list(script.args),
-            "Timeout": int((script.timeout.seconds if script.timeout is not None else 5) * 1_000_000_000),
-            "FailOnError": script.fail_on_error,
-        },
-    )
+    if script is None:
+        return None
+    return {
+        "Command": script.command,
+        "Args": list(script.args),
+        "Timeout": int((script.timeout.seconds if script.timeout is not None else 5) * 1_000_000_000),
+        "FailOnError": script.fail_on_error,
+    }
 
 
 class _Claims:
@@ -248,9 +302,15 @@ class _Claims:
         self._variables: dict[tuple[TaskRef, str], BindingKey] = {}
         self._user_job = user_job
         self._mixtures: dict[TaskRef, Mixture] = {}
+        self.sidecars = SidecarClaims(user_job)
 
     def take_placed(self, item: Placed) -> None:
         """The places of a template that stays as it is."""
+        if is_sidecar(item.host):
+            self.sidecars.take_placed(item)
+            for ref in main_tasks(self._user_job, item.group):
+                self._files.setdefault((ref, normal_path(destination_of(item))), item.key)
+            return
         ref = TaskRef(item.group, item.task)
         self._files.setdefault((ref, normal_path(str(item.template.get("DestPath")))), item.key)
         for variable in variables_in(item.template):
@@ -259,6 +319,11 @@ class _Claims:
 
     def reserve(self, item: Placed, binding: SecretBinding) -> None:
         """The places of a template whose binding still wants them."""
+        if is_sidecar(item.host):
+            for ref in main_tasks(self._user_job, item.group):
+                if normal_path(destination_of(item)) in destinations_of(binding):
+                    self._files.setdefault((ref, normal_path(destination_of(item))), item.key)
+            return
         ref = TaskRef(item.group, item.task)
         if self._user_job is None or ref not in select_tasks(self._user_job, binding.spec.workload.groups)[0]:
             return

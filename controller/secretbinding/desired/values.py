@@ -12,6 +12,7 @@ from secretbinding.kinds.base import EngineRole, Fault, SecretState
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.ports import Json
+from secretbinding.render.agent import AgentDefaults
 from secretbinding.render.policy import PolicyDocument
 from secretbinding.rotation import FailedState, SecretDecision
 
@@ -66,6 +67,7 @@ class Observed:
         gate: what the limits on rolls are measured against.
         attempts: what this process knows of its attempts at new values.
         purged_at_risk: the job is gone, but tasks of it may still be running.
+        agents: what the controller's settings say of every sidecar.
         adoptions: what bindings have taken over that is in the job by hand; `job` shows it as if it were ours then,
             and `bare` is the job as it really is.
     """
@@ -84,6 +86,7 @@ class Observed:
     purged_at_risk: bool = False
     gate: Gate = field(default_factory=Gate)
     attempts: Attempts = field(default_factory=Attempts)
+    agents: AgentDefaults = field(default_factory=AgentDefaults)
     adoptions: Mapping[BindingKey, Adoption] = field(default_factory=dict)
     bare: Json | None = None
 

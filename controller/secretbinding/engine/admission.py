@@ -9,6 +9,7 @@ from secretbinding.desired.values import BindingInput, Desired, Observed
 from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.observe import Observer
+from secretbinding.engine.policies import Guard, Judged
 from secretbinding.engine.store import DEFAULT_CONNECTION, Store, inputs_of
 from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError
@@ -18,6 +19,7 @@ from secretbinding.job.marks import placed_marks
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action, Plan, Rights, make_plan
 from secretbinding.ports import Json, Nomad, Vault
+from secretbinding.render.agent import AgentDefaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Admission:
     Args:
         sources: names of the sources that must have delivered all that they hold before anything is decided.
         gates: with them, a version that waits for a window or a limit waits here as well.
+        guard: with it, what policies do not allow is left out here as well.
     """
 
     def __init__(
@@ -44,8 +47,10 @@ class Admission:
         *,
         instance: str,
         jwt_mount: str,
+        agents: AgentDefaults | None = None,
         sources: Sequence[str] = (),
         gates: Gatekeeper | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._vault = vault
         self._nomad = nomad
@@ -54,7 +59,8 @@ class Admission:
         self._jwt_mount = jwt_mount
         self._sources = tuple(sources)
         self._gates = gates
-        self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
+        self._guard = guard
+        self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount, agents=agents)
 
     def admit(self, job: Json) -> Admitted:
         """The job that somebody is about to register, with its secrets; rights that it lacks are made first, since
@@ -80,11 +86,24 @@ class Admission:
     def _admit(
         self, job: Json, workload: WorkloadKey, bindings: Sequence[BindingInput], applier: Applier | None = None
     ) -> Admitted:
-        applier = applier or Applier(self._vault, self._nomad, jwt_mount=self._jwt_mount)
+        applier = applier or Applier(
+            self._vault,
+            self._nomad,
+            jwt_mount=self._jwt_mount,
+            instance=self._instance,
+            bindings=[item.key for item in bindings],
+        )
         there = self._nomad.job(workload.namespace, workload.job)
         # The type of a job matters only to those who register it.
         seen = {**carried_over(there, job, self._instance), "Type": "service", "Namespace": workload.namespace}
-        observed = self._observer.with_job(workload, bindings, seen)
+        judged = Judged(tuple(bindings), {})
+        if self._guard is not None:
+            judged = self._guard.before(workload, self._nomad.region(), bindings)
+        observed = self._observer.with_job(workload, judged.bindings, seen)
+        if self._guard is not None:
+            judged = self._guard.after(judged, observed)
+        given, bindings = bindings, judged.bindings
+        refused = [item for item in given if item.key in judged.taken]
         if there is not None:
             observed = replace(
                 observed,
@@ -96,14 +115,15 @@ class Admission:
         observed = dressed(without_refused(observed, bindings, applier.refused), bindings, self._instance)
         desired = desire(observed, bindings, self._instance)
         if desired.job is None:
-            return Admitted(job, tuple(_faults(desired, bindings)) or ("the job cannot be given its secrets",))
+            told = (*_faults(desired, bindings), *_told(refused, judged))
+            return Admitted(job, told or ("the job cannot be given its secrets",))
         if not self._make_rights(applier, observed, desired, bindings):
-            return self._admit(job, workload, bindings, applier)
+            return self._admit(job, workload, given, applier)
         placed = {mark.key for mark in placed_marks(desired.job, self._instance)}
         by_hand = observed.adoptions and observed.job is not None and same_job(observed.job, desired.job)
         injected = job if by_hand else {**job, "TaskGroups": desired.job["TaskGroups"]}
         missing = [item for item in bindings if not item.deleting and item.key not in placed]
-        return Admitted(injected, tuple(_faults(desired, missing)))
+        return Admitted(injected, (*_faults(desired, missing), *_told(refused, judged)))
 
     def _make_rights(
         self, applier: Applier, observed: Observed, desired: Desired, bindings: Sequence[BindingInput]
@@ -114,6 +134,12 @@ class Admission:
         plan = make_plan(without, desired, bindings, self._instance)
         rights: list[Action] = [action for action in plan.actions if isinstance(action, Rights)]
         return applier.apply(Plan(tuple(rights)), observed.workload.namespace, observed.workload.job)
+
+
+def _told(bindings: Sequence[BindingInput], judged: Judged) -> list[str]:
+    """Why bindings are refused, a line each, without the rule that would allow them."""
+    found = [(item.key, judged.faults[item.key]) for item in bindings]
+    return [f"SecretBinding {key}: {fault.message.partition(chr(10))[0]} ({fault.reason})" for key, fault in found]
 
 
 def _faults(desired: Desired, bindings: Sequence[BindingInput]) -> list[str]:

@@ -1,6 +1,7 @@
 """Carry a plan out, action by action, in its order; the first failure ends it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 import structlog
 
@@ -10,6 +11,7 @@ from secretbinding.errors import Denied, NotFound, NotLeading, Rejected, Service
 from secretbinding.generation import GenerateValue, Made
 from secretbinding.job.inject import to_register
 from secretbinding.kinds import Fault
+from secretbinding.models.key import BindingKey
 from secretbinding.plan import (
     Action,
     DeletePolicy,
@@ -22,15 +24,19 @@ from secretbinding.plan import (
     WritePolicy,
     WriteRole,
 )
+from secretbinding.plan_names import askers, changed_names
+from secretbinding.plan_text import describe
 from secretbinding.ports import Json, Nomad, Vault
 from secretbinding.status import fault_of
+from secretbinding.trail import asked
 
 _log = structlog.get_logger(__name__)
 
 
 class Applier:
     """Writes through the two ports. `on_action` is called after each action that was done; `may_write` is asked before
-    each whether the job is still this controller's."""
+    each whether the job is still this controller's; `bindings` are those of the workload, which the trail of changes
+    names."""
 
     def __init__(
         self,
@@ -40,6 +46,8 @@ class Applier:
         jwt_mount: str,
         on_action: Callable[[Action], None] = lambda action: None,
         generator: Generator | None = None,
+        instance: str = "default",
+        bindings: Iterable[BindingKey] = (),
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         self.made: list[Made] = []
@@ -48,6 +56,8 @@ class Applier:
         self._nomad = nomad
         self._jwt_mount = jwt_mount
         self._on_action = on_action
+        self._instance = instance
+        self._bindings = tuple(bindings)
         self._may_write = may_write
         self.refused: dict[str, Fault] = {}
         """The roles of engines, by path, whose write was refused."""
@@ -63,20 +73,38 @@ class Applier:
         for action in plan.actions:
             if not self._may_write():
                 raise NotLeading
-            if isinstance(action, GenerateValue):
-                made = self._generator.make(action)
-                if made is None:
-                    continue
-                self.made.append(made)
-            elif isinstance(action, WriteEngineRole):
-                if not self._write_engine_role(action):
-                    return False
-            else:
-                self._do(action, namespace, job_id)
+            with self._asked(action, namespace, job_id):
+                done = self._done(action, namespace, job_id)
+            if done is None:
+                continue
+            if not done:
+                return False
             self._on_action(action)
             if isinstance(action, WriteEngineRole) and action.ends_the_look:
                 return action is plan.actions[-1]
         return True
+
+    def _done(self, action: Action, namespace: str, job_id: str) -> bool | None:
+        """None for a value that was not made, which nothing waits for; False for a role that was refused."""
+        if isinstance(action, GenerateValue):
+            made = self._generator.make(action)
+            if made is None:
+                return None
+            self.made.append(made)
+        elif isinstance(action, WriteEngineRole):
+            return self._write_engine_role(action)
+        else:
+            self._do(action, namespace, job_id)
+        return True
+
+    def _asked(self, action: Action, namespace: str, job_id: str) -> AbstractContextManager[None]:
+        """What the trail of changes says of the writes of an action."""
+        return asked(
+            action=describe(action),
+            bindings=askers(action, self._instance, self._bindings),
+            changed=changed_names(action, self._instance),
+            workload=f"{namespace}/{job_id}",
+        )
 
     def _write_engine_role(self, action: WriteEngineRole) -> bool:
         role = action.role

@@ -23,12 +23,15 @@ from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.naming import Owner
+from secretbinding.plan_names import changed_conditions
 from secretbinding.ports import Vault
 from secretbinding.sources.base import Source, SourceItem
 from secretbinding.status import Pass, Requests, Transition, compute_status, transitions
+from secretbinding.trail import asked
 
 _log = structlog.get_logger(__name__)
 
+_REQUEST_LENGTH = 200
 _MASS = 3  # bindings of one source that are gone at once
 
 
@@ -131,6 +134,8 @@ class Engine:
     def upsert(self, item: SourceItem) -> None:
         entry = self.store.get(item.key)
         changed = entry is None or not _only_status_differs(entry.item, item)
+        if entry is not None:
+            _tell_requests(entry.item, item)
         if entry is not None and entry.workload.job and entry.workload != workload_of(item):
             # What it has in the job that it named before is to be given back.
             self._add_orphans(entry.workload, {item.key})
@@ -229,7 +234,8 @@ class Engine:
             if entry.item.deleting or source is None:
                 continue
             try:
-                source.prepare(entry.item.key)
+                with asked(bindings=[str(entry.item.key)]):
+                    source.prepare(entry.item.key)
             except SecretBindingError as error:
                 _log.warning("binding cannot be prepared", binding=str(entry.item.key), error=str(error))
                 return False
@@ -237,13 +243,22 @@ class Engine:
 
     def _release_retained(self, entries: Sequence[Entry]) -> bool:
         """Let go of bindings that leave behind what they made, once their policy says so: without that word it would be
-        taken for orphaned later."""
+        taken for orphaned later. One that may not goes as any other does."""
         for entry in entries:
             item = entry.item
             if not leaves_behind(item):
                 continue
             try:
-                retain(self._vault, Owner(self._settings.instance, item.key))
+                allowed = self._reconciler.may_retain(entry.workload, entry.input)
+                if allowed is None:
+                    _log.warning(
+                        "it is not known whether a binding may leave behind what it made", binding=str(item.key)
+                    )
+                    return False
+                if not allowed:
+                    continue
+                with asked(bindings=[str(item.key)], changed=["+retain"]):
+                    retain(self._vault, Owner(self._settings.instance, item.key))
             except SecretBindingError as error:
                 _log.warning("binding cannot be let go", binding=str(item.key), error=str(error))
                 return False
@@ -318,7 +333,8 @@ class Engine:
             return True
         events = [Transition("Normal", Reason.VALUE_GENERATED, each.message) for each in made]
         try:
-            source.report(entry.item.key, status, (*events, *transitions(entry.status, status)))
+            with asked(bindings=[str(entry.item.key)], changed=changed_conditions(entry.status, status)):
+                source.report(entry.item.key, status, (*events, *transitions(entry.status, status)))
         except SecretBindingError as error:
             _log.warning("status cannot be written", binding=str(entry.item.key), error=str(error))
             return False
@@ -332,7 +348,7 @@ class Engine:
             return
         workload = found.observed.workload
         for item in bindings:
-            if item.key not in found.plan.gone:
+            if item.key not in found.plan.gone or item.key in found.taken:
                 continue
             entry = self.store.get(item.key)
             if (entry is None or entry.workload == workload) and not self._let_go(item.key):
@@ -346,7 +362,8 @@ class Engine:
         source = self._sources.get(key.source)
         try:
             if source is not None:
-                source.gone(key)
+                with asked(bindings=[str(key)]):
+                    source.gone(key)
         except SecretBindingError as error:
             _log.warning("binding cannot be let go", binding=str(key), error=str(error))
             return False
@@ -446,6 +463,17 @@ class Engine:
         thread = threading.Thread(target=target, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
+
+
+def _tell_requests(old: SourceItem, new: SourceItem) -> None:
+    """A line for what somebody newly asks for; what comes of it is in the trail of changes."""
+    asked_for = {
+        "rotate": (old.rotate_requested_at, new.rotate_requested_at),
+        "generate": (old.generate_requested_at, new.generate_requested_at),
+    }
+    fresh = {name: after[:_REQUEST_LENGTH] for name, (before, after) in asked_for.items() if after and after != before}
+    if fresh:
+        _log.info("request", binding=str(new.key), **fresh)
 
 
 def _only_status_differs(old: SourceItem, new: SourceItem) -> bool:

@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from secretbinding.desired.sidecars import agent_role, by_agent, named_groups
 from secretbinding.desired.values import BindingInput, Observed, Policy
 from secretbinding.job.marks import placed_marks
+from secretbinding.job.sidecar import is_sidecar
 from secretbinding.job.targets import TaskRef, find_task, named_tasks, select_tasks
 from secretbinding.kinds import SecretState, engine_role, look
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, name_prefix, policy_name, role_name
 from secretbinding.ports import Json, Nomad, Vault
+from secretbinding.render.agent import AgentDefaults
 from secretbinding.render.policy import read_policy
 from secretbinding.rollout import deployment_of, is_parent
 
@@ -23,11 +26,14 @@ class Observer:
     that never go back.
     """
 
-    def __init__(self, vault: Vault, nomad: Nomad, *, instance: str, jwt_mount: str) -> None:
+    def __init__(
+        self, vault: Vault, nomad: Nomad, *, instance: str, jwt_mount: str, agents: AgentDefaults | None = None
+    ) -> None:
         self._vault = vault
         self._nomad = nomad
         self._instance = instance
         self._jwt_mount = jwt_mount
+        self._agents = agents or AgentDefaults(jwt_mount=jwt_mount)
 
     def observe(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Observed:
         """The workload as it is, without the job's history. Raises `errors.ServiceError` subclasses.
@@ -89,6 +95,7 @@ class Observer:
             roles=self._roles(workload, bindings, job, policies),
             engine_roles=self._engine_roles(bindings, policies, secrets),
             secrets=secrets,
+            agents=self._agents,
         )
 
     def with_history(self, observed: Observed) -> Observed:
@@ -134,6 +141,9 @@ class Observer:
         for placed in placed_marks(job, self._instance):
             task = find_task(job, TaskRef(placed.group, placed.task)) if job is not None else None
             names.add(str(((task or {}).get("Vault") or {}).get("Role") or ""))
+        names.update(
+            agent_role(self._instance, workload, group) for group in _agent_groups(bindings, job, self._instance)
+        )
         for policy in policies.values():
             if policy is not None and policy.document is not None:
                 names.update(policy.document.roles)
@@ -183,6 +193,17 @@ class Observer:
                 state = look(entry, self._vault, self._nomad, workload.namespace, versions)
                 states[item.key, entry.name] = state
         return states
+
+
+def _agent_groups(bindings: Sequence[BindingInput], job: Json | None, instance: str) -> set[str]:
+    """The groups that may have a sidecar."""
+    groups = {placed.group for placed in placed_marks(job, instance) if is_sidecar(placed.host)}
+    for item in bindings:
+        if not item.deleting and item.binding is not None and by_agent(item.binding):
+            named = item.binding.spec.workload.groups
+            tasks = select_tasks(job, named)[0] if job is not None else ()
+            groups.update({ref.group for ref in tasks} or named_groups(item.binding))
+    return groups
 
 
 def _possible_tasks(bindings: Sequence[BindingInput], job: Json | None) -> set[TaskRef]:

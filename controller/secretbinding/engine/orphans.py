@@ -35,12 +35,12 @@ def find_orphans(
                 found.setdefault(document.workload, set()).add(document.owner.key)
             continue
         if proven_absent(document.owner.key):
-            for workload in {document.workload, *_let_in(vault, jwt_mount, document)}:
+            for workload in {document.workload, *let_in(vault, jwt_mount, document)}:
                 found.setdefault(workload, set()).add(document.owner.key)
     return found
 
 
-def _let_in(vault: Vault, jwt_mount: str, document: PolicyDocument) -> set[WorkloadKey]:
+def let_in(vault: Vault, jwt_mount: str, document: PolicyDocument) -> set[WorkloadKey]:
     """The jobs whose tasks log in with the roles of a policy, as the roles' claims say."""
     found: set[WorkloadKey] = set()
     for name in document.roles:

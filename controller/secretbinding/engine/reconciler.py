@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from secretbinding.desired import Desired, Observed, desire
 from secretbinding.desired.adoption import dressed
@@ -12,6 +12,7 @@ from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.generator import Generator
 from secretbinding.engine.observe import Observer
+from secretbinding.engine.policies import Guard, Judged
 from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError, ServiceError
 from secretbinding.kinds import Fault
@@ -19,6 +20,7 @@ from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
 from secretbinding.plan import Action, EvaluateJob, Plan, deferred, make_plan
 from secretbinding.ports import Nomad, Vault
+from secretbinding.render.agent import AgentDefaults
 from secretbinding.render.policy import read_policy
 from secretbinding.rollout import behind, deployment_of, deserted, is_active
 from secretbinding.status import Pass, fault_of
@@ -32,18 +34,21 @@ _AGAIN_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a pass would do."""
+    """What a pass would do. `judged` are its bindings after the policies were asked."""
 
     observed: Observed
     desired: Desired
     plan: Plan
+    judged: Judged = field(default_factory=lambda: Judged((), {}))
 
 
 class Reconciler:
     """Stateless but for the moments at which a job was first seen missing, and at which its registration was first put
     off; everything else is read anew each pass.
 
-    With `gates`, rolls of new versions wait as their bindings and the limits say; without, nothing waits.
+    With a `guard`, bindings are held against the policies; without, everything is allowed. With `gates`, rolls of new
+    versions wait as their bindings and the limits say; without, nothing waits.
+
     `clock` gives seconds that never go back; `purge_grace_seconds` is how long after a job was found gone its tasks may
     still be stopping. `may_write` is asked before each write.
     """
@@ -55,10 +60,12 @@ class Reconciler:
         *,
         instance: str,
         jwt_mount: str,
+        agents: AgentDefaults | None = None,
         clock: Callable[[], float],
         purge_grace_seconds: float = 30.0,
         on_action: Callable[[WorkloadKey, Action], None] = lambda workload, action: None,
         gates: Gatekeeper | None = None,
+        guard: Guard | None = None,
         may_write: Callable[[WorkloadKey], bool] = lambda workload: True,
     ) -> None:
         self._may_write = may_write
@@ -70,11 +77,12 @@ class Reconciler:
         self._purge_grace_seconds = purge_grace_seconds
         self._on_action = on_action
         self._gates = gates
+        self._guard = guard
         self._missing_since: dict[WorkloadKey, float] = {}
         self._deferred_since: dict[WorkloadKey, float] = {}
         self._evaluated: dict[WorkloadKey, EvaluateJob] = {}
         self._generator = Generator(vault)
-        self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount)
+        self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount, agents=agents)
 
     @property
     def instance(self) -> str:
@@ -93,28 +101,41 @@ class Reconciler:
         same = (former.namespace, former.job) == (workload.namespace, workload.job)
         return None if same or not former.job else former
 
+    def may_retain(self, workload: WorkloadKey, item: BindingInput) -> bool | None:
+        """Whether policies let a binding that goes leave behind what it made; None as long as they are not known.
+        Raises `errors.ServiceError` subclasses."""
+        return self._guard.may_retain(workload, self._nomad.region(), item) if self._guard is not None else True
+
     def preview(
         self, workload: WorkloadKey, bindings: Sequence[BindingInput], refused: Mapping[str, Fault] | None = None
     ) -> Preview:
         """Everything but the writes; `refused` are roles of engines, by path, that could not be written. Raises
         `errors.ServiceError` subclasses."""
-        observed = without_refused(self._observer.observe(workload, bindings), bindings, refused or {})
+        judged = Judged(tuple(bindings), {})
+        if self._guard is not None:
+            judged = self._guard.before(workload, self._nomad.region(), bindings)
+        found = self._observer.observe(workload, judged.bindings)
+        if self._guard is not None:
+            judged = self._guard.after(judged, found)
+        bindings = judged.bindings
+        observed = without_refused(found, bindings, refused or {})
         observed = replace(self._with_grace(observed, bindings), attempts=self._generator.attempts())
         if self._gates is not None:
             observed = replace(observed, gate=self._gates.gate(workload))
         if _unsettled(observed):
             observed = self._observer.with_history(observed)
-        preview = self._decided(observed, bindings)
+        preview = self._decided(observed, judged)
         due = preview.plan.registers or preview.plan.generates or _waits(preview.desired)
         if due and not observed.versions:
             # Only the history tells whether this very state has failed before, and when the job was last rolled.
-            preview = self._decided(self._observer.with_history(observed), bindings)
+            preview = self._decided(self._observer.with_history(observed), judged)
         return preview
 
-    def _decided(self, observed: Observed, bindings: Sequence[BindingInput]) -> Preview:
+    def _decided(self, observed: Observed, judged: Judged) -> Preview:
+        bindings = judged.bindings
         seen = dressed(observed, bindings, self._instance)
         desired = desire(seen, bindings, self._instance)
-        return Preview(seen, desired, make_plan(seen, desired, bindings, self._instance))
+        return Preview(seen, desired, make_plan(seen, desired, bindings, self._instance), judged)
 
     def _evaluated_once(self, workload: WorkloadKey, preview: Preview) -> Preview:
         """The preview, without an evaluation that has been asked for already and has brought nothing."""
@@ -133,16 +154,16 @@ class Reconciler:
         over = self._clock() - since >= _START_GRACE_SECONDS
         return preview if over else replace(preview, plan=plan)
 
-    def _entered(self, workload: WorkloadKey, bindings: Sequence[BindingInput], preview: Preview) -> Preview:
+    def _entered(self, workload: WorkloadKey, preview: Preview) -> Preview:
         """The preview, when its roll may begin; decided anew when another job has taken the last slot meanwhile."""
         if self._gates is None or not preview.plan.registers or self._gates.enter(workload, preview.desired):
             return preview
         gate = self._gates.gate(workload)
         if lease_turn_at(gate, leases_replaced(rotations_in(preview.desired))) is None:
             gate = replace(gate, slot_free=False)
-        observed = replace(preview.observed, gate=gate)
+        observed, bindings = replace(preview.observed, gate=gate), preview.judged.bindings
         desired = desire(observed, bindings, self._instance)
-        return Preview(observed, desired, make_plan(observed, desired, bindings, self._instance))
+        return Preview(observed, desired, make_plan(observed, desired, bindings, self._instance), preview.judged)
 
     def run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
         """One pass. Errors of the servers do not leave it: they are part of what it found."""
@@ -153,6 +174,8 @@ class Reconciler:
             jwt_mount=self._jwt_mount,
             on_action=lambda action: self._on_action(workload, action),
             generator=self._generator,
+            instance=self._instance,
+            bindings=[item.key for item in bindings],
             may_write=lambda: self._may_write(workload),
         )
         try:
@@ -160,7 +183,7 @@ class Reconciler:
             while not done:
                 preview = self.preview(workload, bindings, applier.refused)
                 preview = self._deferred(workload, self._evaluated_once(workload, preview))
-                preview = self._entered(workload, bindings, preview)
+                preview = self._entered(workload, preview)
                 done = applier.apply(preview.plan, workload.namespace, workload.job)
             assert preview is not None
             for action in preview.plan.actions:
@@ -177,6 +200,8 @@ class Reconciler:
                 error_system=system,
                 made=tuple(applier.made),
                 cut_short=cut_short,
+                faults=preview.judged.faults if preview is not None else {},
+                taken=preview.judged.taken if preview is not None else frozenset(),
             )
         return Pass(
             self._instance,
@@ -185,6 +210,8 @@ class Reconciler:
             preview.plan,
             registered=preview.plan.registers,
             made=tuple(applier.made),
+            faults=preview.judged.faults,
+            taken=preview.judged.taken,
         )
 
     def _with_grace(self, observed: Observed, bindings: Sequence[BindingInput]) -> Observed:

@@ -6,7 +6,7 @@ from typing import Any
 
 from secretbinding.job.inject import TaskPart, inject, keep_rendered, strip
 from secretbinding.job.marks import placed_marks
-from secretbinding.job.targets import TaskRef, find_task
+from secretbinding.job.sidecar import bare, is_sidecar
 from secretbinding.ports import Json
 
 
@@ -14,14 +14,15 @@ def parts_of(job: Json, instance: str) -> dict[tuple[str, str], TaskPart]:
     """Our part of a job as it stands there, keyed by (group, task)."""
     parts: dict[tuple[str, str], TaskPart] = {}
     for item in placed_marks(job, instance):
-        task = find_task(job, TaskRef(item.group, item.task)) or {}
-        part = parts.get((item.group, item.task)) or kept_part(task)
+        part = parts.get((item.group, item.task)) or kept_part(item.host)
         parts[item.group, item.task] = replace(part, templates=(*part.templates, (item.mark.owner, item.template)))
     return parts
 
 
 def kept_part(task: Json) -> TaskPart:
-    """The ways of a task's Vault block, for a part that stays as it is."""
+    """The ways of a task's Vault block, for a part that stays as it is; of a task of ours the task itself."""
+    if is_sidecar(task):
+        return TaskPart(role="", templates=(), vault=False, task=bare(task))
     vault: Mapping[str, Any] = task.get("Vault") or {}
     return TaskPart(
         role=str(vault.get("Role") or ""),

@@ -7,8 +7,10 @@ from typing import Any
 
 from secretbinding.job.inject import is_our_vault, strip, without_volatile
 from secretbinding.job.marks import Mark, read_mark
+from secretbinding.job.sidecar import bare, is_sidecar
 from secretbinding.kinds.base import Pin
 from secretbinding.ports import Json
+from secretbinding.render.agent import IDENTITY as AGENT_IDENTITY
 from secretbinding.render.role import IDENTITY
 
 _NANOSECONDS = 1_000_000_000
@@ -50,6 +52,9 @@ def _parts(job: Json, instance: str) -> dict[_Task, tuple[str, list[Json]]]:
     for group in job.get("TaskGroups") or []:
         for task in group.get("Tasks") or []:
             blocks, texts = [], []
+            if is_sidecar(task, instance):
+                blocks.append(bare(task))
+                texts.append(_sidecar_text(task))
             vault = task.get("Vault")
             if is_our_vault(vault, instance):
                 blocks.append(vault)
@@ -108,6 +113,26 @@ def _named_changes(label: str, old: Json, new: Json, inner: Sequence[str]) -> It
 
 def _groups_of(job: Json, instance: str) -> set[str]:
     return {group for group, _ in _parts(job, instance)}
+
+
+def _sidecar_text(task: Mapping[str, Any]) -> str:
+    """A task of ours as a whole, but for its templates."""
+    text = f"driver = {_quoted(task.get('Driver'))}\n"
+    if task.get("User"):
+        text += f"user = {_quoted(task['User'])}\n"
+    hook = [f"hook = {_quoted((task.get('Lifecycle') or {}).get('Hook'))}"]
+    hook.append(f"sidecar = {_quoted(bool((task.get('Lifecycle') or {}).get('Sidecar')))}")
+    blocks = [("lifecycle", hook)]
+    for name, key in (("config", "Config"), ("env", "Env")):
+        rows = [f"{row} = {_quoted(value)}" for row, value in sorted((task.get(key) or {}).items())]
+        if rows:
+            blocks.append((name, rows))
+    resources = task.get("Resources") or {}
+    sizes = (("cpu", "CPU"), ("memory", "MemoryMB"), ("memory_max", "MemoryMaxMB"))
+    blocks.append(("resources", [f"{name} = {resources[key]}" for name, key in sizes if resources.get(key)]))
+    identities = [item for item in task.get("Identities") or [] if item.get("Name") == AGENT_IDENTITY]
+    shown = "".join(_block(name, rows) for name, rows in blocks)
+    return text + shown + "".join(_identity_text(item) for item in identities)
 
 
 def _vault_text(vault: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from secretbinding.job.constraints import Keeps, own_keeps, required_signals, without_growth, without_implied
 from secretbinding.job.marks import Mark, read_mark, render_block
+from secretbinding.job.sidecar import is_sidecar, same_task
 from secretbinding.naming import Owner, name_prefix, stable_digest
 from secretbinding.ports import Json
 from secretbinding.render.role import AUDIENCE, IDENTITY
@@ -28,7 +29,8 @@ class TaskPart:
     A template is either new (a `TemplateBlock`) or a marked one that stays exactly as it is (of a frozen binding).
     `leased` is true when losing the Vault token takes credentials away; `polls` when Nomad goes on reading. The task
     sees its token in the environment with `token_env`, in `secrets/vault_token` with `token_file`. Without `vault` it
-    needs no token: nothing of it comes from Vault.
+    needs no token: nothing of it comes from Vault. `task` is the task itself where all of it is ours, without
+    templates.
     """
 
     role: str
@@ -39,6 +41,7 @@ class TaskPart:
     token_env: bool = False
     token_file: bool = False
     vault: bool = True
+    task: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,9 @@ class Stripped:
 def strip(job: Json, instance: str) -> Stripped:
     """The job as it would be without this instance, ready to be registered.
 
-    Only what carries our mark is taken: marked templates; the Vault block whose role is ours; the identity that a
-    mark says we added; constraints that Nomad's server added because of these, and the one copy that it appends to each
-    group with an identity when the job is registered.
+    Only what carries our mark is taken: marked templates; the tasks of a sidecar; the Vault block whose role is ours;
+    the identity that a mark says we added; constraints that Nomad's server added because of these, and the one copy
+    that it appends to each group with an identity when the job is registered.
     """
     user = deepcopy(job)
     keeps: dict[str, Keeps] = {}
@@ -63,10 +66,13 @@ def strip(job: Json, instance: str) -> Stripped:
         signals = required_signals(group)
         marks: list[Mark] = []
         ours = False
+        whole = {task["Name"] for task in group.get("Tasks") or [] if is_sidecar(task, instance)}
         for task in group.get("Tasks") or []:
             found, had_vault = _strip_task(task, instance)
             marks.extend(found)
             ours = ours or had_vault or bool(found)
+        if whole:
+            group["Tasks"] = [task for task in group["Tasks"] if task["Name"] not in whole]
         if ours:
             kept = _least(marks)
             keeps[group["Name"]] = kept
@@ -87,7 +93,8 @@ def inject(stripped: Stripped, parts: Mapping[tuple[str, str], TaskPart], instan
     for group in job.get("TaskGroups") or []:
         name = group["Name"]
         tasks = [(task, parts.get((name, task["Name"]))) for task in group.get("Tasks") or []]
-        wanted = [(task, part) for task, part in tasks if part is not None]
+        wanted = [(task, part) for task, part in tasks if part is not None and part.task is None]
+        wanted += _whole_tasks(group, parts)
         if not wanted:
             continue
         signals = required_signals(group).union(*(_signals_of(part) for _, part in wanted))
@@ -97,7 +104,18 @@ def inject(stripped: Stripped, parts: Mapping[tuple[str, str], TaskPart], instan
             keeps = replace(keeps, vault=min(keeps.vault, before.vault), nomad=min(keeps.nomad, before.nomad))
         for task, part in wanted:
             _inject_task(task, part, keeps)
+        group["Tasks"] = [*(group.get("Tasks") or []), *(task for task, part in wanted if part.task is not None)]
     return job
+
+
+def _whole_tasks(group: Json, parts: Mapping[tuple[str, str], TaskPart]) -> list[tuple[Json, TaskPart]]:
+    """The tasks that are ours as a whole, to be put into a group; not beside one of the user's of the same name."""
+    names = {task["Name"] for task in group.get("Tasks") or []}
+    return [
+        (deepcopy(part.task), part)
+        for (name, task_name), part in sorted(parts.items(), key=lambda item: item[0])
+        if name == group["Name"] and part.task is not None and task_name not in names
+    ]
 
 
 def keep_rendered(wanted: Json, current: Json, instance: str) -> Json:
@@ -109,6 +127,10 @@ def keep_rendered(wanted: Json, current: Json, instance: str) -> Json:
         old = before.get((group["Name"], task["Name"]))
         if old is None:
             continue
+        if is_sidecar(task, instance) and same_task(task, old):
+            apart = {name: task.get(name) for name in ("Templates", "Identities")}
+            task.clear()
+            task.update(deepcopy(old), **apart)
         if is_our_vault(task.get("Vault"), instance) and _says(old.get("Vault"), task["Vault"]):
             task["Vault"] = old["Vault"]
         if task.get("Identities"):
@@ -119,7 +141,17 @@ def keep_rendered(wanted: Json, current: Json, instance: str) -> Json:
             )
         if task.get("Templates"):
             task["Templates"] = _kept_list(task["Templates"], old.get("Templates") or [], _same_template)
+    _keep_order(result, current)
     return result
+
+
+def _keep_order(wanted: Json, current: Json) -> None:
+    """Put the tasks of each group in the order in which `current` has them, where it has the same ones."""
+    before = {group["Name"]: [task["Name"] for task in group.get("Tasks") or []] for group in _groups(current)}
+    for group in _groups(wanted):
+        order = before.get(group["Name"], [])
+        if sorted(order) == sorted(task["Name"] for task in group.get("Tasks") or []):
+            group["Tasks"] = sorted(group.get("Tasks") or [], key=lambda task: order.index(task["Name"]))
 
 
 def same_job(left: Json, right: Json) -> bool:
@@ -315,5 +347,10 @@ def _among(item: Any, empty: tuple[Any, ...]) -> bool:
     return any(type(item) is type(other) and item == other for other in empty)
 
 
+def _groups(job: Json) -> Sequence[Json]:
+    groups: Sequence[Json] = job.get("TaskGroups") or []
+    return groups
+
+
 def _tasks(job: Json) -> Sequence[tuple[Json, Json]]:
-    return [(group, task) for group in job.get("TaskGroups") or [] for task in group.get("Tasks") or []]
+    return [(group, task) for group in _groups(job) for task in group.get("Tasks") or []]

@@ -54,13 +54,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A marked template where it stands in a job. `intact` is False when it was edited by somebody else."""
+    """A marked template where it stands in a job. `intact` is False when it was edited by somebody else; `host` is the
+    task that it stands in."""
 
     group: str
     task: str
     mark: Mark
     template: Json
     intact: bool
+    host: Json = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def key(self) -> BindingKey:
@@ -136,6 +138,18 @@ def read_mark(template: Mapping[str, Any]) -> tuple[Mark, bool] | None:
     return mark, mark.body == template_digest({**template, "EmbeddedTmpl": body})
 
 
+def remarked(template: Json, owner: Owner) -> Json:
+    """The same template as another owner's."""
+    text = str(template.get("EmbeddedTmpl"))
+    found = _opening(template, text)
+    if found is None:
+        return template
+    fields, body = found
+    left, right = template.get("LeftDelim") or "{{", template.get("RightDelim") or "}}"
+    mark = mark_json({**fields, **owner_fields(owner)})
+    return {**template, "EmbeddedTmpl": f"{left}/* secretbinding {mark} */{right}{body}"}
+
+
 def placed_marks(job: Json | None, instance: str) -> Iterator[Placed]:
     """Every template of this instance in the job, in the job's order."""
     for group in (job or {}).get("TaskGroups") or []:
@@ -143,7 +157,7 @@ def placed_marks(job: Json | None, instance: str) -> Iterator[Placed]:
             for template in task.get("Templates") or []:
                 found = read_mark(template)
                 if found is not None and found[0].owner.instance == instance:
-                    yield Placed(group["Name"], task["Name"], found[0], template, found[1])
+                    yield Placed(group["Name"], task["Name"], found[0], template, found[1], task)
 
 
 def serving_pins(placed: Iterable[Placed], key: BindingKey) -> Mapping[str, tuple[Pin, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from secretbinding.job.inject import is_our_vault
 from secretbinding.kinds.base import Fault
-from secretbinding.models.binding import GroupSelector, SecretBinding
+from secretbinding.models.binding import Delivery, GroupSelector, SecretBinding
 from secretbinding.models.reasons import Reason
 from secretbinding.models.templates import TemplateSyntaxError, scan
 from secretbinding.ports import Json
@@ -108,8 +108,9 @@ def task_fault(
 
 
 def needs_vault(binding: SecretBinding) -> bool:
-    """True when its tasks have to log in to Vault."""
-    return any(entry.source.of_vault for entry in binding.spec.secrets)
+    """True when its tasks have to log in to Vault. An agent does so for them."""
+    by_themselves = binding.spec.delivery is Delivery.TEMPLATE
+    return by_themselves and any(entry.source.of_vault for entry in binding.spec.secrets)
 
 
 def variables_of(binding: SecretBinding, fields: Mapping[str, Iterable[str] | None]) -> tuple[str, ...]:

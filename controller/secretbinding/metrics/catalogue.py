@@ -206,6 +206,16 @@ SOURCE_HELD = _metric(
     "source",
     "Bindings that are missing, of which nothing is deleted since too many are, or since it is not proven.",
 )
+POLICIES = _metric("policies", Kind.GAUGE, "", "SecretBindingPolicies that are known; 0 where tenancy is open.")
+POLICIES_UNKNOWN = _metric(
+    "policies_unknown",
+    Kind.GAUGE,
+    "",
+    "1 while not all policies are known, so that nothing is allowed anew and nothing is taken away; else 0.",
+)
+TENANCY_OPEN = _metric(
+    "tenancy_open", Kind.GAUGE, "", "1 where no policy is asked (SECRETBINDING_TENANCY=open), else 0."
+)
 BUILD = _metric("build_info", Kind.GAUGE, "version python", "1, with the release that runs.")
 
 PROCESS = (

@@ -18,6 +18,7 @@ from secretbinding.metrics.recorder import Recorder
 from secretbinding.metrics.summary import Summary, Troubled, summary_of
 from secretbinding.models.reasons import ConditionType
 from secretbinding.models.status import ConditionStatus
+from secretbinding.tenancy.verdict import Known
 
 Series = tuple[Sequence[str], float]
 """Values of the labels, and the value."""
@@ -42,6 +43,7 @@ class Gauges(Collector):
         yield from self._servers()
         yield from self._leases()
         yield from self._sources()
+        yield from self._policies()
         yield _family(catalogue.LAST_ROTATION, (([source], moment) for source, moment in summary.last.items()))
         yield _family(catalogue.NEXT_ROTATION, (([source], moment) for source, moment in summary.next.items()))
         yield _family(catalogue.BUILD, [([__version__, platform.python_version()], 1)])
@@ -102,6 +104,13 @@ class Gauges(Collector):
             catalogue.SOURCE_HEALTHY, (([name], not source.healthy(now)) for name, source in engine.sources.items())
         )
         yield _family(catalogue.SOURCE_HELD, (([name], it.held + held.get(name, 0)) for name, it in pulses.items()))
+
+    def _policies(self) -> Iterator[GaugeMetricFamily]:
+        board = self._parts.policies
+        known = board.known() if board is not None else Known()
+        yield _family(catalogue.POLICIES, [([], len(known.policies))])
+        yield _family(catalogue.POLICIES_UNKNOWN, [([], bool(known.unknown))])
+        yield _family(catalogue.TENANCY_OPEN, [([], board is None)])
 
 
 def _family(metric: Metric, series: Iterable[Series]) -> GaugeMetricFamily:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.loop import Engine
+from secretbinding.engine.policies import PolicyBoard
 
 
 class Threaded(Protocol):
@@ -41,7 +42,7 @@ class Keeping(Threaded, Protocol):
 @dataclass(frozen=True, slots=True)
 class Parts:
     """The engine with its sources, what watches secrets, Nomad's variables and events, and what else has threads;
-    `keeper` is None for a controller alone."""
+    `keeper` is None for a controller alone, `policies` where tenancy is open."""
 
     engine: Engine
     workers: int
@@ -51,6 +52,7 @@ class Parts:
     events: Watching
     others: Sequence[Threaded] = ()
     keeper: Keeping | None = None
+    policies: PolicyBoard | None = None
 
     def threads(self) -> Iterable[threading.Thread]:
         """All threads that have to be alive."""

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from secretbinding.models.agent import AGENT_RULES, Agent, AgentDriver, Listener, by_agent
+from secretbinding.models.approle import APP_ROLE_ALONE, AppRole
 from secretbinding.models.base import Fault, Model, Rule, mapping, objects, unique
 from secretbinding.models.files import FileFormat, FileTarget
 from secretbinding.models.generation import GENERATE_RULES, Generate, SecretIdOf
@@ -52,6 +54,9 @@ from secretbinding.models.variable_access import OWN_VARIABLES
 __all__ = [
     "API_VERSION",
     "KIND",
+    "Agent",
+    "AgentDriver",
+    "AppRole",
     "Auth",
     "AuthMethod",
     "Aws",
@@ -71,6 +76,7 @@ __all__ = [
     "GroupSelector",
     "Kv",
     "KvEngine",
+    "Listener",
     "Metadata",
     "NomadVariable",
     "Pki",
@@ -199,9 +205,12 @@ class Auth(Model):
     token_ttl: Annotated[PositiveDuration | None, Field(alias="tokenTTL")] = None
     """First lifetime of a token that is not periodic."""
     token_max_ttl: Annotated[PositiveDuration | None, Field(alias="tokenMaxTTL")] = None
-    """Greatest lifetime of a token that is not periodic. A task is killed when it is reached."""
+    """Greatest lifetime of a token that is not periodic. A task is killed when it is reached; an agent logs in anew."""
+    app_role: AppRole | None = None
+    """Limits of the role, with method AppRole."""
 
     rules = (
+        APP_ROLE_ALONE,
         Rule(
             message="tokenPeriod excludes tokenTTL and tokenMaxTTL",
             remedy="set tokenPeriod, or tokenTTL and tokenMaxTTL, not both",
@@ -260,7 +269,7 @@ def _approle_needs_agent(obj: Mapping[str, Any]) -> Iterator[Fault]:
 def _tokens_that_end(obj: Mapping[str, Any]) -> Iterator[Fault]:
     auth = mapping(obj.get("auth"))
     given = next((name for name in ("tokenMaxTTL", "tokenTTL") if auth.get(name) is not None), None)
-    if given is None:
+    if given is None or by_agent(obj):
         return
     native = mapping(obj.get("rotation")).get("strategy") == Strategy.NATIVE
     for index, entry in objects(obj.get("secrets")):
@@ -289,6 +298,8 @@ class Spec(Model):
     """The secrets."""
     delivery: Delivery = Delivery.TEMPLATE
     """Template: Nomad's template block. Agent: a Vault Agent sidecar."""
+    agent: Agent | None = None
+    """The sidecar, with delivery Agent."""
     auth: Auth = Auth()
     """How the job logs in to Vault."""
     rotation: Rotation = Rotation()
@@ -344,17 +355,20 @@ class Spec(Model):
             field=".auth",
             check=_approle_needs_agent,
         ),
-        # A task whose token ends is killed while Nomad goes on reading for it, whatever the change mode (tried).
+        # A task whose token ends is killed while Nomad goes on reading for it, whatever the change mode (tried). An
+        # agent logs in again.
         Rule(
             message="tokenTTL and tokenMaxTTL end the tasks that use secrets which Nomad goes on reading, or a right"
             " of their own (every kind but kv of version 2, nomadVariable and SSH certificates; strategy Native)",
             remedy="use tokenPeriod: such a token lives as long as its task",
             cel="!has(self.auth) || !(has(self.auth.tokenTTL) || has(self.auth.tokenMaxTTL))"
+            " || (has(self.delivery) && self.delivery == 'Agent')"
             " || !((has(self.rotation) && has(self.rotation.strategy) && self.rotation.strategy == 'Native')"
             f" || self.secrets.exists(s, {token_lasts_cel('s')}))",
             field=".auth",
             check=_tokens_that_end,
         ),
+        *AGENT_RULES,
         OWN_VARIABLES,
         CHANGE_MODE_CHOSEN,
         *GENERATE_RULES,

@@ -1,4 +1,5 @@
-"""The CustomResourceDefinition, generated from the models. `python -m secretbinding.models.crd` writes it out."""
+"""The CustomResourceDefinitions, generated from the models. `python -m secretbinding.models.crd` writes that of
+SecretBinding out, with the argument `secretbindingpolicies` the other."""
 
 import sys
 from collections.abc import Mapping
@@ -6,12 +7,15 @@ from typing import Any
 
 from secretbinding.models.base import VALIDATIONS
 from secretbinding.models.binding import GROUP, KIND, VERSION, SecretBinding
+from secretbinding.models.policy import POLICY_KIND, SecretBindingPolicy
 from secretbinding.models.status import SecretBindingStatus, initial_status
 from secretbinding.models.types import DNS_LABEL
 from secretbinding.strictyaml import dump
 
 PLURAL = "secretbindings"
+POLICY_PLURAL = "secretbindingpolicies"
 FILE_NAME = f"{GROUP}_{PLURAL}.yaml"
+POLICY_FILE_NAME = f"{GROUP}_{POLICY_PLURAL}.yaml"
 
 # Of pydantic's JSON schema, what a structural schema (apiextensions.k8s.io/v1) may hold as it is.
 _KEPT = (
@@ -66,10 +70,64 @@ def crd() -> dict[str, Any]:
     }
 
 
-def crd_yaml() -> str:
-    """The CRD as text, as it is kept in `crds/`."""
+def policy_crd() -> dict[str, Any]:
+    """The CRD of SecretBindingPolicy, which is the cluster's own and has no status."""
+    generated = SecretBindingPolicy.model_json_schema(by_alias=True)
+    spec = structural(generated["properties"]["spec"], generated.get("$defs", {}))
+    schema = {
+        "type": "object",
+        "description": generated["description"],
+        "required": ["spec"],
+        VALIDATIONS: [_name_rule()],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+        },
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{POLICY_PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Cluster",
+            "names": {
+                "kind": POLICY_KIND,
+                "listKind": f"{POLICY_KIND}List",
+                "plural": POLICY_PLURAL,
+                "singular": POLICY_KIND.lower(),
+                "shortNames": ["nsbp"],
+                "categories": ["nomad-vault"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "additionalPrinterColumns": [
+                        {"name": "Effect", "type": "string", "jsonPath": ".spec.effect"},
+                        {"name": "Tenants", "type": "string", "jsonPath": ".spec.tenants[*].names"},
+                        {"name": "Namespaces", "type": "string", "jsonPath": ".spec.workloads[*].namespaces"},
+                        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                    ],
+                    "schema": {"openAPIV3Schema": schema},
+                }
+            ],
+        },
+    }
+
+
+def crd_yaml(definition: Mapping[str, Any] | None = None) -> str:
+    """A CRD as text, as it is kept in `crds/`; that of SecretBinding where none is given."""
     head = "# Generated from the models (`secretbinding crd`): edit those, not this file.\n"
-    return head + dump(crd())
+    return head + dump(crd() if definition is None else dict(definition))
+
+
+def all_yaml() -> str:
+    """Both CRDs as one stream."""
+    return f"{crd_yaml()}---\n{crd_yaml(policy_crd())}"
 
 
 def object_schema() -> dict[str, Any]:
@@ -77,15 +135,11 @@ def object_schema() -> dict[str, Any]:
     generated = SecretBinding.model_json_schema(by_alias=True)
     spec = structural(generated["properties"]["spec"], generated.get("$defs", {}))
     status = SecretBindingStatus.model_json_schema(by_alias=True)
-    name = "self.metadata.name"
-    name_rule = f"{name}.size() <= {DNS_LABEL.max_length} && {name}.matches('{DNS_LABEL.pattern}')"
     return {
         "type": "object",
         "description": generated["description"],
         "required": ["spec"],
-        VALIDATIONS: [
-            {"rule": name_rule, "message": f"metadata.name {DNS_LABEL.says}; {DNS_LABEL.remedy}, at most 63 characters"}
-        ],
+        VALIDATIONS: [_name_rule()],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
@@ -93,6 +147,14 @@ def object_schema() -> dict[str, Any]:
             "spec": spec,
             "status": {**structural(status, status.get("$defs", {})), "default": initial_status()},
         },
+    }
+
+
+def _name_rule() -> dict[str, str]:
+    name = "self.metadata.name"
+    return {
+        "rule": f"{name}.size() <= {DNS_LABEL.max_length} && {name}.matches('{DNS_LABEL.pattern}')",
+        "message": f"metadata.name {DNS_LABEL.says}; {DNS_LABEL.remedy}, at most 63 characters",
     }
 
 
@@ -158,4 +220,4 @@ def _columns() -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(crd_yaml())
+    sys.stdout.write(crd_yaml(policy_crd() if sys.argv[1:] == [POLICY_PLURAL] else None))

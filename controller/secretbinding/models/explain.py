@@ -27,15 +27,18 @@ _WANTED = {
 }
 
 
-def explain(error: ValidationError, plain: Mapping[Path, str]) -> Iterator[tuple[Path, str, str]]:
-    """(path, message, remedy) of each of pydantic's errors; rules between fields are `rule_faults`' part.
+def explain(
+    error: ValidationError, plain: Mapping[Path, str], model: type[Model] = SecretBinding
+) -> Iterator[tuple[Path, str, str]]:
+    """(path, message, remedy) of each of pydantic's errors about a `model`; rules between fields are `rule_faults`'
+    part.
 
     `plain` has the source text of unquoted values that are no texts, by path.
     """
     for details in error.errors(include_url=False):
         if not _miscounted(details):
             path = tuple(part for part in details["loc"] if part != _KEY_MARK)
-            message, remedy = _words(details, path, plain)
+            message, remedy = _words(details, path, plain, model)
             yield path, message, remedy
 
 
@@ -62,16 +65,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean `{by_lower[found[0]]}`?" if found else ""
 
 
-def _words(details: ErrorDetails, path: Path, plain: Mapping[Path, str]) -> tuple[str, str]:
+def _words(details: ErrorDetails, path: Path, plain: Mapping[Path, str], model: type[Model]) -> tuple[str, str]:
     """(message, remedy) for one of pydantic's errors."""
     kind, context = details["type"], details.get("ctx", {})
     name = str(path[-1]) if path else ""
     if kind == TEXT_ERROR:
         return context["message"], context["remedy"]
     if kind == "missing":
-        return f"`{name}` is missing", f"set it: {_description(path)}" if _description(path) else "set it"
+        meant = _description(model, path)
+        return f"`{name}` is missing", f"set it: {meant}" if meant else "set it"
     if kind == "extra_forbidden":
-        known = _fields(path[:-1])
+        known = _fields(model, path[:-1])
         return f"unknown field {quoted(name)}", nearest(name, known) or f"remove it; known here: {', '.join(known)}"
     if kind == "enum":
         return _not_one_of(details["input"], context["expected"])
@@ -81,7 +85,8 @@ def _words(details: ErrorDetails, path: Path, plain: Mapping[Path, str]) -> tupl
         count = len(details["input"])
         few = kind == "too_short"
         limit = context["min_length" if few else "max_length"]
-        remedy = "leave it out, or add one" if few and count == 0 else "split it into several bindings of the same job"
+        what = "bindings of the same job" if model is SecretBinding else "policies"
+        remedy = "leave it out, or add one" if few and count == 0 else f"split it into several {what}"
         bound = f"at least {limit} {'is' if limit == 1 else 'are'} needed" if few else f"the limit is {limit}"
         return f"`{name}` has {count} {'entry' if count == 1 else 'entries'}, {bound}", remedy
     if kind in ("greater_than_equal", "less_than_equal"):
@@ -152,23 +157,23 @@ def _model_in(annotation: Any, listed: bool = False) -> tuple[type[Model], bool]
     return next((found for argument in get_args(annotation) if (found := _model_in(argument, inside))), None)
 
 
-def _model_at(path: Path) -> type[Model] | None:
-    model: type[Model] | None = SecretBinding
+def _model_at(root: type[Model], path: Path) -> type[Model] | None:
+    model: type[Model] | None = root
     for part in path:
         if isinstance(part, str) and model is not None:
             model = _nested(model).get(part, (None, False))[0]
     return model
 
 
-def _fields(path: Path) -> tuple[str, ...]:
+def _fields(root: type[Model], path: Path) -> tuple[str, ...]:
     """The names of the fields of the object at a path."""
-    model = _model_at(path)
+    model = _model_at(root, path)
     return tuple(info.alias or name for name, info in model.model_fields.items()) if model else ()
 
 
-def _description(path: Path) -> str:
+def _description(root: type[Model], path: Path) -> str:
     """The first sentence of what a field is, begun with a small letter where it is a plain word."""
-    model = _model_at(path[:-1])
+    model = _model_at(root, path[:-1])
     for name, info in model.model_fields.items() if model else ():
         if (info.alias or name) == path[-1] and info.description:
             sentence = info.description.split("\n")[0].split(". ")[0].rstrip(".")

@@ -17,13 +17,14 @@ toJSONPretty toLower toTOML toTitle toUnescapedJSON toUnescapedJSONPretty toUppe
 trimSuffix writeToFile
 """
 _FUNCTIONS = frozenset((_GO + _CONSUL_TEMPLATE).split())
-_SPRIG = "sprig_"
+SPRIG = "sprig_"
+"""Before the name of each of sprig's functions."""
 
 
 def is_function(name: str) -> bool:
     """Whether Nomad's templates know a function. `plugin` and `writeToFile`, which a Nomad client denies unless it is
     configured otherwise, are known; of sprig's functions only the prefix is looked at."""
-    return name in _FUNCTIONS or name.startswith(_SPRIG)
+    return name in _FUNCTIONS or name.startswith(SPRIG)
 
 
 def similar(name: str) -> str:

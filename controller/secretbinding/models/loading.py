@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
 from secretbinding.errors import ManifestError, Problem
-from secretbinding.models.base import RULES_CHECKED, Path
+from secretbinding.models.base import RULES_CHECKED, Model, Path
 from secretbinding.models.binding import API_VERSION, KIND, SecretBinding
 from secretbinding.models.explain import explain, nearest, rule_faults
 from secretbinding.models.text import quoted
@@ -73,7 +73,7 @@ def parse_manifests(data: bytes | str, *, file: str = "", source: str = "files")
 
             depth = len(prefix)
             plain = {path[depth:]: text for path, text in document.plain.items() if path[:depth] == prefix}
-            found, faults = _examine(obj, plain, strict=True)
+            found, faults = examine(SecretBinding, obj, plain, strict=True)
             problems += [problem(*fault) for fault in faults]
             identity = identify(obj)
             if identity.name is not None:
@@ -98,7 +98,7 @@ def parse_object(obj: Mapping[str, Any], *, source: str) -> SecretBinding:
     members of a list) are tolerated. Raises `ManifestError` with all problems, without lines; `source` names the origin
     in them."""
     kind = {"apiVersion": API_VERSION, "kind": KIND}
-    found, faults = _examine({**kind, **obj} if isinstance(obj, Mapping) else obj, {}, strict=False)
+    found, faults = examine(SecretBinding, {**kind, **obj} if isinstance(obj, Mapping) else obj, {}, strict=False)
     if found is None:
         raise ManifestError([Problem(message, remedy, field_name(path), source) for path, message, remedy in faults])
     return found
@@ -146,13 +146,15 @@ def _members(value: Any) -> Iterator[tuple[Path, Any]]:
 
 
 _Fault = tuple[Path, str, str]
+M = TypeVar("M", bound=Model)
 
 
-def _examine(obj: Any, plain: Mapping[Path, str], *, strict: bool) -> tuple[SecretBinding | None, list[_Fault]]:
-    """The binding (None when there is none) and all faults of one object."""
+def examine(model: type[M], obj: Any, plain: Mapping[Path, str], *, strict: bool) -> tuple[M | None, list[_Fault]]:
+    """The binding, or another manifest, (None when there is none) and all faults of one object: path, message, remedy.
+    `plain` is the source text of unquoted values that are no texts; with `strict`, unknown metadata is a fault."""
     if not isinstance(obj, Mapping):
         return None, [((), "a manifest is a map with apiVersion, kind, metadata and spec", "look at the indentation")]
-    faults = list(_wrong_type(obj))
+    faults = list(_wrong_type(obj, model.__name__))
     if faults:
         return None, faults
     body = {key: _without_nulls(value, key) for key, value in obj.items() if key != "status" and value is not None}
@@ -161,19 +163,19 @@ def _examine(obj: Any, plain: Mapping[Path, str], *, strict: bool) -> tuple[Secr
             if name not in _METADATA_FIELDS:
                 remedy = nearest(name, _METADATA_FIELDS) or "remove it, or move it to labels or annotations"
                 faults.append((("metadata", name), f"unknown field {quoted(name)}", remedy))
-    faults += [(path, fault.message, fault.remedy) for path, fault in rule_faults(SecretBinding, body)]
+    faults += [(path, fault.message, fault.remedy) for path, fault in rule_faults(model, body)]
     try:
         text = json.dumps(body, allow_nan=False)
-        binding = SecretBinding.model_validate_json(text, by_alias=True, by_name=False, context=RULES_CHECKED)
+        found = model.model_validate_json(text, by_alias=True, by_name=False, context=RULES_CHECKED)
     except ValidationError as error:
-        return None, faults + list(explain(error, plain))
+        return None, faults + list(explain(error, plain, model))
     except ValueError:
         return None, [*faults, ((), "the object holds a number that JSON cannot carry", "remove it")]
-    return (None if faults else binding), faults
+    return (None if faults else found), faults
 
 
-def _wrong_type(obj: Mapping[str, Any]) -> Iterator[_Fault]:
-    for name, wanted in (("apiVersion", API_VERSION), ("kind", KIND)):
+def _wrong_type(obj: Mapping[str, Any], kind: str) -> Iterator[_Fault]:
+    for name, wanted in (("apiVersion", API_VERSION), ("kind", kind)):
         given = obj.get(name)
         if given is None:
             yield (name,), f"`{name}` is missing", f"write {name}: {wanted}"

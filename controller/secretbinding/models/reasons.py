@@ -52,11 +52,20 @@ class Reason(_Meant):
     # The manifest.
     INVALID_MANIFEST = "InvalidManifest", "The manifest breaks a rule; what was made from it before stays as it is."
     UNSUPPORTED_KIND = "UnsupportedKind", "An entry asks for what its kind of secret does not have."
-    UNSUPPORTED_DELIVERY = "UnsupportedDelivery", "The way of delivery is not one that this controller has."
+    UNSUPPORTED_DELIVERY = "UnsupportedDelivery", "The way of delivery is not one that this controller allows."
     UNSUPPORTED_AUTH = "UnsupportedAuth", "The way to log in is not one that this controller has."
     NAMESPACE_MISMATCH = "NamespaceMismatch", "The binding names a Nomad namespace that its source may not reach."
     CONNECTION_UNKNOWN = "ConnectionUnknown", "The binding names a connection that the controller does not have."
     REGION_MISMATCH = "RegionMismatch", "The binding names a Nomad region that the controller does not work in."
+    REFUSED_BY_POLICY = (
+        "RefusedByPolicy",
+        "No policy allows the binding, or one denies it; what it had is taken away. The message has the rule.",
+    )
+    REFUSED_WITHOUT_POLICIES = (
+        "RefusedWithoutPolicies",
+        "There is no policy at all; nothing new is put in, and nothing is taken away.",
+    )
+    POLICIES_UNKNOWN = "PoliciesUnknown", "The policies cannot be read (all), so what is injected stays as it is."
     TOO_LARGE = "TooLarge", "The manifest is larger than a Nomad variable may be."
     DUPLICATE_TARGET = "DuplicateTarget", "Another binding already has the same variable or file in the same task."
 
@@ -69,6 +78,10 @@ class Reason(_Meant):
     VAULT_BLOCK_CONFLICT = "VaultBlockConflict", "The task has a vault block that is not the controller's."
     TEMPLATE_CONFLICT = "TemplateConflict", "The task has a template of its own at the same destination."
     ENV_CONFLICT = "EnvConflict", "The task sets the same variable by itself."
+    AGENT_CONFLICT = (
+        "AgentConflict",
+        "The group has a task of the sidecar's name, or another binding of it wants another sidecar.",
+    )
     GITOPS_CONFLICT = "GitOpsConflict", "Another tool keeps registering the job without its secrets."
 
     # Vault.

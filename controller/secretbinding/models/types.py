@@ -312,7 +312,7 @@ Destination = Annotated[
     str,
     Text(
         "destination",
-        f"^((secrets|local|\\.\\./alloc)/[^{UNSEEN}{BREAKING}\\x24]*|[^/{UNSEEN}{BREAKING}\\x24]+)$",
+        f"^((secrets|local|\\.\\./alloc|\\.\\./vault-agent/secrets)/[^{UNSEEN}{BREAKING}\\x24]*|[^/{UNSEEN}{BREAKING}\\x24]+)$",
         says="is not below secrets/, local/ or ../alloc/",
         remedy=_PLAIN_PATH,
         bad=UNSEEN + BREAKING + "\\x24",
@@ -321,11 +321,12 @@ Destination = Annotated[
                 r"/\.{0,2}(/|$)|^\.{1,2}$", "must not end with `/`, nor have an empty, `.` or `..` segment", _PLAIN_PATH
             ),
             Never(
-                r"^(secrets/)?(nomad-vault|vault_token|nomad_token|api\.sock|nomad_[^/]*\.jwt)(/|$)",
+                r"^((\.\./vault-agent/)?secrets/)?(nomad-vault|vault_token|nomad_token|api\.sock|nomad_[^/]*\.jwt)(/|$)",
                 "is reserved",
                 "choose another name: secrets/nomad-vault/ is for generated files, vault_token, nomad_token, "
                 "nomad_*.jwt and api.sock are Nomad's own",
             ),
+            Never(r"^\.\./vault-agent/secrets/approle(/|$)", "is reserved", "choose another name: this is the agent's"),
         ),
     ),
 ]

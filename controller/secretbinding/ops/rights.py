@@ -148,6 +148,12 @@ VARIABLES = (
         "Statuses, which the controller writes and tenants only read.",
         "no status can be written",
     ),
+    VariableRight(
+        "nomad-vault/policies/*",
+        ("list", "read"),
+        "Policies (SecretBindingPolicy), looked for in the controller's own namespace only. No tenant writes there.",
+        "policies in Nomad variables are not known, and nothing is allowed",
+    ),
 )
 
 # What the controller never needs: each is a way to a value, or to more rights.
@@ -157,6 +163,7 @@ _FORBIDDEN = (
     ("auth/{jwt}/role/{name}", ("update", "create", "delete", "sudo"), "it could widen its own login role"),
     ("auth/{jwt}/config", ("update", "create", "delete", "sudo"), "it could trust other keys than Nomad's"),
     ("auth/token/create", ("update", "create", "sudo"), "it could make tokens"),
+    ("auth/token/revoke-accessor", ("update", "create", "sudo"), "it could end the tokens of everybody"),
     ("sys/auth/" + _PROBE, ("update", "create", "delete", "sudo"), "it could enable login methods"),
     ("sys/mounts/" + _PROBE, ("update", "create", "delete", "sudo"), "it could mount and unmount secrets engines"),
 )
@@ -233,9 +240,16 @@ _OWN_TOKEN = (
     VaultRight(
         "auth/token/renew-self",
         ("update",),
-        "Keep it alive: Nomad's client, Vault Agent and `vault token renew` do.",
+        "Keep it alive.",
         "auth/token/renew-self",
         "the token ends when its time is over",
+    ),
+    VaultRight(
+        "auth/token/revoke-self",
+        ("update",),
+        "Leave no token behind at the end of a process that logged in by itself.",
+        "auth/token/revoke-self",
+        "tokens of logins live on until their time is over",
     ),
     VaultRight(
         "sys/capabilities-self",
@@ -245,6 +259,22 @@ _OWN_TOKEN = (
         "doctor cannot tell what the token may do",
     ),
 )
+
+
+REVOKING = (
+    VaultRight("auth/token/accessors", ("list", "sudo"), "Accessors of all tokens.", "auth/token/accessors"),
+    VaultRight(
+        "auth/token/lookup-accessor",
+        ("create", "update"),
+        "By which role a token was got.",
+        "auth/token/lookup-accessor",
+    ),
+    VaultRight("auth/token/revoke-accessor", ("create", "update"), "Revoke it.", "auth/token/revoke-accessor"),
+    VaultRight(
+        "auth/jwt-nomad/role", ("list",), "Which roles are there still, for `--deleted`.", "auth/jwt-nomad/role"
+    ),
+)
+"""What `revoke` may do: a person's rights, which no controller has."""
 
 
 def vault_excess(scope: Scope) -> tuple[Excess, ...]:

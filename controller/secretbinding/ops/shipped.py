@@ -9,6 +9,7 @@ from pathlib import Path
 from secretbinding.ops.engines import ENGINES
 from secretbinding.ops.rights import (
     ELECTION,
+    REVOKING,
     Mount,
     Scope,
     block,
@@ -17,6 +18,7 @@ from secretbinding.ops.rights import (
     variable_rights,
     variables_block,
     vault_policy,
+    vault_rights,
 )
 
 SHIPPED = Scope(mounts=(Mount("kv", "secret"), Mount("database", "database"), Mount("pki", "pki")))
@@ -33,6 +35,7 @@ def files() -> Mapping[str, str]:
     return {
         "vault-policy.hcl": vault_policy(SHIPPED),
         "vault-policy-engines.hcl": _engines(),
+        "vault-policy-revoke.hcl": _revoking(),
         "nomad-policy.hcl": nomad_policy(SHIPPED),
         "nomad-policy-variables.hcl": _variables(),
         "nomad-policy-election.hcl": _election(),
@@ -52,6 +55,17 @@ def _engines() -> str:
             "# Whoever may write a binding decides then what such a role does, within the connections and issuers\n"
             "# that the engine has. Give these only where you trust the people who write bindings.\n",
             *map(block, made),
+        ]
+    )
+
+
+def _revoking() -> str:
+    return "\n".join(
+        [
+            "# What `secretbinding revoke` may do in Vault or OpenBao: for a person's token, never the controller's.\n"
+            "# Whoever has it can end every token of the namespace. No path here gives a token or a value.\n",
+            *map(block, REVOKING),
+            *(block(right) for right in vault_rights(SHIPPED) if right.path == "auth/token/lookup-self"),
         ]
     )
 

@@ -24,13 +24,15 @@ _LISTS = frozenset({"bound_audiences", "token_policies"})
 class RoleBinding:
     """Who may log in. `group` and `task` are None for the main tasks of the whole job.
 
-    `region` is needed for the subject of a single task; without it the role is bound by its claims alone.
+    `region` is needed for the subject of a single task; without it the role is bound by its claims alone. `identity` is
+    the name of the workload identity.
     """
 
     workload: WorkloadKey
     group: str | None = None
     task: str | None = None
     region: str = ""
+    identity: str = IDENTITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def role_body(binding: RoleBinding, policies: Iterable[str], limits: TokenLimits
     if binding.task is not None:
         claims["nomad_task"] = binding.task
         if binding.group is not None and binding.region:
-            parts = [binding.region, workload.namespace, workload.job, binding.group, binding.task, IDENTITY]
+            parts = [binding.region, workload.namespace, workload.job, binding.group, binding.task, binding.identity]
             body["bound_subject"] = ":".join(parts)
     return body
 

@@ -33,3 +33,9 @@ def go_string(text: str) -> str:
 def is_identifier(name: str) -> bool:
     """True when a field can be written as `.name` in a template."""
     return _IDENTIFIER.match(name) is not None
+
+
+def hcl_string(text: str) -> str:
+    """Any text as a string of HCL version 1, in which Vault's agent is configured: JSON's escapes, and the dollar sign
+    as one of them, since `${` begins an interpolation there."""
+    return json.dumps(text, ensure_ascii=False).replace("$", "\\u0024")

@@ -79,6 +79,8 @@ def compute_status(
         last_handled_generate_at=generated or None,
         failed=failed if found.error is None else previous.failed,
     )
+    if item.key in found.taken and found.plan is not None and item.key in found.plan.gone:
+        status = status.model_copy(update={"secrets": (), "policies": (), "roles": (), "job": None, "deployment": None})
     if _rotated(previous, status):
         status = status.model_copy(update={"last_rotation_time": _stamp(now)})
     return status

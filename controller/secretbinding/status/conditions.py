@@ -32,8 +32,26 @@ def conditions(view: View, previous: SecretBindingStatus) -> dict[ConditionType,
         drafts[ConditionType.JOB_SYNCED] = _job_synced(view, fault, previous)
         drafts[ConditionType.ROTATION_HEALTHY] = rotation_healthy(view, previous)
         drafts[ConditionType.READY] = _ready(view, fault, drafts[ConditionType.JOB_SYNCED], previous)
+        if item.key in view.found.faults and fault is not None:
+            _refuse(view, fault, drafts)
+            if view.present and item.key not in view.found.taken:
+                drafts[ConditionType.READY] = _ready(view, None, drafts[ConditionType.JOB_SYNCED], previous)
     drafts[ConditionType.STALLED] = _stalled(drafts)
     return drafts
+
+
+def _refuse(view: View, fault: Fault, drafts: dict[ConditionType, Draft]) -> None:
+    """What policies do not allow: the rule that would allow it is told once, in Ready. What stays serves on."""
+    short = fault.message.partition("\n")[0]
+    known = _FALSE if view.item.key in view.found.taken else _UNKNOWN
+    drafts[ConditionType.VAULT_SYNCED] = Draft(known, fault.reason, short)
+    drafts[ConditionType.JOB_SYNCED] = Draft(known, fault.reason, short)
+    drafts[ConditionType.ROTATION_HEALTHY] = Draft(_UNKNOWN, fault.reason, short)
+    waiting = view.found.plan.waiting if view.found.plan is not None else ""
+    if waiting and known is _FALSE:
+        drafts[ConditionType.VAULT_SYNCED] = Draft(
+            _FALSE, fault.reason, f"its rights are being taken away: {waiting}; {short}"
+        )
 
 
 def _after_error(view: View, error: Fault, previous: SecretBindingStatus) -> dict[ConditionType, Draft]:

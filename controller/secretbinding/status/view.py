@@ -1,11 +1,13 @@
 """One binding's part of a pass, looked up once, and what the job's history says of it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
 from secretbinding.generation import Made
 from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins, share_states
 from secretbinding.kinds.base import Fault, Pin
+from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import Condition, ConditionStatus, SecretBindingStatus
 from secretbinding.plan import Plan
@@ -24,6 +26,8 @@ class Pass:
         registered: the pass registered the job.
         made: new values that the pass has had made.
         cut_short: with an error: what was decided and planned before it, of which a part may have been done.
+        faults: why policies do not allow a binding.
+        taken: those of them whose share is taken away, though the binding stays.
     """
 
     instance: str
@@ -35,6 +39,8 @@ class Pass:
     registered: bool = False
     made: tuple[Made, ...] = ()
     cut_short: tuple[Desired, Plan] | None = None
+    faults: Mapping[BindingKey, Fault] = field(default_factory=dict)
+    taken: frozenset[BindingKey] = frozenset()
 
 
 @dataclass(slots=True)
@@ -81,6 +87,8 @@ def view_of(item: BindingInput, found: Pass) -> View:
     placed = tuple(placed_marks(job, found.instance))
     deployment = None if found.registered else deployment_of(found.observed)
     result = found.desired.results.get(item.key) if found.desired is not None else None
+    if not item.deleting and item.key in found.faults:
+        item = replace(item, frozen=found.faults[item.key])
     return View(item, found, job, placed, deployment, result)
 
 

@@ -1,6 +1,7 @@
 """Servers of one's own for the adapters' tests: OpenBao, and Nomad with its access control switched on."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,11 +30,14 @@ def vault(bao: OpenBao) -> Iterator[VaultAdapter]:
 
 
 @pytest.fixture(scope="package")
-def agent(tmp_path_factory: pytest.TempPathFactory, bao: OpenBao) -> Iterator[NomadAgent]:
-    """A real Nomad agent with ACLs."""
+def agent(bao: OpenBao) -> Iterator[NomadAgent]:
+    """A real Nomad agent with ACLs, in a directory whose path is short enough for the socket of a task (107 bytes)."""
     if shutil.which("nomad") is None:
         pytest.skip("no nomad on PATH")
-    with NomadAgent(tmp_path_factory.mktemp("nomad"), vault_address=bao.address, acl=True) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="nomad-", ignore_cleanup_errors=True) as directory,
+        NomadAgent(Path(directory), vault_address=bao.address, acl=True) as server,
+    ):
         yield server
 
 

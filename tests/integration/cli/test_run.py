@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from tests.support.commandline import environment, servers_of
 from tests.support.metrics import get, scrape
 from tests.support.servers import Stack
 from tests.support.world import World, a_job, a_manifest, wait_until
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
 
 
 class Process:
@@ -43,11 +45,13 @@ class Process:
 
 
 @contextmanager
-def controller(stack: Stack, log: Path, *sources: str, **more: str) -> Iterator[Process]:
-    """A controller as a process; killed at the end if it is still there."""
+def controller(stack: Stack, log: Path, *sources: str, policies: Sequence[str] = (), **more: str) -> Iterator[Process]:
+    """A controller as a process; killed at the end if it is still there. With `policies`, these decide."""
     pace = {"SECRETBINDING_POLL_SECONDS": "0.3", "SECRETBINDING_FILES_SECONDS": "0.1"}
-    variables = environment(**{**servers_of(stack), **pace, "SECRETBINDING_LOG_FORMAT": "json", **more})
+    own = {"SECRETBINDING_TENANCY": "policies" if policies else "open", "SECRETBINDING_LOG_FORMAT": "json"}
+    variables = environment(**{**servers_of(stack), **pace, **own, **more})
     flags = [part for source in sources for part in ("--source", source)]
+    flags += [part for place in policies for part in ("--policies", place)]
     with log.open("wb") as output:
         command = [sys.executable, "-m", "secretbinding", "run", *flags]
         child = subprocess.Popen(command, env=dict(variables), stdout=subprocess.PIPE, stderr=output)
@@ -101,6 +105,33 @@ def test_files_are_followed_from_their_first_sight_to_their_removal(world: World
     assert "second" not in log.replace("seconds", "")
     done = [entry for entry in process.entries() if entry["event"] == "pass done"]
     assert all(entry["actions"] > 0 for entry in done), "a pass that did nothing is not worth a line"
+
+
+def test_policies_in_files_decide_about_the_tenants_of_directories(world: World, tmp_path: Path, unique: str) -> None:
+    world.secret(f"{unique}-own/app", username="app", password="first")
+    world.register(a_job(unique))
+    world.deployed(unique)
+    folder, rules = tmp_path / "bindings" / f"{unique}-own", tmp_path / "rules"
+    folder.mkdir(parents=True)
+    rules.mkdir()
+    rule = yaml.safe_load((DEPLOY / "policies" / "first-rule.yaml").read_text())
+    rule["spec"]["workloads"] = [{"namespaces": ["default"]}]
+    (rules / "rule.yaml").write_text(yaml.safe_dump(rule))
+    (folder / "own.yaml").write_text(yaml.safe_dump(a_manifest(unique, unique, f"{unique}-own/app")))
+    (folder / "other.yaml").write_text(
+        yaml.safe_dump(a_manifest(f"{unique}-x", unique, "somebody/app", env={"X": "x"}))
+    )
+    sources, decides = [f"files:*={tmp_path / 'bindings'}"], [f"files={rules}"]
+    pace = {"SECRETBINDING_POLICY_SECONDS": "0.1", "SECRETBINDING_POLICY_SETTLE_SECONDS": "0"}
+    with controller(world.stack, tmp_path / "log", *sources, policies=decides, **pace) as process:
+        process.await_event("Ready", binding=f"{unique}-own/{unique}")
+        process.await_event("RefusedByPolicy", binding=f"{unique}-own/{unique}-x")
+        assert world.policies(having=f"{unique}-x") == []
+        never = {**rule, "metadata": {"name": "never"}, "spec": {"effect": "Deny", "tenants": [{"names": ["*"]}]}}
+        (rules / "never.yaml").write_text(yaml.safe_dump(never))
+        process.await_event("RefusedByPolicy", binding=f"{unique}-own/{unique}")
+        wait_until("nothing is left", lambda: world.policies(having=unique) == [])
+        assert not world.job(unique)["TaskGroups"][0]["Tasks"][0]["Vault"]
 
 
 def test_a_restart_changes_nothing(world: World, tmp_path: Path, unique: str) -> None:

@@ -66,6 +66,13 @@ def test_without_readiness_the_message_of_ready_is_shown() -> None:
     assert table([one], NOW, wide=True).endswith("no job\n")
 
 
+def test_a_refusal_is_shown_without_the_policy_to_paste() -> None:
+    one = row(
+        condition("Ready", "False", "RefusedByPolicy", "no policy allows it\n# This policy would allow it.\nkind: x")
+    )
+    assert table([one], NOW, wide=True).endswith("no policy allows it\n")
+
+
 def test_a_text_from_a_server_cannot_move_the_cursor() -> None:
     one = row(condition("Ready", "False", "Rejected", "a\x1b[2Jb\rc"))
     assert "a\\u001b[2Jb\\u000dc" in table([one], NOW, wide=True)

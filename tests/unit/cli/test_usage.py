@@ -19,6 +19,8 @@ COMMANDS = [
     "delete",
     "inject",
     "adopt",
+    "revoke",
+    "uninstall",
     "run",
     "status",
     "rotate",
@@ -90,6 +92,11 @@ def test_a_wrong_command_line_ends_with_1_and_says_what_to_write(
         ("SECRETBINDING_WORKERS", "many", "environment variable SECRETBINDING_WORKERS"),
         ("SECRETBINDING_INSTANCE", "Über", "environment variable SECRETBINDING_INSTANCE"),
         ("VAULT_CACERT", "/no/such/file", "/no/such/file, is not there"),
+        ("SECRETBINDING_TENANCY", "closed", "environment variable SECRETBINDING_TENANCY"),
+        ("SECRETBINDING_ADMISSION_LISTEN", "0.0.0.0:9443", "set SECRETBINDING_ADMISSION_MANAGE, or mount one"),
+        ("SECRETBINDING_ADMISSION_LISTEN", "nowhere", "HOST:PORT"),
+        ("SECRETBINDING_ADMISSION_CERT", "/tls.crt", "SECRETBINDING_ADMISSION_KEY belong together"),
+        ("SECRETBINDING_ADMISSION_SERVICE", "hook", "environment variable SECRETBINDING_ADMISSION_SERVICE"),
     ],
 )
 def test_a_wrong_setting_is_named(cli: CommandLine, tmp_path: Path, name: str, value: str, told: str) -> None:
@@ -101,9 +108,16 @@ def test_a_wrong_setting_is_named(cli: CommandLine, tmp_path: Path, name: str, v
     assert told in ran.err
 
 
+def test_without_a_place_of_policies_the_controller_does_not_start(cli: CommandLine, tmp_path: Path) -> None:
+    ran = cli("run", "--source", f"files={tmp_path}")
+    assert ran.code == 1
+    assert "give --policies kubernetes, nomad or files=PATH; or set SECRETBINDING_TENANCY=open" in ran.err
+
+
 def test_version_and_crd_are_printed(cli: CommandLine) -> None:
     assert cli("version").out.startswith(f"secretbinding {__version__} ")
-    assert cli("crd").out == (ROOT / "crds/nomad-vault.io_secretbindings.yaml").read_text()
+    files = [ROOT / f"crds/nomad-vault.io_{plural}.yaml" for plural in ("secretbindings", "secretbindingpolicies")]
+    assert cli("crd").out == "---\n".join(file.read_text() for file in files)
 
 
 @pytest.mark.parametrize(

@@ -137,3 +137,51 @@ def test_control_characters_of_a_manifest_do_not_reach_the_terminal(cli: Command
     path = tmp_path / "f.yaml"
     path.write_text(TEXT.replace("job: web", 'job: "we\\e[31mb"'))
     assert "\x1b" not in cli("validate", "-f", str(path)).err
+
+
+BOUND = """\
+apiVersion: nomad-vault.io/v1alpha1
+kind: SecretBinding
+metadata: {name: api, namespace: payments}
+spec:
+  workload: {job: api, namespace: payments}
+  secrets:
+    - name: app
+      kv: {mount: secret, path: payments/app}
+      env: {A: a}
+    - name: other
+      kv: {mount: secret, path: billing/app}
+      env: {B: b}
+"""
+FIRST_RULE = str(Path(__file__).parents[3] / "deploy" / "policies" / "first-rule.yaml")
+
+
+def test_policies_are_asked_where_they_are_given_and_the_rule_is_shown(cli: CommandLine) -> None:
+    ran = cli("validate", "-f", "-", "--source", "kubernetes", "--policies", FIRST_RULE, stdin=BOUND)
+    assert ran.code == 1
+    assert "stdin:11:7: spec.secrets[1].kv: no policy allows tenant payments (kubernetes) secret other" in ran.err
+    assert "paths:\n    - billing/app" in ran.err
+    assert "payments/app" not in ran.err
+
+
+def test_the_suggested_policy_is_one_that_allows_the_manifest(cli: CommandLine, tmp_path: Path) -> None:
+    shown = cli("validate", "-f", "-", "--source", "kubernetes", "--suggest-policy", stdin=BOUND)
+    assert shown.code == 0
+    (tmp_path / "rule.yaml").write_text(shown.out)
+    ran = cli("validate", "-f", "-", "--source", "kubernetes", "--policies", str(tmp_path), stdin=BOUND)
+    assert (ran.code, ran.err) == (0, "")
+    more = cli(
+        "validate", "-f", "-", "--source", "kubernetes", "--policies", FIRST_RULE, "--suggest-policy", stdin=BOUND
+    )
+    assert "billing/app" in more.out
+    assert "payments/app" not in more.out
+
+
+def test_a_policy_file_that_is_none_is_told_with_its_line(cli: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "rule.yaml").write_text("apiVersion: nomad-vault.io/v1alpha1\nkind: SecretBindingPolicy\n")
+    ran = cli("validate", "-f", "-", "--policies", str(tmp_path / "rule.yaml"), stdin=BOUND)
+    assert ran.code == 1
+    assert "rule.yaml" in ran.err
+    gone = cli("validate", "-f", "-", "--policies", str(tmp_path / "gone.yaml"), stdin=BOUND)
+    assert gone.code == 1
+    assert "gone.yaml cannot be read" in gone.err

@@ -10,6 +10,7 @@ from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name
 from secretbinding.plan import DeletePolicy, WritePolicy, make_plan
 from secretbinding.ports import Json
+from secretbinding.render.agent import AgentDefaults
 from tests.support import builders as make
 from tests.support.builders import INSTANCE, binding, generic_state, kv_state, templates_of
 from tests.unit.core.test_inject import without_emptiness
@@ -345,15 +346,16 @@ def test_before_the_job_comes_its_policy_and_roles_are_there(modifiers: list[Any
     assert set(made) <= used
 
 
-def test_what_this_release_does_not_know_is_left_as_it_is() -> None:
+def test_what_the_controllers_settings_do_not_allow_leaves_the_binding_as_it_is() -> None:
     world = world_with()
+    world.agents = AgentDefaults()
     item = make.given(binding(make.kv("app", path="app")))
     world.settle([item])
     before = (templates_of(world.job or {}), dict(world.policies), dict(world.roles))
-    for change in (make.spec(delivery="Agent"), make.spec(delivery="Agent", auth={"method": "AppRole"})):
-        unknown = make.given(binding(make.kv("app", path="other"), change))
-        assert reason_of(world, [unknown], unknown) in (Reason.UNSUPPORTED_DELIVERY, Reason.UNSUPPORTED_AUTH)
-        world.settle([unknown])
+    files = [{"destination": "../alloc/x"}]
+    refused = make.given(binding(make.kv("app", path="other", files=files), make.by_agent(image="mine:1")))
+    assert reason_of(world, [refused], refused) is Reason.UNSUPPORTED_DELIVERY
+    world.settle([refused])
     assert (templates_of(world.job or {}), world.policies, world.roles) == before
 
 

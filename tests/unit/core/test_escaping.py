@@ -22,10 +22,11 @@ from secretbinding.render.policy import policy_text
 from secretbinding.render.text import go_string, is_identifier
 from tests.support import builders as make
 from tests.support.builders import INSTANCE, generic_state, kv_state, templates_of
+from tests.support.fuzzing import cases
 from tests.unit.core.hcl import read_policy_hcl
 from tests.unit.core.world import World
 
-_NASTY = "ab/{}\"'`\\$%*.:;=|&<>()[]#~ -_äß€😀\u00a0"
+NASTY = "ab/{}\"'`\\$%*.:;=|&<>()[]#~ -_äß€😀\u00a0"
 
 
 DESTINATION, MOUNT, VAULT_PATH = (get_args(kind)[1] for kind in (Destination, Mount, VaultPath))
@@ -33,7 +34,7 @@ DESTINATION, MOUNT, VAULT_PATH = (get_args(kind)[1] for kind in (Destination, Mo
 
 def legal(text: Any, max_size: int = 12) -> st.SearchStrategy[str]:
     """Texts that the model accepts, with many characters that mean something somewhere."""
-    raw = st.text(st.sampled_from(_NASTY) | st.characters(exclude_categories=["Cs"]), min_size=1, max_size=max_size)
+    raw = st.text(st.sampled_from(NASTY) | st.characters(exclude_categories=["Cs"]), min_size=1, max_size=max_size)
     return raw.filter(lambda value: text.complaint(value) is None)
 
 
@@ -136,7 +137,7 @@ def parse(template: Json) -> Sequence[Action]:
     return check(template["EmbeddedTmpl"], template["LeftDelim"], template["RightDelim"])
 
 
-@settings(max_examples=300)
+@settings(max_examples=cases(300))
 @given(manifests())
 def test_the_policy_grants_exactly_the_secrets_path(made: SecretBinding) -> None:
     _, desired = injected(made)
@@ -150,7 +151,7 @@ def test_the_policy_grants_exactly_the_secrets_path(made: SecretBinding) -> None
     assert read_policy_hcl(policy_text(document)) == wanted
 
 
-@settings(max_examples=300)
+@settings(max_examples=cases(300))
 @given(manifests())
 def test_templates_hold_exactly_the_expected_actions(made: SecretBinding) -> None:
     _, desired = injected(made)

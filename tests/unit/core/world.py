@@ -29,9 +29,11 @@ from secretbinding.plan import (
     make_plan,
 )
 from secretbinding.ports import Json, KvVersion
+from secretbinding.render.agent import AgentDefaults
 from secretbinding.render.policy import read_policy
 from secretbinding.rotation import nanoseconds_to_time
 from tests.support.builders import INSTANCE, WORKLOAD, path_of
+from tests.unit.core.agents import agent_reads, agents_of, role_of
 
 VAULT_CONSTRAINT = {"LTarget": "${attr.vault.version}", "RTarget": ">= 0.6.1", "Operand": "semver"}
 NOMAD_CONSTRAINT = {"LTarget": "${attr.nomad.version}", "RTarget": ">= 1.7.0-a", "Operand": "semver"}
@@ -112,6 +114,7 @@ class World:
         self.evaluations = 0
         self.gone: set[BindingKey] = set()
         self.gate = Gate()
+        self.agents = AgentDefaults(allowed=frozenset({"driver", "image", "command", "args", "user", "script"}))
         self._clock = 1_800_000_000 * _SECOND
 
     # -- what people do
@@ -165,6 +168,7 @@ class World:
             engine_roles={
                 path: copy.deepcopy(self.engine_roles.get(path)) for path in self._engine_paths(policies, wanted)
             },
+            agents=self.agents,
             attempts=self.attempts,
             gate=self._gate(),
         )
@@ -243,6 +247,8 @@ class World:
             if job["Version"] in running:
                 for name, task_name, task in our_tasks(job, self.instance):
                     self._check_task(f"version {job['Version']} {name}/{task_name}", task_name, task)
+                for name, task in agents_of(job):
+                    self._check_agent(f"version {job['Version']} {name}", name, task)
 
     def _check_task(self, label: str, task_name: str, task: Json) -> None:
         role = self.roles.get(task["Vault"]["Role"])
@@ -255,6 +261,13 @@ class World:
         rights = self.rights_of(task["Vault"]["Role"])
         lacking = paths_read(task) - rights
         assert not lacking, f"{label}: no right to {lacking}"
+
+    def _check_agent(self, label: str, group: str, task: Json) -> None:
+        role = self.roles.get(role_of(task))
+        assert role is not None, f"{label}: the agent has no role {role_of(task)}"
+        assert role["bound_subject"] == f"global:default:{WORKLOAD.job}:{group}:vault-agent:vault"
+        lacking = agent_reads(task) - self.rights_of(role_of(task))
+        assert not lacking, f"{label}: the agent has no right to {lacking}"
 
     def rights_of(self, role: str) -> set[str]:
         """The paths that a role grants."""

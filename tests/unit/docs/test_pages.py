@@ -10,11 +10,13 @@ import yaml
 
 from secretbinding.metrics.catalogue import CATALOGUE
 from secretbinding.models.loading import parse_manifests
+from secretbinding.models.policy_loading import parse_policies
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.ops.bootstrap import snippets
 from secretbinding.ops.bootstrap.snippets import Surroundings
 from secretbinding.ops.bootstrap.target import Target
 from secretbinding.ops.doctor.checks import CHECKS
+from secretbinding.settings import ControllerSettings
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("deploy/**/*.md")])
@@ -56,8 +58,26 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_manifests_on_the_pages_are_valid(page: Path) -> None:
     for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
-        if "kind: SecretBinding" in block:
+        if "kind: SecretBindingPolicy" in block:
+            assert parse_policies(block, file=page.name)
+        elif "kind: SecretBinding" in block:
             assert parse_manifests(block, file=page.name)
+
+
+def test_the_first_rule_on_the_page_is_the_shipped_one() -> None:
+    shipped = yaml.safe_load((ROOT / "deploy" / "policies" / "first-rule.yaml").read_text())
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "deploy" / "tenancy.md").read_text(), re.DOTALL)
+    assert shipped in [yaml.safe_load(block) for block in blocks]
+    printed = snippets.first_rule(Target(jwks_url="http://127.0.0.1:4646/.well-known/jwks.json"))
+    assert yaml.safe_load(printed.text) == shipped
+
+
+def test_every_setting_of_tenancy_and_admission_stands_on_a_page() -> None:
+    pages = "".join(page.read_text() for page in PAGES)
+    for name in ControllerSettings.model_fields:
+        if name.startswith(("tenancy", "policy_", "label_", "admission_")):
+            word = name.removeprefix("admission_").upper() if name.startswith("admission_") else name.upper()
+            assert f"_{word}" in pages, name
 
 
 def test_every_metric_stands_on_its_page_as_it_is_exposed() -> None:

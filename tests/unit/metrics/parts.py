@@ -7,6 +7,7 @@ from typing import cast
 
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.loop import Engine, EngineSettings
+from secretbinding.engine.policies import PolicyBoard
 from secretbinding.engine.reconciler import Reconciler
 from secretbinding.metrics import Monitoring, Parts
 from secretbinding.models.key import BindingKey
@@ -97,7 +98,12 @@ class Fakes:
     """A monitoring with everything that it looks at."""
 
     def __init__(
-        self, *sources: str, stuck_seconds: float = 600.0, workers: int = 2, keeper: FakeKeeper | None = None
+        self,
+        *sources: str,
+        stuck_seconds: float = 600.0,
+        workers: int = 2,
+        keeper: FakeKeeper | None = None,
+        policies: PolicyBoard | None = None,
     ) -> None:
         self.engine = Engine(cast(Reconciler, None), cast(Vault, None), EngineSettings(workers=workers), hooks=None)
         self.sources = {name: FakeSource(name) for name in sources or ("nomad",)}
@@ -107,7 +113,8 @@ class Fakes:
         self.vault, self.nomad = FakeVault(), FakeNomad()
         self.gates = Gatekeeper(Limits())
         self._binding = binding(kv("secret-name", path="vault-path-of/a-secret"))
-        self.parts = Parts(self.engine, workers, self.gates, self.secrets, self.variables, self.events, keeper=keeper)
+        watches = (self.secrets, self.variables, self.events)
+        self.parts = Parts(self.engine, workers, self.gates, *watches, keeper=keeper, policies=policies)
         self.monitoring = Monitoring(("127.0.0.1", 0), stuck_seconds=stuck_seconds)
         self.monitoring.attach(self.parts, self.vault, self.nomad)
 

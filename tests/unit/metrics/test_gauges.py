@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import generate_latest
 
+from secretbinding.engine.policies import PolicyBoard
 from secretbinding.engine.queue import Priority
 from secretbinding.metrics.catalogue import CATALOGUE, Kind
 from secretbinding.models.key import WorkloadKey
@@ -14,6 +15,7 @@ from secretbinding.models.reasons import ConditionType
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 from tests.support.metrics import Scrape
 from tests.unit.metrics.parts import EXPIRY, FakeKeeper, Fakes, reported
+from tests.unit.tenancy.builders import policy
 
 FALSE, UNKNOWN = ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -186,3 +188,18 @@ def test_whose_jobs_are_whose_is_shown(
     found = [scraped.value(f"secretbinding_{name}") for name in ("leader", "shards", "shards_held")]
     assert found == [leader, shards, held]
     assert scraped.value("secretbinding_leases_staleness_seconds") == silent
+
+
+def test_policies_are_counted_and_that_they_are_not_all_known_is_told() -> None:
+    def seen(fakes: Fakes) -> tuple[float, ...]:
+        scraped = look(fakes)
+        return tuple(
+            scraped.value(f"secretbinding_{name}") for name in ("policies", "policies_unknown", "tenancy_open")
+        )
+
+    board = PolicyBoard(["nomad"])
+    fakes = Fakes(policies=board)
+    assert seen(fakes) == (0, 1, 0)
+    board.deliver("nomad", (policy(),), ())
+    assert seen(fakes) == (1, 0, 0)
+    assert seen(Fakes()) == (0, 0, 1)

@@ -87,6 +87,7 @@ def test_instance_mounts_and_namespaces_appear_where_they_belong() -> None:
         "sys/mounts/ca/tune",
         "auth/token/lookup-self",
         "auth/token/renew-self",
+        "auth/token/revoke-self",
         "sys/capabilities-self",
     }
     assert re.findall(r'^namespace "([^"]+)"', nomad_policy(scope), re.MULTILINE) == ["team-*", "default"]

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from secretbinding.devstack.simulator.hcl import parse_hcl, parse_job
+from secretbinding.models.policy_loading import parse_policies
 from secretbinding.ops.bootstrap.snippets import (
     Driver,
     Snippet,
@@ -81,6 +82,8 @@ def test_every_text_is_well_formed(login: Login, wrapped: bool) -> None:
                 assert parse_job(one.text)["ID"] == "secretbinding"
             case "hcl":
                 assert parse_hcl(one.text).blocks
+            case "yaml" if "kind: SecretBindingPolicy" in one.text:
+                assert parse_policies(one.text)
             case "yaml":
                 assert yaml.safe_load(one.text)["containers"]
             case _:
@@ -97,13 +100,16 @@ def test_a_pasted_part_may_keep_its_title_and_its_notes() -> None:
     assert all(len(line) <= 102 for line in show(snippets(target(), AROUND)).splitlines() if line.startswith("# "))
 
 
-def test_as_a_job_the_controller_gets_its_tokens_from_files_that_nomad_writes() -> None:
+def test_as_a_job_the_controller_logs_in_with_identities_in_files_that_nomad_writes() -> None:
     made = parse_job(job(target(login=Login.NOMAD, job="sb", job_namespace="ops"), AROUND))
     (task,) = made["TaskGroups"][0]["Tasks"]
     assert (made["Namespace"], made["ID"], task["Driver"]) == ("ops", "sb", "docker")
-    assert task["Vault"]["Role"] == "secretbinding"
-    assert {one.get("Name", "") for one in task["Identities"]} == {"vault_default", "default"}
-    assert task["Env"]["VAULT_TOKEN_FILE"] == "${NOMAD_SECRETS_DIR}/vault_token"
+    assert "Vault" not in task, "it logs in by itself"
+    assert {(one.get("Name", "default"), one["File"]) for one in task["Identities"]} == {
+        ("vault", True),
+        ("default", True),
+    }
+    assert task["Env"]["SECRETBINDING_VAULT_LOGIN"] == "nomad"
     assert task["Env"]["NOMAD_TOKEN_FILE"] == "${NOMAD_SECRETS_DIR}/nomad_token"
 
 
@@ -126,8 +132,23 @@ def test_another_instance_or_mount_is_told_to_the_controller() -> None:
 
 
 def test_paths_with_spaces_are_quoted_for_the_shell() -> None:
-    text = named(snippets(target(), AROUND), "Keep the token alive").text
-    assert "'/run/keys of mine/vault-token'" in text
+    text = named(snippets(target(), AROUND), "on a host").text
+    assert "export VAULT_TOKEN_FILE='/run/keys of mine/vault-token'\n" in text
+
+
+def test_what_bootstrap_made_is_what_the_controller_logs_in_with() -> None:
+    host = named(snippets(target(login=Login.APPROLE, approle_mount="roles"), around(wrapped=True)), "on a host").text
+    assert dict(re.findall(r"export SECRETBINDING_VAULT_LOGIN(\w*)=(\S+)", host)) == {
+        "": "approle",
+        "_MOUNT": "roles",
+        "_ROLE_ID_FILE": "/etc/secretbinding/role-id",
+        "_SECRET_ID_FILE": "/etc/secretbinding/secret-id.wrapped",
+        "_SECRET_ID_WRAPPED": "true",
+    }
+    pod = yaml.safe_load(named(snippets(target(login=Login.KUBERNETES), AROUND), "pod in Kubernetes").text)
+    values = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+    assert values["SECRETBINDING_VAULT_LOGIN"] == "kubernetes"
+    assert "VAULT_TOKEN_FILE" not in values
 
 
 @pytest.mark.parametrize(

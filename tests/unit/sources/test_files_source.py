@@ -119,14 +119,14 @@ def test_a_directory_that_changes_while_it_is_read_is_read_again(
     link = tmp_path / "now"
     link.symlink_to("1")
     swapped: list[bool] = []
-    read: Callable[[bytes, str, str], FileState] = watching.read_state
+    read: Callable[[bytes, str, str, str | None], FileState] = watching.read_state
 
-    def read_and_swap(data: bytes, path: str, namespace: str) -> FileState:
+    def read_and_swap(data: bytes, path: str, namespace: str, tenant: str | None) -> FileState:
         if not swapped:
             swapped.append(True)
             link.unlink()
             link.symlink_to("2")
-        return read(data, path, namespace)
+        return read(data, path, namespace, tenant)
 
     monkeypatch.setattr(watching, "read_state", read_and_swap)
     engine = Engine()

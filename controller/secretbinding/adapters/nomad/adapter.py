@@ -218,6 +218,12 @@ class NomadAdapter:
         )
         return mapping(answer.json(), call)
 
+    def namespace_labels(self) -> dict[str, dict[str, str]]:
+        """The metadata of the namespaces that the token may see, by name (`GET /v1/namespaces`, `Meta`)."""
+        call = Call("namespaces_list", "list namespaces")
+        rows = rows_of(self._api(api.Namespaces, call).get_namespaces(), call)
+        return {str(row["Name"]): {str(k): str(v) for k, v in (row.get("Meta") or {}).items()} for row in rows}
+
     def list_variables(
         self, namespace: str, prefix: str, *, index: int = 0, wait_seconds: float = 0.0
     ) -> tuple[int, Sequence[VariableMeta]]:

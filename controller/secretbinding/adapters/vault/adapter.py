@@ -13,7 +13,7 @@ from hvac.api.system_backend import Health, Policies
 from pydantic import SecretStr
 
 from secretbinding.adapters.clocks import ServerClock
-from secretbinding.adapters.connection import VaultConnection
+from secretbinding.adapters.connection import VaultConnection, token_ends
 from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
 from secretbinding.adapters.vault.engines import SecretsEngines
 from secretbinding.adapters.vault.faults import NO_ROUTE, judge
@@ -51,6 +51,7 @@ class VaultAdapter:
             headers["X-Vault-Namespace"] = connection.namespace
         self._where = f" in namespace {connection.namespace}" if connection.namespace else ""
         self.clock = ServerClock(now)
+        self._token = connection.token
         self._transport = Transport(
             connection,
             system="vault",
@@ -96,7 +97,13 @@ class VaultAdapter:
         """When the own token ends unless it is renewed (`expire_time` of `auth/token/lookup-self`); None for one that
         never does. The answer holds the token itself, of which nothing is kept."""
         call = self._call("token_lookup", "look up its own token", "auth/token/lookup-self", "read")
-        data = data_of(Token(adapter=self._hvac(call)).lookup_self(), call)
+        try:
+            data = data_of(Token(adapter=self._hvac(call)).lookup_self(), call)
+        except Denied:
+            ends = token_ends(self._token)
+            if ends is None:
+                raise
+            return ends
         return _moment(data.get("expire_time"), call)
 
     def read_policy(self, name: str) -> str | None:

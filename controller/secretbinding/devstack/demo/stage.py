@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from pydantic import SecretStr
 from urllib3.exceptions import HTTPError
 
-from secretbinding.app import Clients, Controller
+from secretbinding.app import Clients, Controller, Tenancy
 from secretbinding.devstack.api import Api, ApiError
 from secretbinding.devstack.nomad_agent import NomadAgent, find_nomad
 from secretbinding.devstack.openbao import OpenBao
@@ -22,6 +22,7 @@ from secretbinding.devstack.simulator import Simulator
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.settings import ControllerSettings, NomadSettings, Settings, VaultSettings
 from secretbinding.sources.nomad import BINDINGS, MANIFEST_ITEM, STATUS, NomadSource, read_status
+from secretbinding.sources.policies import POLICIES, NomadPolicies
 
 JOB = "myapp"
 NAMESPACE = "default"
@@ -73,14 +74,16 @@ class Stage:
         self.openbao.enable_jwt(self.nomad.address)
 
     def start_controller(self) -> None:
-        """Start the controller with the nomad source, polling Vault every half second."""
+        """Start the controller with bindings and policies in Nomad variables, polling Vault every half second."""
         settings = Settings()
         settings.vault = VaultSettings(address=self.openbao.address, token=SecretStr(self.openbao.root_token))
         settings.nomad = NomadSettings(address=self.api.address)
         settings.controller = ControllerSettings(poll_seconds=0.5, progress_seconds=0.5)
         self.settings = settings
         self.clients = Clients(settings)
-        self.controller = Controller(settings, self.clients, [NomadSource(self.clients.nomad, (NAMESPACE,))])
+        tenancy = Tenancy(settings, [NomadPolicies(self.clients.nomad, NAMESPACE)])
+        sources = [NomadSource(self.clients.nomad, (NAMESPACE,))]
+        self.controller = Controller(settings, self.clients, sources, tenancy=tenancy)
         self.controller.start()
 
     def stop(self) -> None:
@@ -112,6 +115,12 @@ class Stage:
         """The job as Nomad has it."""
         found: dict[str, Any] = self.api.get(f"/v1/job/{JOB}", namespace=NAMESPACE).expect().json()
         return found
+
+    def put_policy(self, manifest: str) -> None:
+        """Write the policy: a variable of the controller's own namespace, which is the only one here."""
+        path = f"{POLICIES}first-rule"
+        body = {"Namespace": NAMESPACE, "Path": path, "Items": {MANIFEST_ITEM: manifest}}
+        self.api.put(f"/v1/var/{path}", body, namespace=NAMESPACE).expect()
 
     def put_binding(self, manifest: str) -> None:
         """Declare the binding: a Nomad variable that holds the manifest."""

@@ -164,6 +164,11 @@ def _before(stage: Stage, narrator: Narrator) -> dict[str, Any]:
 def _bind(stage: Stage, narrator: Narrator) -> None:
     narrator.act("b. A SecretBinding")
     manifest = _file("myapp.yaml")
+    with narrator.step(
+        "write the first rule (Nomad variable nomad-vault/policies/first-rule): without one, no binding"
+    ):
+        stage.put_policy(_file("policy.yaml"))
+    narrator.show(_file("policy.yaml").partition("spec:\n")[2])
     if stage.controller is None:
         stage.start_controller()
     _show_plan(stage, narrator, manifest)

@@ -192,8 +192,9 @@ def _plain(text: str) -> Response:
 
 
 def _is_secret(root: Path, path: Path) -> bool:
+    """True for a file of a task's own directories of that name; what the tasks share is shown."""
     parts = path.relative_to(root).parts
-    return len(parts) > 1 and parts[1] in ("secrets", "private")
+    return len(parts) > 1 and parts[0] != "alloc" and parts[1] in ("secrets", "private")
 
 
 def _entry(path: Path) -> Json:

@@ -109,7 +109,7 @@ class SystemRoutes:
         if not self._parts.rights(request).management:
             raise denied()
         body = request.json()
-        self._state.put_namespace(str(body["Name"]), str(body.get("Description") or ""))
+        self._state.put_namespace(str(body["Name"]), str(body.get("Description") or ""), body.get("Meta"))
         return Response(content_type="", index=self._state.index)
 
     # -- variables -------------------------------------------------------------------------------------------------

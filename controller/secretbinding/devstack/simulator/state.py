@@ -133,14 +133,14 @@ class State:
         with self.lock:
             self._changed.notify_all()
 
-    def put_namespace(self, name: str, description: str = "") -> None:
+    def put_namespace(self, name: str, description: str = "", meta: dict[str, str] | None = None) -> None:
         with self.write("namespaces") as index:
             old = self.namespaces.get(name)
             self.namespaces[name] = {
                 "Capabilities": None,
                 "CreateIndex": old["CreateIndex"] if old else index,
                 "Description": description,
-                "Meta": None,
+                "Meta": meta,
                 "ModifyIndex": index,
                 "Name": name,
                 "Quota": "",

@@ -7,15 +7,16 @@ from pathlib import PurePath
 from shlex import quote
 from textwrap import wrap
 
+from secretbinding.models.binding import API_VERSION
+from secretbinding.models.policy import POLICY_KIND
 from secretbinding.ops.bootstrap.target import Login, Target
 from secretbinding.ops.product import Product
 from secretbinding.render.role import AUDIENCE
 from secretbinding.render.text import go_string
+from secretbinding.strictyaml import dump
 
 _WIDTH = 100
-AGENT_CONFIG = "/etc/secretbinding/vault-agent.hcl"
 CREDENTIALS = "/etc/secretbinding"
-TOKEN_SINK = "/run/secretbinding/vault-token"
 
 
 class Driver(StrEnum):
@@ -68,7 +69,29 @@ class Snippet:
 def snippets(target: Target, around: Surroundings) -> tuple[Snippet, ...]:
     """All texts for the chosen way to log in, in the order in which they are used."""
     audit = () if around.audited else tuple(AUDIT[product] for product in AUDIT if around.product in (product, _ANY))
-    return (*_agents(target, around), *_controller(target, around), *audit, CHECK)
+    return (*_agents(target, around), first_rule(target), *_controller(target, around), *audit, CHECK)
+
+
+def first_rule(target: Target) -> Snippet:
+    """The policy by which each tenant has its own secrets in its own namespace."""
+    mounts = [mount.path for mount in target.scope.mounts if mount.kind == "kv"] or ["secret"]
+    spec = {
+        "tenants": [{"names": ["*"]}],
+        "workloads": [{"namespaces": ["{{tenant}}"]}],
+        "secrets": [{"kinds": ["kv"], "mounts": mounts, "paths": ["{{tenant}}/*"]}],
+    }
+    manifest = {"apiVersion": API_VERSION, "kind": POLICY_KIND, "metadata": {"name": "first-rule"}, "spec": spec}
+    return Snippet(
+        "The first rule: whose bindings may do what",
+        "yaml",
+        dump(manifest),
+        (
+            "Without a policy no binding is allowed. This one gives each tenant the secrets below its own name, in the "
+            "Nomad namespace of its own name: `kubectl apply -f rule.yaml`, or `nomad var put "
+            "nomad-vault/policies/first-rule manifest=@rule.yaml` in the controller's own namespace.",
+            "For a single team that may have every secret: SECRETBINDING_TENANCY=open.",
+        ),
+    )
 
 
 def _agents(target: Target, around: Surroundings) -> Iterator[Snippet]:
@@ -128,26 +151,20 @@ def _controller(target: Target, around: Surroundings) -> Iterator[Snippet]:
         case Login.TOKEN:
             if around.wrapped:
                 yield _unwrap("vault-token", "token", around)
-            yield _on_a_host(target, around)
-            yield from _on_kubernetes(target, around)
-            yield Snippet(
-                "Keep the token alive",
-                "shell",
-                f"VAULT_ADDR={quote(around.vault_address)} "
-                f'VAULT_TOKEN="$(cat {quote(_file(around, "vault-token"))})" vault token renew\n',
-                (
-                    f"It lives {_duration(target.period_seconds)} from each renewal on, and nothing renews it by "
-                    "itself: run this from a timer, or let Vault Agent or Nomad keep a token (--login approle, "
-                    "kubernetes, nomad).",
-                ),
+            yield _on_a_host(
+                target,
+                around,
+                f"The controller renews its token while it runs. The token ends {_duration(target.period_seconds)} "
+                "after the last renewal: start the controller before that, or make another one with --new-credentials.",
             )
+            yield from _on_kubernetes(target, around)
         case Login.APPROLE:
-            if around.wrapped:
-                yield _unwrap("secret-id", "secret_id", around)
-            yield _agent(target, around, "approle", target.approle_mount)
-            yield _on_a_host(target, around)
+            once = (
+                "The controller opens the wrapped secret ID, once, and keeps it in memory: after a restart it needs "
+                "another one (--new-credentials). When it cannot be opened, somebody else has opened it: find out who.",
+            )
+            yield _on_a_host(target, around, *(once if around.wrapped else ()))
         case Login.KUBERNETES:
-            yield _agent(target, around, "kubernetes", target.kubernetes_mount)
             yield from _on_kubernetes(target, around)
         case Login.NOMAD:
             yield Snippet(
@@ -155,19 +172,21 @@ def _controller(target: Target, around: Surroundings) -> Iterator[Snippet]:
                 "hcl",
                 job(target, around),
                 (
-                    "No secret is kept anywhere: Nomad's client logs in to Vault for the task and renews its token; "
-                    "Nomad's ACL policy is attached to the job.",
+                    "No secret is kept anywhere: the controller logs in to Vault with its workload identity, which "
+                    "Nomad's client keeps fresh; Nomad's ACL policy is attached to the job.",
                 ),
             )
 
 
-def _on_a_host(target: Target, around: Surroundings) -> Snippet:
+def _on_a_host(target: Target, around: Surroundings, *notes: str) -> Snippet:
     values = _environment(target, around)
-    values["VAULT_TOKEN_FILE"] = TOKEN_SINK if target.login is Login.APPROLE else _file(around, "vault-token")
+    if target.login is Login.TOKEN:
+        values["VAULT_TOKEN_FILE"] = _file(around, "vault-token")
     if target.nomad_acl:
         values["NOMAD_TOKEN_FILE"] = _file(around, "nomad-token")
     lines = [f"export {name}={quote(value)}" for name, value in values.items()]
-    return Snippet("The controller on a host", "shell", "\n".join([*lines, "secretbinding run --source nomad", ""]))
+    text = "\n".join([*lines, "secretbinding run --source nomad", ""])
+    return Snippet("The controller on a host", "shell", text, notes)
 
 
 def _on_kubernetes(target: Target, around: Surroundings) -> Iterator[Snippet]:
@@ -182,24 +201,15 @@ def _on_kubernetes(target: Target, around: Surroundings) -> Iterator[Snippet]:
             f"kubectl -n {namespace} create secret generic {name}{sources}\n",
         )
     values = _environment(target, around)
-    values["VAULT_TOKEN_FILE"] = "/var/run/secretbinding/vault-token"
-    if target.login is Login.KUBERNETES:
-        values["VAULT_TOKEN_FILE"] = TOKEN_SINK
-    if "nomad-token" in files:
-        values["NOMAD_TOKEN_FILE"] = "/var/run/secretbinding/nomad-token"
+    for file in files:
+        values[f"{file.upper().replace('-', '_')}_FILE"] = f"/var/run/secretbinding/{file}"
     lines = [f"serviceAccountName: {account}", "containers:", "  - name: controller", f"    image: {around.image}"]
     lines += ['    args: ["run", "--source", "kubernetes"]', "    env:"]
     lines += [f"      - {{name: {key}, value: {go_string(value)}}}" for key, value in values.items()]
-    mounts, volumes = [], []
     if files:
-        mounts.append("      - {name: credentials, mountPath: /var/run/secretbinding, readOnly: true}")
-        volumes.append(f"  - {{name: credentials, secret: {{secretName: {name}, defaultMode: 0400}}}}")
-    if target.login is Login.KUBERNETES:
-        sink = str(PurePath(TOKEN_SINK).parent)
-        mounts.append(f"      - {{name: token, mountPath: {sink}}}")
-        volumes.append("  - {name: token, emptyDir: {medium: Memory}}")
-    if mounts:
-        lines += ["    volumeMounts:", *mounts, "volumes:", *volumes]
+        lines += ["    volumeMounts:"]
+        lines += ["      - {name: credentials, mountPath: /var/run/secretbinding, readOnly: true}", "volumes:"]
+        lines += [f"  - {{name: credentials, secret: {{secretName: {name}, defaultMode: 0400}}}}"]
     yield Snippet("The controller's pod in Kubernetes: what its Deployment needs", "yaml", "\n".join([*lines, ""]))
 
 
@@ -207,33 +217,9 @@ def _is_mounted(file: str, target: Target) -> bool:
     return target.login is Login.TOKEN if file == "vault-token" else target.nomad_acl
 
 
-def _agent(target: Target, around: Surroundings, method: str, mount: str) -> Snippet:
-    """Vault Agent's configuration, which keeps the controller's token in a file."""
-    if method == "approle":
-        config = [("role_id_file_path", _string(_file(around, "role-id")))]
-        config.append(("secret_id_file_path", _string(_file(around, "secret-id"))))
-        config.append(("remove_secret_id_file_after_reading", "false"))
-    else:
-        config = [("role", _string(target.scope.name))]
-    inner = f'method "{method}" {{\n  mount_path = {_string(f"auth/{mount}")}\n{_indented(_map("config", config))}}}\n'
-    sink = f'sink "file" {{\n{_indented(_map("config", [("path", _string(TOKEN_SINK))]))}}}\n'
-    values = [("address", _string(around.vault_address))]
-    if around.vault_ca:
-        values.append(("ca_cert", _string(around.vault_ca)))
-    text = f"{_block('vault', values)}\nauto_auth {{\n{_indented(inner)}\n{_indented(sink)}}}\n"
-    where = "beside the controller, in a container of its own" if method == "kubernetes" else "beside the controller"
-    return Snippet(
-        "Vault Agent, which logs in and renews",
-        "hcl",
-        text,
-        (f"Run it {where}: `vault agent -config={AGENT_CONFIG}` (or `bao agent`).",),
-    )
-
-
 def job(target: Target, around: Surroundings) -> str:
     """The controller as a Nomad job, with a workload identity for both servers."""
     environment = {**_environment(target, around)}
-    environment["VAULT_TOKEN_FILE"] = "${NOMAD_SECRETS_DIR}/vault_token"
     if target.nomad_acl:
         environment["NOMAD_TOKEN_FILE"] = "${NOMAD_SECRETS_DIR}/nomad_token"
     program = ("image", around.image) if around.driver is Driver.DOCKER else ("command", around.command)
@@ -248,14 +234,12 @@ def job(target: Target, around: Surroundings) -> str:
         "",
         *_nested(_block("config", config), 6),
         "",
-        "      # Nomad's client logs in to Vault with this identity, and renews the token in secrets/vault_token.",
-        "      vault {",
-        f"        role = {_string(target.scope.name)}",
-        "        env  = false",
-        "      }",
+        "      # The controller logs in to Vault with this identity, in secrets/nomad_vault.jwt.",
         "      identity {",
-        '        name = "vault_default"',
+        '        name = "vault"',
         f"        aud  = [{_string(AUDIENCE)}]",
+        "        env  = false",
+        "        file = true",
         '        ttl  = "1h"',
         "      }",
     ]
@@ -283,7 +267,32 @@ def _environment(target: Target, around: Surroundings) -> dict[str, str]:
         "SECRETBINDING_INSTANCE": target.scope.instance if target.scope.instance != "default" else "",
         "SECRETBINDING_JWT_MOUNT": target.scope.jwt_mount if target.scope.jwt_mount != "jwt-nomad" else "",
     }
-    return values | {name: value for name, value in optional.items() if value}
+    return values | {name: value for name, value in (optional | _login(target, around)).items() if value}
+
+
+def _login(target: Target, around: Surroundings) -> dict[str, str]:
+    """The settings of the controller's own login; its role has the name that the controller expects."""
+    match target.login:
+        case Login.TOKEN:
+            return {}
+        case Login.NOMAD:
+            return {"SECRETBINDING_VAULT_LOGIN": "nomad"}
+        case Login.KUBERNETES:
+            mount = target.kubernetes_mount
+            return {"SECRETBINDING_VAULT_LOGIN": "kubernetes"} | _unusual(mount, "kubernetes")
+        case Login.APPROLE:
+            ids = {
+                "SECRETBINDING_VAULT_LOGIN_ROLE_ID_FILE": _file(around, "role-id"),
+                "SECRETBINDING_VAULT_LOGIN_SECRET_ID_FILE": _file(around, "secret-id"),
+            }
+            if around.wrapped:
+                ids["SECRETBINDING_VAULT_LOGIN_SECRET_ID_FILE"] += ".wrapped"
+                ids["SECRETBINDING_VAULT_LOGIN_SECRET_ID_WRAPPED"] = "true"
+            return {"SECRETBINDING_VAULT_LOGIN": "approle"} | _unusual(target.approle_mount, "approle") | ids
+
+
+def _unusual(mount: str, usual: str) -> dict[str, str]:
+    return {"SECRETBINDING_VAULT_LOGIN_MOUNT": mount} if mount != usual else {}
 
 
 def _unwrap(file: str, value: str, around: Surroundings) -> Snippet:
@@ -346,10 +355,6 @@ def _string(value: str) -> str:
 
 def _block(name: str, values: list[tuple[str, str]]) -> str:
     return f"{name} {{\n{_aligned(values)}}}\n"
-
-
-def _map(name: str, values: list[tuple[str, str]]) -> str:
-    return f"{name} = {{\n{_aligned(values)}}}\n"
 
 
 def _aligned(values: list[tuple[str, str]]) -> str:

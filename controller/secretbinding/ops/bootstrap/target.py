@@ -13,10 +13,10 @@ from secretbinding.render.text import is_plain_path
 JWKS_PATH = "/.well-known/jwks.json"
 
 AGENT_PERIOD_SECONDS = 3600
-"""How long a token lives that Nomad's client or Vault Agent keeps renewing."""
+"""How long a token lives that the controller can get anew by itself, unless it is renewed."""
 
 TOKEN_PERIOD_SECONDS = 768 * 3600
-"""How long a token lives that somebody has to renew by hand: Vault's own longest life of a token by default."""
+"""How long a token lives that the controller can only renew: Vault's own longest life of a token by default."""
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,126}\Z")

@@ -7,7 +7,8 @@ from secretbinding.errors import Problem
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import Identity
 from secretbinding.sources.base import SourceItem
-from secretbinding.sources.files.reading import DEFAULT_TENANT, NAME, Loaded, duplicates, twice
+from secretbinding.sources.files.reading import NAME, Loaded, duplicates, twice
+from secretbinding.sources.files.tenants import DEFAULT_TENANT
 
 CONFIRMATION = ".secretbinding-confirm-removal"
 _LARGE_DROP = 3
@@ -21,12 +22,14 @@ class FileState:
         loaded: its bindings; none when there are problems, since a file is taken whole or not at all.
         identities: with problems: the manifests in it as far as they can be told apart.
         opaque: with problems: it cannot be told which bindings are in it.
+        tenant: whose its manifests are; None where each may say so itself.
     """
 
     loaded: tuple[Loaded, ...] = ()
     problems: tuple[Problem, ...] = ()
     identities: tuple[Identity, ...] = ()
     opaque: bool = False
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,8 @@ def _wanted(
             continue
         for identity in state.identities:
             if identity.name is not None:
-                key = BindingKey(NAME, identity.namespace or DEFAULT_TENANT, identity.name)
+                tenant = (identity.namespace or DEFAULT_TENANT) if state.tenant is None else state.tenant
+                key = BindingKey(NAME, tenant, identity.name)
                 place = identity.job_namespace or nomad_namespace
                 wanted.setdefault(key, _invalid(key, known, state.problems, file, identity.job or "", place))
         for key, entry in known.items():

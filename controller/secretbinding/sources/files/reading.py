@@ -12,13 +12,13 @@ from secretbinding.models.binding import KIND, SecretBinding
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import parse_manifests
 from secretbinding.sources.base import SourceItem
+from secretbinding.sources.files.tenants import DEFAULT_TENANT
 from secretbinding.strictyaml import Document, Path, field_name
 from secretbinding.strictyaml import load as load_yaml
 
 NAME = "files"
 STDIN = "-"
 SUFFIXES = (".yaml", ".yml", ".json")
-DEFAULT_TENANT = "default"
 ROTATE_ANNOTATION = "nomad-vault.io/rotate-requested-at"
 GENERATE_ANNOTATION = "nomad-vault.io/generate-requested-at"
 
@@ -73,14 +73,31 @@ def load(
     return found
 
 
-def bindings_of(data: bytes, file: str, *, nomad_namespace: str, source: str = NAME) -> list[Loaded]:
-    """The bindings of one file's text. Raises `ManifestError` with all its problems."""
+def bindings_of(
+    data: bytes, file: str, *, nomad_namespace: str, source: str = NAME, tenant: str | None = None
+) -> list[Loaded]:
+    """The bindings of one file's text; of `tenant`, or where that is None, of the one that each names. Raises
+    `ManifestError` with all its problems."""
     bindings = parse_manifests(data, file=file, source=source)
     places = manifests_in(load_yaml(data, file=file))
-    return [
-        Loaded(_item(binding, source, nomad_namespace), binding, file, document, prefix)
+    found = [
+        Loaded(_item(binding, source, nomad_namespace, tenant), binding, file, document, prefix)
         for binding, (document, prefix, _) in zip(bindings, places, strict=True)
     ]
+    strange = [problem for loaded in found if tenant is not None for problem in _of_another(loaded, tenant)]
+    if strange:
+        raise ManifestError(strange)
+    return found
+
+
+def _of_another(loaded: Loaded, tenant: str) -> Iterator[Problem]:
+    named = loaded.binding.metadata.namespace
+    if not tenant:
+        message = "the file is no tenant's: the directories beside it are"
+        yield loaded.problem((), message, "move it into the directory of its tenant")
+    elif named not in (None, tenant):
+        message = f"the binding names tenant {named}, and what is in this place is of tenant {tenant}"
+        yield loaded.problem(("metadata", "namespace"), message, "leave metadata.namespace out, or move the file")
 
 
 def duplicates(found: Iterable[Loaded]) -> Iterator[tuple[Loaded, Loaded]]:
@@ -180,9 +197,9 @@ def manifests_in(documents: Iterable[Document]) -> Iterator[tuple[Document, Path
             yield document, (), value
 
 
-def _item(binding: SecretBinding, source: str, nomad_namespace: str) -> SourceItem:
+def _item(binding: SecretBinding, source: str, nomad_namespace: str, given: str | None) -> SourceItem:
     metadata, workload = binding.metadata, binding.spec.workload
-    tenant = metadata.namespace or DEFAULT_TENANT
+    tenant = (metadata.namespace or DEFAULT_TENANT) if given is None else given
     if source == "nomad":
         # There the tenant is the Nomad namespace that the variable is kept in, which is the job's as well.
         tenant = metadata.namespace or workload.namespace or nomad_namespace

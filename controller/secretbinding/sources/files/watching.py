@@ -32,6 +32,7 @@ from secretbinding.sources.files.reading import (
     signature,
     unreadable,
 )
+from secretbinding.sources.files.tenants import Tenants
 from secretbinding.status.transitions import Transition
 from secretbinding.strictyaml import load as load_yaml
 
@@ -65,9 +66,16 @@ class FilesSource:
     name = NAME
 
     def __init__(
-        self, paths: Sequence[str], *, nomad_namespace: str = "default", interval_seconds: float = 2.0
+        self,
+        paths: Sequence[str],
+        *,
+        nomad_namespace: str = "default",
+        interval_seconds: float = 2.0,
+        tenants: Tenants | None = None,
     ) -> None:
+        """Without `tenants`, each manifest names its own as its namespace."""
         self._paths = tuple(paths)
+        self._tenants = tenants or Tenants((), trusting=True)
         self._nomad_namespace = nomad_namespace
         self._interval_seconds = interval_seconds
         self._seen: dict[str, _Seen] = {}
@@ -201,7 +209,8 @@ class FilesSource:
             return state
         digest = hashlib.sha256(data).digest()
         same = seen is not None and seen.digest == digest
-        state = seen.state if seen is not None and same else read_state(data, path, self._nomad_namespace)
+        tenant = self._tenants.of(path)
+        state = seen.state if seen is not None and same else read_state(data, path, self._nomad_namespace, tenant)
         self._seen[path] = _Seen(sign, digest, state, read_at)
         return state
 
@@ -239,16 +248,19 @@ class FilesSource:
         return bool(text)
 
 
-def read_state(data: bytes, path: str, nomad_namespace: str) -> FileState:
-    """What a file's text holds."""
+def read_state(data: bytes, path: str, nomad_namespace: str, tenant: str | None = None) -> FileState:
+    """What a file's text holds; of `tenant`, or where that is None, of the one that each manifest names."""
     try:
-        return FileState(loaded=tuple(bindings_of(data, path, nomad_namespace=nomad_namespace)))
+        loaded = tuple(bindings_of(data, path, nomad_namespace=nomad_namespace, tenant=tenant))
+        return FileState(loaded=loaded, tenant=tenant)
     except ManifestError as error:
         problems = error.problems
+    if tenant == "":
+        return FileState(problems=problems, tenant=tenant)
     try:
         manifests = [value for _, _, value in manifests_in(load_yaml(data, file=path))]
     except ManifestError:
-        return FileState(problems=problems, opaque=True)
+        return FileState(problems=problems, opaque=True, tenant=tenant)
     identities = tuple(identify(value) for value in manifests)
     opaque = any(identity.name is None for identity in identities) or not identities
-    return FileState(problems=problems, identities=identities, opaque=opaque)
+    return FileState(problems=problems, identities=identities, opaque=opaque, tenant=tenant)

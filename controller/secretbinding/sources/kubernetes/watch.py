@@ -1,4 +1,4 @@
-"""The watch on SecretBindings: a kopf operator in a thread and an event loop of its own, which writes nothing."""
+"""The watch on a resource of ours: a kopf operator in a thread and an event loop of its own, which writes nothing."""
 
 import asyncio
 import logging
@@ -19,6 +19,7 @@ from secretbinding.sources.kubernetes.api import Credentials
 _log = structlog.get_logger(__name__)
 
 PLURAL = "secretbindings"
+POLICY_PLURAL = "secretbindingpolicies"
 Deliver = Callable[[str | None, Mapping[str, Any]], None]
 
 # With bookmarks allowed, an API server says something at least once a minute.
@@ -49,8 +50,11 @@ class Watch:
         namespaces: Sequence[str],
         deliver: Deliver,
         relisted: Callable[[], None],
+        *,
+        plural: str = PLURAL,
     ) -> None:
         self._credentials = credentials
+        self._plural = plural
         self._namespaces = tuple(namespaces)
         self._deliver = deliver
         self._relisted = relisted
@@ -126,7 +130,7 @@ class Watch:
             credentials = await asyncio.to_thread(self._credentials)
             return kopf.AiohttpSession(server=credentials.server, aiohttp_session=self._session(credentials))
 
-        @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+        @kopf.on.event(GROUP, VERSION, self._plural, registry=registry)
         def hear(event: kopf.RawEvent, **_: Any) -> None:
             self._heard = time.monotonic()
             self._deliver(event["type"], event["object"])
@@ -154,12 +158,12 @@ class Watch:
         self, _session: aiohttp.ClientSession, _context: SimpleNamespace, answer: aiohttp.TraceRequestEndParams
     ) -> None:
         """Learn from each answer whether the watch is open: kopf tells of events only, and a watch may have none."""
-        if not answer.url.path.endswith(f"/{PLURAL}"):
+        if not answer.url.path.endswith(f"/{self._plural}"):
             return
         watching = answer.url.query.get("watch") == "true"
         status = answer.response.status
         if status >= 400:
-            self._error = f"the server answers {status} to {'watch' if watching else 'list'} {PLURAL}"
+            self._error = f"the server answers {status} to {'watch' if watching else 'list'} {self._plural}"
         elif watching:
             self._error = ""
             self._heard = self._opened[answer.url.path] = time.monotonic()
@@ -171,8 +175,9 @@ class Watch:
     async def _unanswered(
         self, _session: aiohttp.ClientSession, _context: SimpleNamespace, lost: aiohttp.TraceRequestExceptionParams
     ) -> None:
-        if lost.url.path.endswith(f"/{PLURAL}") and not isinstance(lost.exception, asyncio.CancelledError):
-            self._error = f"the server does not answer to a request for {PLURAL} ({type(lost.exception).__name__})"
+        if lost.url.path.endswith(f"/{self._plural}") and not isinstance(lost.exception, asyncio.CancelledError):
+            name = type(lost.exception).__name__
+            self._error = f"the server does not answer to a request for {self._plural} ({name})"
 
 
 def _settings(executor: ThreadPoolExecutor) -> kopf.OperatorSettings:

@@ -1,0 +1,118 @@
+"""From settings to connections: addresses, tokens and logins, with errors that name the environment variable."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from secretbinding.adapters.connection import NomadConnection, TokenFile, VaultConnection
+from secretbinding.adapters.transport import OnCall
+from secretbinding.adapters.vault.login import AppRoleLogin, CertLogin, Given, JwtLogin, LoginMethod
+from secretbinding.adapters.vault.session import VaultSession
+from secretbinding.errors import UsageError
+from secretbinding.ops.rights import Scope
+from secretbinding.settings import NomadSettings, Settings, VaultLogin, VaultSettings
+
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+_IDENTITY = "nomad_vault.jwt"
+"""What Nomad calls the file of an identity named `vault`, in the task's secrets directory."""
+_PREFIX = "SECRETBINDING_VAULT_LOGIN"
+
+
+def vault_connection(
+    settings: Settings, workers: int, *, on_call: OnCall | None = None, keep: bool = False
+) -> VaultConnection:
+    """The connection to Vault that the settings ask for. A login happens at the first request; with `keep` a token that
+    is given is renewed, too. Whoever closes the adapter ends the session. Raises `UsageError`."""
+    own = settings.vault
+    plain = VaultConnection(**_common(own, workers), namespace=own.namespace)
+    method = login_method(settings)
+    given = _given(own)
+    if method is None and not (keep and given):
+        return VaultConnection(**_common(own, workers), token=given, namespace=own.namespace)
+    session = VaultSession(
+        plain, login=method, login_namespace=own.login_namespace, token=given, on_call=on_call, keep=True
+    )
+    return VaultConnection(**_common(own, workers), token=session, namespace=own.namespace)
+
+
+def nomad_connection(settings: NomadSettings, workers: int) -> NomadConnection:
+    """The connection to Nomad that the settings ask for. A token file is read again whenever it changes."""
+    return NomadConnection(
+        **_common(settings, workers), token=_given(settings), region=settings.region, long_pool_size=64
+    )
+
+
+def login_method(settings: Settings) -> LoginMethod | None:
+    """How to log in to Vault; None for a token that is given. Raises `UsageError` that names the variable."""
+    own = settings.vault
+    mount = own.login_mount.strip("/")
+    role = own.login_role or Scope(instance=settings.controller.instance).name
+    match own.login:
+        case VaultLogin.TOKEN:
+            return None
+        case VaultLogin.KUBERNETES:
+            return JwtLogin(
+                "kubernetes", mount or "kubernetes", role, Given(path=own.login_jwt_file or _SERVICE_ACCOUNT)
+            )
+        case VaultLogin.NOMAD:
+            path = own.login_jwt_file or _identity_file()
+            return JwtLogin("jwt", mount or settings.controller.jwt_mount, role, Given(path=path))
+        case VaultLogin.JWT:
+            if own.login_jwt_file is None:
+                raise _missing("JWT_FILE", "the file with the token to log in with")
+            return JwtLogin("jwt", mount or "jwt", role, Given(path=own.login_jwt_file))
+        case VaultLogin.APPROLE:
+            return AppRoleLogin(
+                mount or "approle",
+                role,
+                _either("ROLE_ID", own.login_role_id, own.login_role_id_file),
+                _either("SECRET_ID", own.login_secret_id.get_secret_value(), own.login_secret_id_file),
+                own.login_secret_id_wrapped,
+            )
+        case VaultLogin.CERT:
+            if not own.address.startswith("https:") or not own.client_cert:
+                raise UsageError(
+                    f"{_PREFIX} is cert, and there is no TLS with a client certificate",
+                    remedy="set VAULT_CLIENT_CERT and VAULT_CLIENT_KEY, and VAULT_ADDR to https://",
+                )
+            return CertLogin(mount or "cert", own.login_role, Path(own.client_cert))
+
+
+def _identity_file() -> Path:
+    secrets = os.environ.get("NOMAD_SECRETS_DIR", "")
+    if not secrets:
+        raise UsageError(
+            f"{_PREFIX} is nomad, and this is no task of Nomad's",
+            remedy=f"set {_PREFIX}_JWT_FILE to the file of the identity, or run as a Nomad task",
+        )
+    return Path(secrets) / _IDENTITY
+
+
+def _either(name: str, value: str, path: Path | None) -> Given:
+    if bool(value) == (path is not None):
+        raise UsageError(
+            f"{_PREFIX} is approle, which needs one of {_PREFIX}_{name} and {_PREFIX}_{name}_FILE",
+            remedy="set one of the two",
+        )
+    return Given(value, path)
+
+
+def _missing(name: str, what: str) -> UsageError:
+    return UsageError(f"{_PREFIX}_{name} is not set", remedy=f"set it to {what}")
+
+
+def _given(settings: VaultSettings | NomadSettings) -> TokenFile | str:
+    return TokenFile(settings.token_file) if settings.token_file else settings.token.get_secret_value()
+
+
+def _common(settings: VaultSettings | NomadSettings, workers: int) -> dict[str, Any]:
+    return {
+        "address": settings.address,
+        "ca_cert": settings.ca_cert,
+        "ca_path": settings.ca_path,
+        "client_cert": settings.client_cert,
+        "client_key": settings.client_key,
+        "tls_server_name": settings.tls_server_name,
+        "skip_verify": settings.skip_verify,
+        "pool_size": workers + 2,
+    }

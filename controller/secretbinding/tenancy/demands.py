@@ -1,0 +1,192 @@
+"""What a binding asks for, one thing for each of its secrets: what a policy has to allow."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from secretbinding.kinds import KINDS
+from secretbinding.kinds.base import RENEW, SecretState
+from secretbinding.models.binding import (
+    DeletionPolicy,
+    Delivery,
+    Generate,
+    Generic,
+    Kv,
+    KvEngine,
+    NomadVariable,
+    SecretBinding,
+    SecretEntry,
+)
+from secretbinding.models.kinds import DatabaseCreate, PkiCreate
+from secretbinding.models.policy import Choice
+from secretbinding.tenancy.calls import calls_of
+from secretbinding.tenancy.patterns import KV_API
+
+Path = tuple[str | int, ...]
+# Fields that name what an engine gives, below its mount.
+_NAMES = ("path", "role", "static_role", "key", "roleset", "static_account", "impersonated_account")
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One secret that a binding asks for.
+
+    Attributes:
+        place: the field of the manifest that asks for it.
+        name: what the binding names below the mount, "" for a role that is made.
+        bare: path and mount are joined as they are, so that the path may lead anywhere below the mount.
+        rights: the paths of Vault's API that it needs.
+        capabilities: what it needs there.
+        functions: what its templates call beyond values.
+        call: a path of Vault's API that a template reads, of a secret that is none of the binding's; then only
+            `rights` count of what is above.
+        namespace: the Nomad namespace of a variable, "" for the job's.
+    """
+
+    place: Path
+    secret: str
+    kind: str
+    mount: str
+    name: str
+    bare: bool = False
+    rights: tuple[str, ...] = ()
+    capabilities: frozenset[str] = frozenset()
+    create: DatabaseCreate | PkiCreate | None = None
+    generate: Generate | None = None
+    functions: frozenset[str] = frozenset()
+    call: bool = False
+    namespace: str = ""
+
+    @property
+    def title(self) -> str:
+        """For people: which secret."""
+        if self.call:
+            return f"{self.rights[0]}, which a template of secret {self.secret} reads,"
+        where = "/".join(part for part in (self.mount, self.name) if part)
+        return f"secret {self.secret} ({self.kind} {where or 'made'}{'' if self.name else ', a role to be made'})"
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What holds for everything that a binding asks for.
+
+    Attributes:
+        longest_seconds: how long a token lives that is not renewed, or its period; None where the binding leaves it to
+            the controller.
+        choices: what the binding chooses that runs programs.
+        adopted: it has taken over what is in the job by hand.
+        retained: what it made is to stay when it goes.
+    """
+
+    method: str = "JWT"
+    longest_seconds: float | None = None
+    delivery: Delivery = Delivery.TEMPLATE
+    choices: frozenset[str] = frozenset()
+    adopted: bool = False
+    retained: bool = False
+
+
+def conditions_of(binding: SecretBinding, *, adopted: bool = False) -> Conditions:
+    """The conditions of a binding."""
+    auth = binding.spec.auth
+    longest = auth.token_period or auth.token_max_ttl
+    chosen = _agent(binding)
+    choices = {choice.value for choice in Choice if chosen.get(choice.value) not in (None, [], "")}
+    if any(entry.change_script is not None for entry in binding.spec.secrets):
+        choices.add(Choice.SCRIPT.value)
+    return Conditions(
+        method=auth.method.value,
+        longest_seconds=longest.seconds if longest is not None else None,
+        delivery=binding.spec.delivery,
+        choices=frozenset(choices),
+        adopted=adopted,
+        retained=binding.spec.deletion_policy is DeletionPolicy.RETAIN,
+    )
+
+
+def _agent(binding: SecretBinding) -> dict[str, Any]:
+    """What the binding says of its sidecar, as JSON."""
+    found = binding.spec.to_json().get("agent")
+    return found if isinstance(found, dict) else {}
+
+
+def demands_of(binding: SecretBinding) -> tuple[Demand, ...]:
+    """What a binding asks for, in the order of its secrets. Names of roles that are made may be known or not."""
+    entries = binding.spec.secrets
+    own = frozenset(path for entry in entries for path in _called_as(entry))
+    variables = frozenset(entry.source.path for entry in entries if isinstance(entry.source, NomadVariable))
+    generated = {one.secret: one for one in binding.spec.rotation.generate}
+    found: list[Demand] = []
+    for index, entry in enumerate(entries):
+        place = ("spec", "secrets", index, entry.kind_name)
+        functions: set[str] = set()
+        called: list[Demand] = []
+        for at, target in enumerate(entry.files):
+            if target.template is None:
+                continue
+            left, right = target.left_delimiter or "{{", target.right_delimiter or "}}"
+            calls = calls_of(target.template, left, right, own, variables)
+            functions |= calls.functions
+            spot: Path = ("spec", "secrets", index, "files", at, "template")
+            called += [
+                Demand(spot, entry.name, "", "", "", rights=(path,), capabilities=frozenset({"read"}), call=True)
+                for path in sorted(calls.paths)
+            ]
+        found.append(_demand(place, entry, generated.get(entry.name), frozenset(functions)))
+        found += called
+    return tuple(found)
+
+
+def _demand(place: Path, entry: SecretEntry, generate: Generate | None, functions: frozenset[str]) -> Demand:
+    source = entry.source
+    paths, capabilities = _rights(entry)
+    create = getattr(source, "create", None)
+    variable = isinstance(source, NomadVariable)
+    return Demand(
+        place,
+        entry.name,
+        entry.kind_name,
+        "" if variable else str(getattr(source, "mount", "")),
+        "" if create is not None else next(_named(source), ""),
+        bare=isinstance(source, Generic) or (isinstance(source, Kv) and source.engine is KvEngine.V1),
+        rights=paths,
+        capabilities=capabilities,
+        create=create,
+        generate=generate,
+        functions=functions,
+        namespace=str(getattr(source, "namespace", None) or "") if variable else "",
+    )
+
+
+def _named(source: object) -> Iterator[str]:
+    for name in _NAMES:
+        if value := getattr(source, name, None):
+            yield str(value)
+
+
+def _rights(entry: SecretEntry) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The paths of Vault's API that an entry may need, whatever the version of its engine, and what it needs there."""
+    if isinstance(entry.source, NomadVariable):
+        return (), frozenset()
+    engines = ("v1", "v2") if isinstance(entry.source, Kv) and entry.source.engine is None else (_engine(entry),)
+    kind = KINDS[entry.kind_name]
+    rights = [right for engine in engines for right in kind.rights(entry, SecretState(engine=engine))]
+    needed = [right for right in rights if right != RENEW]
+    paths = tuple(dict.fromkeys(right.path for right in needed))
+    return paths, frozenset(capability for right in needed for capability in right.capabilities)
+
+
+def _called_as(entry: SecretEntry) -> Iterator[str]:
+    """The paths by which a template may call an entry's secret. consul-template puts the `data/` of a KV engine of
+    version 2 in by itself, unless the path seems to have it: then it is another secret's."""
+    source = entry.source
+    for path in _rights(entry)[0]:
+        plain = isinstance(source, Kv) and path == f"{source.mount}/{source.path}"
+        if not (plain and _engine(entry) != "v1" and str(getattr(source, "path", "")).partition("/")[0] in KV_API):
+            yield path
+    if isinstance(source, Kv) and source.engine is KvEngine.V2 and source.path.partition("/")[0] not in KV_API:
+        yield f"{source.mount}/{source.path}"
+
+
+def _engine(entry: SecretEntry) -> str:
+    return entry.source.engine.value if isinstance(entry.source, Kv) and entry.source.engine is not None else "v2"

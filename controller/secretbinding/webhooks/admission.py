@@ -1,0 +1,88 @@
+"""What is said to a Kubernetes API server that asks whether to take a SecretBinding or a SecretBindingPolicy."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from secretbinding.engine.policies import Labels
+from secretbinding.errors import ManifestError, SecretBindingError
+from secretbinding.models.loading import parse_object
+from secretbinding.models.policy_loading import parse_policy_object
+from secretbinding.models.reasons import Reason
+from secretbinding.tenancy import Target, Tenant
+from secretbinding.tenancy.verdict import Known, verdict
+
+_SOURCE = "kubernetes"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`refusal` is what the person is told, "" where the object is taken; `warning` is told besides."""
+
+    refusal: str = ""
+    warning: str = ""
+
+
+class Admission:
+    """Decides as `validate` and the reconciler do. What cannot be told now is taken, with a warning: the reconciler
+    asks the policies again before anything is made.
+
+    Args:
+        known: the policies now; None where tenancy is open.
+        labels: the labels of tenants.
+        region: the Nomad region that the controller works in; raises `errors.SecretBindingError`.
+        nomad_namespace: for bindings that name none.
+    """
+
+    def __init__(
+        self,
+        known: Callable[[], Known] | None,
+        labels: Labels,
+        region: Callable[[], str],
+        *,
+        nomad_namespace: str = "default",
+    ) -> None:
+        self._known = known
+        self._labels = labels
+        self._region = region
+        self._nomad_namespace = nomad_namespace
+
+    def binding(self, obj: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> Answer:
+        """The answer for a SecretBinding. One whose specification stays the same is taken: finalizers and annotations
+        have to come and go whatever has become of its rights."""
+        metadata = obj.get("metadata") or {}
+        if old is not None and (old.get("spec") == obj.get("spec") or metadata.get("deletionTimestamp")):
+            return Answer()
+        tenant, name = str(metadata.get("namespace") or ""), str(metadata.get("name") or "")
+        try:
+            binding = parse_object(obj, source=f"secretbinding {tenant}/{name}")
+        except ManifestError as error:
+            return Answer(str(error))
+        if self._known is None:
+            return Answer()
+        workload, known = binding.spec.workload, self._known()
+        labels = self._labels(_SOURCE, tenant) if known.asks_for_labels else {}
+        target = Target(workload.namespace or self._nomad_namespace, workload.job, self._region_of(known))
+        found = verdict(known, Tenant(_SOURCE, tenant, labels), binding, target)
+        if found.fault is None:
+            return Answer()
+        if found.fault.reason is Reason.POLICIES_UNKNOWN:
+            return Answer(warning=found.fault.message)
+        return Answer(found.fault.message)
+
+    def policy(self, obj: Mapping[str, Any]) -> Answer:
+        """The answer for a SecretBindingPolicy."""
+        name = str((obj.get("metadata") or {}).get("name") or "")
+        try:
+            parse_policy_object(obj, source=f"secretbindingpolicy {name}")
+        except ManifestError as error:
+            return Answer(str(error))
+        return Answer()
+
+    def _region_of(self, known: Known) -> str:
+        if not any(workload.regions for policy in known.policies for workload in policy.spec.workloads):
+            return ""
+        try:
+            return self._region()
+        except SecretBindingError:
+            return ""
