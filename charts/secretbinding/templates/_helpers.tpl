@@ -113,3 +113,13 @@ annotations:
 {{- range .Values.watchNamespaces -}}{{- if not . -}}{{- fail "watchNamespaces holds an empty name" -}}{{- end -}}{{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{- define "secretbinding.hook" -}}
+helm.sh/hook: pre-delete
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
+{{/* A name for objects of the whole cluster, which no release of another namespace has. */}}
+{{- define "secretbinding.clusterName" -}}
+{{- join "-" (compact (list (include "secretbinding.namespace" .) (include "secretbinding.fullname" .))) | trunc 58 | trimSuffix "-" -}}
+{{- end -}}

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +44,14 @@ def uninstall(
             show_default=False,
         ),
     ] = None,
+    deployment: Annotated[
+        str,
+        typer.Option(
+            "--stop-deployment",
+            metavar="NAMESPACE/NAME",
+            help="First scale the controller's own Deployment to zero, and wait until its pods are gone.",
+        ),
+    ] = "",
     running: Annotated[
         bool, typer.Option("--even-if-running", help="Go on though a controller of this instance takes part.")
     ] = False,
@@ -73,6 +82,8 @@ def uninstall(
     finalizers = _cluster_configured() if in_kubernetes is None and everything else in_kubernetes is not False
     if not everything and not finalizers:
         raise UsageError("there is nothing to do", remedy="give --all, or leave --no-kubernetes out")
+    if deployment and not dry_run:
+        _stop_deployment(deployment, timeout)
     done = True
     if everything:
         with clients(settings) as connected:
@@ -82,6 +93,21 @@ def uninstall(
         with kubernetes() as client:
             _release(client, yes=yes, dry_run=dry_run)
     return 0 if done else 1
+
+
+def _stop_deployment(deployment: str, timeout: float) -> None:
+    namespace, _, name = deployment.partition("/")
+    if not namespace or not name:
+        raise UsageError(f"{deployment!r} is no Deployment", remedy="write NAMESPACE/NAME")
+    with kubernetes() as client:
+        client.scale_deployment(namespace, name, 0)
+        deadline = time.monotonic() + timeout
+        while client.pods_of_deployment(namespace, name):
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"pods of Deployment {deployment} still run", remedy="see why, or give it a longer --timeout"
+                )
+            time.sleep(1.0)
 
 
 def _cluster_configured() -> bool:
