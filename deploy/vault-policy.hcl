@@ -1,4 +1,4 @@
-# secretbinding {"body":"7zo3xrbmqd7haxcb2iky5vyldx","instance":"default","part":"controller"}
+# secretbinding {"body":"kfhnoxngtjtvpqqrjjedxe2lrp","instance":"default","part":"controller"}
 # What the controller may do in Vault or OpenBao, for instance "default" and the auth mount "jwt-nomad".
 # No path here gives a secret's value.
 
@@ -35,6 +35,12 @@ path "secret/subkeys/*" {
 # The versions of all secrets of a folder at once. OpenBao only; without it each is read by itself.
 path "secret/detailed-metadata/*" {
   capabilities = ["list"]
+}
+
+# How many versions the mount keeps, so that jobs roll before the one that they use is pruned. Leave it out where the
+# mount sets no `max_versions`.
+path "secret/config" {
+  capabilities = ["read"]
 }
 
 # Database mount `database`: when a static role's password was last rotated. Passwords are at `static-creds`.

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from secretbinding.adapters.discovery import plain_address
 from secretbinding.errors import UsageError
 from secretbinding.models.agent import AgentDriver
 from secretbinding.render.agent import AgentDefaults, Server
@@ -68,7 +69,7 @@ class AgentSettings(BaseSettings):
         self, *, address: str, namespace: str, ca_cert: str, tls_server_name: str, skip_verify: bool, jwt_mount: str
     ) -> AgentDefaults:
         """What the decisions need; the arguments are the controller's own connection to Vault. Raises
-        `errors.UsageError` when the certificates cannot be read."""
+        `errors.UsageError` when the certificates cannot be read. Vault Agent looks nothing up: its address is plain."""
         own = self.vault_addr in ("", address)
         trusted = str(self.ca_cert) if self.ca_cert is not None else (ca_cert if own else "")
         return AgentDefaults(
@@ -81,7 +82,7 @@ class AgentSettings(BaseSettings):
             memory=self.memory,
             memory_max=self.memory_max,
             server=Server(
-                address=self.vault_addr or address,
+                address=plain_address(self.vault_addr or address),
                 namespace=namespace,
                 ca_pem=_certificates(trusted) if trusted else "",
                 tls_server_name=self.tls_server_name or (tls_server_name if own else ""),

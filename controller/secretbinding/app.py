@@ -131,7 +131,9 @@ class Controller:
         self.tenancy = tenancy or Tenancy(settings, ())
         guard = self.tenancy.guard
         hooks: Hooks = Several([_Passes(self._passed), *([monitoring.hooks] if monitoring is not None else [])])
-        pace = Pace(resync_seconds=own.resync_seconds, progress_seconds=own.progress_seconds)
+        pace = Pace(
+            resync_seconds=own.resync_seconds, progress_seconds=own.progress_seconds, seals_seconds=own.poll_seconds
+        )
         limits = Limits(
             own.max_rolls, own.max_rolls_per_namespace, own.settle_seconds, own.ungated_rolls, own.lease_share
         )

@@ -1,16 +1,18 @@
 """From settings to connections: addresses, tokens and logins, with errors that name the environment variable."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from secretbinding.adapters.connection import NomadConnection, TokenFile, VaultConnection
+from secretbinding.adapters.connection import ConsulConnection, NomadConnection, TokenFile, VaultConnection
+from secretbinding.adapters.discovery import plain_address
 from secretbinding.adapters.transport import OnCall
 from secretbinding.adapters.vault.login import AppRoleLogin, CertLogin, Given, JwtLogin, LoginMethod
 from secretbinding.adapters.vault.session import VaultSession
 from secretbinding.errors import UsageError
 from secretbinding.ops.rights import Scope
-from secretbinding.settings import NomadSettings, Settings, VaultLogin, VaultSettings
+from secretbinding.settings import ConsulSettings, NomadSettings, Settings, VaultLogin, VaultSettings
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _IDENTITY = "nomad_vault.jwt"
@@ -24,15 +26,16 @@ def vault_connection(
     """The connection to Vault that the settings ask for. A login happens at the first request; with `keep` a token that
     is given is renewed, too. Whoever closes the adapter ends the session. Raises `UsageError`."""
     own = settings.vault
-    plain = VaultConnection(**_common(own, workers), namespace=own.namespace)
+    consul = ConsulConnection(**_common(settings.consul, workers), token=_given(settings.consul))
+    plain = VaultConnection(**_common(own, workers), namespace=own.namespace, consul=consul)
     method = login_method(settings)
     given = _given(own)
     if method is None and not (keep and given):
-        return VaultConnection(**_common(own, workers), token=given, namespace=own.namespace)
+        return replace(plain, token=given)
     session = VaultSession(
         plain, login=method, login_namespace=own.login_namespace, token=given, on_call=on_call, keep=True
     )
-    return VaultConnection(**_common(own, workers), token=session, namespace=own.namespace)
+    return replace(plain, token=session)
 
 
 def nomad_connection(settings: NomadSettings, workers: int) -> NomadConnection:
@@ -70,7 +73,7 @@ def login_method(settings: Settings) -> LoginMethod | None:
                 own.login_secret_id_wrapped,
             )
         case VaultLogin.CERT:
-            if not own.address.startswith("https:") or not own.client_cert:
+            if not plain_address(own.address).startswith("https:") or not own.client_cert:
                 raise UsageError(
                     f"{_PREFIX} is cert, and there is no TLS with a client certificate",
                     remedy="set VAULT_CLIENT_CERT and VAULT_CLIENT_KEY, and VAULT_ADDR to https://",
@@ -101,11 +104,11 @@ def _missing(name: str, what: str) -> UsageError:
     return UsageError(f"{_PREFIX}_{name} is not set", remedy=f"set it to {what}")
 
 
-def _given(settings: VaultSettings | NomadSettings) -> TokenFile | str:
+def _given(settings: VaultSettings | NomadSettings | ConsulSettings) -> TokenFile | str:
     return TokenFile(settings.token_file) if settings.token_file else settings.token.get_secret_value()
 
 
-def _common(settings: VaultSettings | NomadSettings, workers: int) -> dict[str, Any]:
+def _common(settings: VaultSettings | NomadSettings | ConsulSettings, workers: int) -> dict[str, Any]:
     return {
         "address": settings.address,
         "ca_cert": settings.ca_cert,

@@ -86,12 +86,13 @@ def waits(
     last_roll: datetime | None,
     ungated: str = "",
     urgent: bool = False,
+    overdue: bool = False,
     not_before: datetime | None = None,
 ) -> Wait | None:
     """What a binding's roll has to wait for, None when it may begin.
 
-    `urgent` changes settle, so that several make one roll, and wait for nothing else. `not_before` is the turn of a job
-    whose leases are to be replaced, among others like it.
+    `urgent` changes wait for no interval and no window, and `overdue` ones only settle, so that several make one roll.
+    `not_before` is the turn of a job whose leases are to be replaced, among others like it.
 
     `ungated` names a group that Nomad would replace all at once, "" when there is none.
     `since` is when the earliest of the job's pending changes was first known of, so that all that follow within the
@@ -100,7 +101,7 @@ def waits(
     now = gate.now
     if now is None:
         return None
-    if ungated and not urgent and not gate.ungated_allowed:
+    if ungated and not gate.ungated_allowed:
         why = (
             f"group {ungated} has update.max_parallel = 0, so that all its allocations would be replaced at once; "
             "set it to 1 or more, or ask with `rotate`"
@@ -110,8 +111,19 @@ def waits(
     if since is not None and now < since + timedelta(seconds=settle):
         until = since + timedelta(seconds=settle)
         return Wait(f"changes settle until {_text(until)}", Obstacle.SETTLE, until)
-    if urgent:
+    if overdue:
         return None
+    if not urgent and (wait := _by_the_binding(rotation, now, last_roll)) is not None:
+        return wait
+    if not_before is not None and now < not_before:
+        why = f"leases of other jobs are replaced; it is this job's turn at {_text(not_before)}"
+        return Wait(why, Obstacle.LEASE_TURN, not_before)
+    if not gate.slot_free:
+        return Wait("as many jobs as may are rolling now", Obstacle.SLOT)
+    return None
+
+
+def _by_the_binding(rotation: Rotation, now: datetime, last_roll: datetime | None) -> Wait | None:
     if rotation.min_interval is not None and last_roll is not None:
         until = last_roll + timedelta(seconds=rotation.min_interval.seconds)
         if now < until:
@@ -121,11 +133,6 @@ def waits(
     if not state.allowed:
         until_text = f"; that may change at {_text(state.changes_at)}" if state.changes_at is not None else ""
         return Wait(f"no window is open now{until_text}", Obstacle.WINDOW, state.changes_at)
-    if not_before is not None and now < not_before:
-        why = f"leases of other jobs are replaced; it is this job's turn at {_text(not_before)}"
-        return Wait(why, Obstacle.LEASE_TURN, not_before)
-    if not gate.slot_free:
-        return Wait("as many jobs as may are rolling now", Obstacle.SLOT)
     return None
 
 

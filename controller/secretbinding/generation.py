@@ -1,10 +1,11 @@
 """When a secret is to get a new value, and what making one takes. Pure; the clock is an argument.
 
 Nothing is remembered from one decision to the next: a value is due when the newest moment at which one was wanted (a
-tick of the schedule, a request) is later than the secret's last change, which Vault tells.
+tick of the schedule, a request) is later than the secret's last change, which Vault tells. Schedules go by Vault's
+clock, as that change does: one of ours that is ahead or behind makes nothing early, late or twice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -75,11 +76,13 @@ class Attempts:
 
     Attributes:
         tried: by binding and secret, those that are not to be repeated yet.
-        served: by target, the newest moment for which a value was made.
+        served: by target, the newest tick of a schedule for which a value was made, by Vault's clock.
+        answered: by target, the newest request for which a value was made, by the clock of who asked.
     """
 
     tried: Mapping[tuple[BindingKey, str], Tried] = field(default_factory=dict)
     served: Mapping[Target, datetime] = field(default_factory=dict)
+    answered: Mapping[Target, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +107,13 @@ class Generation:
     """What is decided for one entry of spec.rotation.generate.
 
     Attributes:
-        due: the moment for which a new value is wanted; None while the one that is there will do.
+        due: the moment for which a new value is wanted, a tick by Vault's clock and a request by ours; None while the
+            one that is there will do.
         requested: somebody asked for it; the schedule did otherwise.
         wait: why a value that is due is not made yet.
         fault: why it cannot be made; an attempt that failed is repeated at `until`.
-        until: when something is to be done next, None when nobody knows; `look_at` is when it can be done, which is a
-            little later where Vault's clock is to have come to it, too.
+        until: when something is to be done next, None when nobody knows; a tick by Vault's clock. `look_at` is when it
+            can be done by ours, which is a little later where Vault's clock is to have come to it, too.
         open: a request for it is not answered yet.
     """
 
@@ -142,7 +146,9 @@ class GenerateValue:
     """Have a new value made and written, for the moment `due`, over what was `seen` (see `Changed`).
 
     `requested` tells a request from a tick of the schedule. `answer` is the policy to write when it is done, by name
-    and text: where the request is remembered that Vault itself does not tell of.
+    and text: where the request is remembered that Vault itself does not tell of. `also` are the other entries of the
+    same KV secret that are due: one write makes the fields of all, since a version of its own for one of them would
+    count as the change that the others are due for.
     """
 
     key: BindingKey
@@ -152,6 +158,17 @@ class GenerateValue:
     due: datetime
     requested: bool
     answer: tuple[str, str] | None = None
+    also: tuple["GenerateValue", ...] = ()
+
+    @property
+    def parts(self) -> tuple["GenerateValue", ...]:
+        """Every entry that it is for, this one first."""
+        return (self, *self.also)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields of a KV secret that get a new value, each once."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.entry.fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,34 +254,41 @@ def decide_generation(
     changed: Changed,
     *,
     now: datetime | None,
+    vault_ahead: timedelta = timedelta(0),
     request: GenerateRequest | None = None,
     tried: Tried | None = None,
     served: datetime | None = None,
+    answered: datetime | None = None,
 ) -> Generation:
     """Whether a new value is due, before a look at what it has to wait for.
 
     `now` is None where nothing is done by the clock (one-shot commands): a schedule then only makes a secret that is
-    not there at all. `request` is one that covers this entry, `tried` the last attempt that failed, `served` the newest
-    moment for which this process has had a value made.
+    not there at all. Vault's clock is `vault_ahead` of ours; `request` is one that covers this entry, `tried` the last
+    attempt that failed, `served` and `answered` the newest tick and the newest request for which this process has had a
+    value made.
     """
     ripe = now - TOLERANCE if now is not None else None
-    asked = request.at if request is not None and _is_later(request.at, changed.at, served) else None
+    there = ripe + vault_ahead if ripe is not None else None
+    asked = request.at if request is not None and _is_later(request.at, changed.at, answered) else None
     # What is made before a request's own time would count as older than it.
     ahead = asked is not None and ripe is not None and asked > ripe
-    tick = _tick(entry, changed, ripe)
-    if tick is not None and not changed.absent and not _is_later(tick, changed.at, served):
+    tick = _tick(entry, changed, there)
+    changed_there = changed.at + vault_ahead if changed.at is not None else None
+    if tick is not None and not changed.absent and not _is_later(tick, changed_there, served):
         tick = None
-    due = _latest(None if ahead else asked, tick)
-    upcoming = next_fire(entry.schedule, ripe, _zone(entry)) if entry.schedule and ripe is not None else None
-    until = _earliest(upcoming, asked if ahead else None)
+    requested = asked is not None and not ahead and (tick is None or asked + vault_ahead >= tick)
+    upcoming = next_fire(entry.schedule, there, _zone(entry)) if entry.schedule and there is not None else None
+    tick_at = upcoming - vault_ahead if upcoming is not None else None
+    first = _earliest(tick_at, asked if ahead else None)
+    due = asked if requested else tick
     found = Generation(
         entry,
         target,
         changed,
         due,
-        requested=due is not None and due == asked,
-        until=until,
-        look_at=until + TOLERANCE if until is not None else None,
+        requested=requested,
+        until=upcoming if first == tick_at else first,
+        look_at=first + TOLERANCE if first is not None else None,
         open=asked is not None,
     )
     if due is None:
@@ -286,8 +310,27 @@ def held(found: Generation, wait: Wait | None) -> Generation:
     return replace(found, wait=wait, until=wait.until, look_at=_earliest(wait.until, found.look_at))
 
 
+def together(found: Generation, others: Iterable[Generation], now: datetime | None) -> Generation:
+    """The decision with a wait of seconds where one of the `others` of the same KV secret is to come in a moment: the
+    version made now could get a time in Vault that is later than that moment, and pass for the other's value."""
+    if not found.now or now is None or found.target.kind != KV:
+        return found
+    coming = [
+        other.look_at
+        for other in others
+        if other.target == found.target
+        and other.due is None
+        and other.until is not None
+        and other.look_at is not None
+        and other.until <= now + TOLERANCE
+    ]
+    if not coming:
+        return found
+    return held(found, Wait("another field of the same secret is due in a moment", Obstacle.RETRY, max(coming)))
+
+
 def _tick(entry: Generate, changed: Changed, now: datetime | None) -> datetime | None:
-    """The newest moment at which the schedule wants a value, later than the last change or not."""
+    """The newest moment at which the schedule wants a value, later than the last change or not. All by one clock."""
     if entry.schedule is None:
         return None
     if now is None:
@@ -301,10 +344,6 @@ def _is_later(wanted: datetime, *known: datetime | None) -> bool:
 
 def _zone(entry: Generate) -> ZoneInfo:
     return ZoneInfo(entry.time_zone or "UTC")
-
-
-def _latest(*moments: datetime | None) -> datetime | None:
-    return max((moment for moment in moments if moment is not None), default=None)
 
 
 def _earliest(*moments: datetime | None) -> datetime | None:

@@ -14,6 +14,8 @@ PREFIX = "nsb"
 INSTANCE_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?\Z")
 
 _SLUG_LENGTH = 32
+_APP_ROLE = "-approle"
+_JOB_DIGEST_LENGTH = 10
 _DIGEST_LENGTH = 26  # base32 characters: 130 bits, so that no two owners ever meet
 
 
@@ -51,6 +53,29 @@ def role_name(instance: str, workload: WorkloadKey, group: str | None, task: str
     digest = stable_digest(["role", instance, *owner, group, task])
     readable = _slug(workload.job if task is None else f"{workload.job}-{task}")
     return f"{name_prefix(instance)}{readable}.{digest}"
+
+
+def app_role_name(instance: str, workload: WorkloadKey, group: str, task: str) -> str:
+    """The AppRole of one task. An AppRole says of itself neither what it is nor whose: its name tells both (see
+    `is_app_role`, `is_app_role_of`)."""
+    owner = [workload.connection, workload.region, workload.namespace, workload.job]
+    digest = stable_digest(["approle", instance, *owner, group, task])
+    readable = _slug(f"{workload.job}-{task}")
+    return f"{name_prefix(instance)}{readable}.{digest}-{_job_digest(workload)}{_APP_ROLE}"
+
+
+def is_app_role(name: str) -> bool:
+    """True for the name of an AppRole of ours; names of other roles end with a digest, which holds no dash."""
+    return name.endswith(_APP_ROLE)
+
+
+def is_app_role_of(name: str, workload: WorkloadKey) -> bool:
+    """True for the name of an AppRole that lets tasks of this job in."""
+    return name.endswith(f"-{_job_digest(workload)}{_APP_ROLE}")
+
+
+def _job_digest(workload: WorkloadKey) -> str:
+    return stable_digest(["job", workload.namespace, workload.job])[:_JOB_DIGEST_LENGTH]
 
 
 def engine_role_name(owner: Owner, secret: str, made_of: Sequence[Any]) -> str:

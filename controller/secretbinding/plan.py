@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from secretbinding.desired.approles import BringSecretIds, DropSecretIds
 from secretbinding.desired.generating import values_to_make
 from secretbinding.desired.values import BindingInput, Desired, Observed
 from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole, missing_roles, unused_roles
@@ -11,7 +12,7 @@ from secretbinding.generation import GenerateValue
 from secretbinding.job.inject import same_job
 from secretbinding.job.marks import part_state, placed_marks
 from secretbinding.models.key import BindingKey
-from secretbinding.naming import Owner, name_prefix, policy_name
+from secretbinding.naming import Owner, is_app_role, is_app_role_of, name_prefix, policy_name
 from secretbinding.ports import Json
 from secretbinding.render.policy import PolicyDocument, join_rights, policy_text
 from secretbinding.render.role import role_policies, same_role
@@ -92,6 +93,8 @@ Rights = WritePolicy | WriteRole | WriteEngineRole
 Action = (
     Rights
     | GenerateValue
+    | BringSecretIds
+    | DropSecretIds
     | DeletePolicy
     | DeleteRole
     | DeleteEngineRole
@@ -163,11 +166,18 @@ def make_plan(observed: Observed, desired: Desired, bindings: Sequence[BindingIn
             (narrowing if narrow and role_action.before is not None else widening).append(role_action)
     removals = _removals(observed, desired, bindings, instance, known)
     unused = unused_roles(observed, desired, _documents_to_tidy(observed, desired, bindings, instance), instance)
-    surplus = surplus or bool(removals) or bool(unused)
+    dropped = [
+        DropSecretIds(group, brought.path)
+        for group, brought in sorted(observed.brought.items())
+        if brought.modify_index and brought.instance == instance and group not in desired.bringing
+    ]
+    surplus = surplus or bool(removals) or bool(unused) or bool(dropped)
     if narrow:
         # The mark of a policy remembers the roles of engines: it changes after them.
-        narrowing = [*unused, *narrowing, *removals]
+        narrowing = [*unused, *dropped, *narrowing, *removals]
     middle: list[Action] = [*_tags(observed, desired, instance)]
+    # After the role, and before the job whose agents read them.
+    middle.extend(found.action for _, found in sorted(desired.bringing.items()) if found.action is not None)
     if register is not None:
         middle.append(register)
         middle.extend(_forget(observed, desired, instance))
@@ -374,6 +384,8 @@ def _lives_elsewhere(observed: Observed, document: PolicyDocument) -> bool:
 
 def _belongs_elsewhere(observed: Observed, role: str) -> bool:
     """True for a role that lets tasks of another job in: of a binding that named that job before."""
+    if is_app_role(role):
+        return not is_app_role_of(role, observed.workload)
     claims = (observed.roles.get(role) or {}).get("bound_claims") or {}
     workload = observed.workload
     return bool(claims) and (claims.get("nomad_namespace"), claims.get("nomad_job_id")) != (

@@ -15,7 +15,7 @@ from secretbinding.render.policy import read_policy
 
 
 def changed_names(action: Action, instance: str) -> tuple[str, ...]:
-    """The names of what changes: `+` it comes, `-` it goes, `~` it is another one; sorted."""
+    """The names of what changes: `+` it comes, `-` it goes, `~` it is another one; sorted by name."""
     match action:
         case WritePolicy(text=text, before=before):
             return _difference(_rights(before), _rights(text))
@@ -30,7 +30,7 @@ def changed_names(action: Action, instance: str) -> tuple[str, ...]:
         case RegisterJob(job=job, before=there):
             return tuple(f"~group {group}" for group in changed_groups(there, job, instance))
         case GenerateValue():
-            return tuple(f"~{name}" for name in action.entry.fields)
+            return tuple(f"~{name}" for name in action.fields)
         case _:
             return ()
 
@@ -43,8 +43,8 @@ def askers(action: Action, instance: str, bindings: Iterable[BindingKey]) -> tup
         case WritePolicy(text=text) | DeletePolicy(before=text):
             parsed = read_policy(text)
             keys = {parsed[0].owner.key} if parsed is not None else keys
-        case GenerateValue(key=key):
-            keys = {key}
+        case GenerateValue(parts=parts):
+            keys = {part.key for part in parts}
         case RegisterJob(job=job, before=there):
             keys |= {mark.key for side in (job, there) for mark in placed_marks(side, instance)}
     return tuple(str(key) for key in sorted(keys))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from secretbinding.desired.approles import BringSecretIds, DropSecretIds
 from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
 from secretbinding.generation import ABSENT, KV, GenerateValue
 from secretbinding.job.diff import changed_groups, job_diff, policy_diff, role_diff
@@ -41,6 +42,11 @@ def describe(action: Action) -> str:
             groups = {group for instance in _instances(there, job) for group in changed_groups(there, job, instance)}
             counted = "1 group" if len(groups) == 1 else f"{len(groups)} groups"
             return f"~ job {job.get('ID')} (namespace {job.get('Namespace') or 'default'}): {counted}"
+        case BringSecretIds(group=group, make=make):
+            made = f"new for index {', '.join(map(str, make))}" if make else "accounts"
+            return f"~ wrapped secret-ids of group {group}: {made}"
+        case DropSecretIds(group=group):
+            return f"- wrapped secret-ids of group {group}"
         case EvaluateJob(job_id=job_id, left=left):
             return f"~ job {job_id}: evaluated again, {left} allocation(s) before the end of its roll"
         case TagVersion(version=version, name=name):
@@ -61,7 +67,7 @@ def why(action: GenerateValue) -> str:
 def _generation(action: GenerateValue) -> str:
     if action.target.kind != KV:
         return f"~ password of {action.target}: {why(action)}"
-    made = ", ".join(action.entry.fields)
+    made = ", ".join(action.fields)
     sign, version = ("+", 1) if action.seen == ABSENT else ("~", int(action.seen) + 1)
     return f"{sign} version {version} of secret {action.target} with new {made}: {why(action)}"
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
 from pydantic import SecretStr
@@ -29,12 +30,12 @@ class KvVersion:
 
 @dataclass(frozen=True, slots=True)
 class KvMetadata:
-    """A KV v2 secret's metadata. `versions` by number; `max_versions` 0 means the engine's default of 10."""
+    """A KV v2 secret's metadata. `versions` by number, without those that were pruned; with `max_versions` 0 it is the
+    mount's how many are kept."""
 
     current: int
     versions: Mapping[int, KvVersion] = field(default_factory=dict)
     max_versions: int = 0
-    oldest: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,16 @@ class SecretId:
     accessor: str
 
 
+@dataclass(frozen=True, slots=True)
+class WrappedSecretId:
+    """A secret-id in a wrapping token, which opens once. `accessor` names the secret-id; `expires` is when nobody can
+    open it any more, by Vault's clock."""
+
+    token: SecretStr
+    accessor: str
+    expires: datetime
+
+
 class Vault(Protocol):
     """What the engine needs of Vault or OpenBao. Every method raises `errors.ServiceError` subclasses."""
 
@@ -117,6 +128,10 @@ class Vault(Protocol):
 
     def kv_engine(self, mount: str) -> str | None:
         """`v1` or `v2` for a KV mount (`sys/internal/ui/mounts/<mount>`), None when the server does not tell."""
+
+    def kv_max_versions(self, mount: str) -> int | None:
+        """How many versions of a secret a KV v2 mount keeps (`max_versions` of `<mount>/config`), 0 where it sets
+        nothing; None when the server does not tell."""
 
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
         """Metadata of a KV v2 secret without a right to its data; None when there is none."""
@@ -156,6 +171,27 @@ class Vault(Protocol):
 
     def drop_secret_id(self, mount: str, role: str, accessor: str) -> None:
         """Destroy a secret-id (`auth/<mount>/role/<role>/secret-id-accessor/destroy`)."""
+
+    def present(self) -> datetime:
+        """The present time by Vault's clock, to two seconds."""
+
+    def read_app_role(self, mount: str, name: str) -> Json | None:
+        """An AppRole (`auth/<mount>/role/<name>`), None when there is none. Its role-id is not a part of it."""
+
+    def write_app_role(self, mount: str, name: str, body: Json) -> None:
+        """Create an AppRole, or set what the body has of one that is there."""
+
+    def delete_app_role(self, mount: str, name: str) -> None:
+        """Delete an AppRole, and its secret-ids with it; one that is not there is success."""
+
+    def wrapped_secret_id(self, mount: str, role: str, seconds: int) -> WrappedSecretId:
+        """A new secret-id that never leaves Vault but in a wrapping token, good for so long."""
+
+    def is_sealed(self, token: SecretStr) -> bool:
+        """Whether nobody has opened a wrapping token, and it has not expired (`sys/wrapping/lookup`)."""
+
+    def secret_id_uses(self, mount: str, role: str, accessor: str) -> int | None:
+        """How many logins a secret-id is still good for; None when it is not there any more."""
 
     def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
         """Write fields of a KV v2 secret over version `seen` without reading it, the others stay; the first version

@@ -4,7 +4,7 @@ import ipaddress
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -93,6 +93,27 @@ class NomadSettings(BaseSettings):
     client_key: str = Field("", validation_alias=_env("NOMAD_CLIENT_KEY"))
     tls_server_name: str = Field("", validation_alias=_env("NOMAD_TLS_SERVER_NAME"))
     skip_verify: bool = Field(False, validation_alias=_env("NOMAD_SKIP_VERIFY"))
+
+
+class ConsulSettings(BaseSettings):
+    """How to ask Consul where Vault is. Its address is part of Vault's, `consul+http://127.0.0.1:8500/vault`."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, populate_by_name=True)
+
+    address: ClassVar[str] = ""
+    token: SecretStr = Field(SecretStr(""), validation_alias=_env("CONSUL_HTTP_TOKEN"))
+    token_file: Path | None = Field(None, validation_alias=_env("CONSUL_HTTP_TOKEN_FILE"))
+    ca_cert: str = Field("", validation_alias=_env("CONSUL_CACERT"))
+    ca_path: str = Field("", validation_alias=_env("CONSUL_CAPATH"))
+    client_cert: str = Field("", validation_alias=_env("CONSUL_CLIENT_CERT"))
+    client_key: str = Field("", validation_alias=_env("CONSUL_CLIENT_KEY"))
+    tls_server_name: str = Field("", validation_alias=_env("CONSUL_TLS_SERVER_NAME"))
+    verify: bool = Field(True, validation_alias=_env("CONSUL_HTTP_SSL_VERIFY"))
+
+    @property
+    def skip_verify(self) -> bool:
+        """The same question, asked as Vault and Nomad ask it."""
+        return not self.verify
 
 
 class ControllerSettings(BaseSettings):
@@ -327,6 +348,7 @@ class Settings:
         try:
             self.vault = VaultSettings()
             self.nomad = NomadSettings()
+            self.consul = ConsulSettings()
             self.controller = ControllerSettings()
             self.agent = AgentSettings()
         except ValidationError as error:

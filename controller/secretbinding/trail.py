@@ -17,16 +17,20 @@ without Vault's own `request_id`."""
 _NO_CHANGE = frozenset(
     {
         *("login", "login_probe", "token_lookup", "token_renew", "token_revoke", "wrapping_lookup", "unwrap"),
-        *("capabilities_read", "accessor_lookup", "job_plan", "job_parse"),
+        *("capabilities_read", "accessor_lookup", "secret_id_lookup", "job_plan", "job_parse"),
         *("variable_lock", "variable_renew", "variable_release"),
     }
 )
 """Labels of calls that are no GET and change nothing but, for a few, our own token or lease."""
 
 
-def is_change(label: str, method: str) -> bool:
+_PRESENCE = " variable nomad-vault/members/"
+"""Controllers say every few seconds that they take part (`adapters.nomad.leases`)."""
+
+
+def is_change(label: str, method: str, what: str = "") -> bool:
     """Whether a request is a change that leaves a line; what is not known to be none is one."""
-    return method != "GET" and label not in _NO_CHANGE
+    return method != "GET" and label not in _NO_CHANGE and _PRESENCE not in what
 
 
 def new_correlation_id() -> str:

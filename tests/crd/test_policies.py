@@ -37,7 +37,7 @@ GOOD: dict[str, Json] = {
         **ALLOW,
         "auth": {"methods": ["JWT", "AppRole"], "maxTTL": "1h"},
         "delivery": ["Agent"],
-        "choices": ["driver", "image", "command", "args", "user", "script"],
+        "choices": ["driver", "image", "command", "args", "user", "script", "server", "listener"],
         "templates": {"functions": ["key", "sprig_env"]},
         "adopt": True,
         "retain": True,

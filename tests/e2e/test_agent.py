@@ -12,7 +12,7 @@ from secretbinding.models.reasons import ConditionType, Reason
 from tests.support.agents import FILE, AgentWorld, by_agent, reads_file
 from tests.support.commandline import CommandLine, cli
 from tests.support.servers import Stack
-from tests.support.world import wait_until
+from tests.support.world import SECOND, wait_until
 
 __all__ = ["cli"]
 
@@ -63,7 +63,10 @@ def test_the_file_is_there_when_the_task_starts_rolls_with_a_new_version_and_goe
 
 def test_a_version_that_breaks_the_task_is_reverted_and_held(world: AgentWorld, unique: str) -> None:
     world.secret(unique, username="app", password="one")
-    world.register(reads_file(unique))
+    job = reads_file(unique)
+    # The task looks into its file first, which may take a busy machine longer than it usually has to be healthy.
+    job["TaskGroups"][0]["Update"]["MinHealthyTime"] = 3 * SECOND
+    world.register(job)
     with world.running():
         world.bind(by_agent(unique, unique, unique))
         world.await_reason(unique, Reason.READY)

@@ -106,7 +106,11 @@ def test_as_a_nomad_job_the_controller_has_a_workload_identity_for_both_servers(
     job = empty_nomad.api.put("/v1/jobs/parse", {"JobHCL": text, "Canonicalize": True}).expect().json()
     task = job["TaskGroups"][0]["Tasks"][0]
     # Where this very code is, and its pace: nothing that a right comes from.
-    task["Env"] |= {"PYTHONPATH": ":".join(sys.path), "SECRETBINDING_PROGRESS_SECONDS": "0.3"}
+    task["Env"] |= {
+        "PYTHONPATH": ":".join(sys.path),
+        "SECRETBINDING_PROGRESS_SECONDS": "0.3",
+        "SECRETBINDING_TENANCY": "open",
+    }
     world = World(empty_nomad, instance=instance)
     world.register(job)
     try:

@@ -332,6 +332,32 @@ def test_two_bindings_that_want_one_secret_anew_get_one_value(world: World, uniq
         assert version(world, unique) == 2
 
 
+def test_two_entries_of_one_secret_are_made_in_one_version_and_the_request_is_answered_then(
+    simulator: Stack, unique: str
+) -> None:
+    world = limited(simulator, unique)
+    world.secret(unique, username="amy", password="one", token="t1")
+    world.register(a_job(unique))
+    world.deployed(unique)
+    made = a_generated(unique, length=24)
+    made["spec"]["rotation"]["generate"].append({"secret": "tok", "fields": ["token"], "length": 16})
+    kv = made["spec"]["secrets"][0]["kv"]
+    made["spec"]["secrets"].append({"name": "tok", "kv": kv, "env": {"TOKEN": "token"}})
+    world.bind(made)
+    with world.running():
+        world.await_reason(unique, "Ready")
+        world.deployed(unique)
+        before = len(world.versions(unique))
+        text = ask(world, unique)
+        wait_until("it is answered", lambda: (world.status(unique) or NONE).last_handled_generate_at == text)
+        found = values(world, unique)
+        assert (found["username"], len(found["password"]), len(found["token"])) == ("amy", 24, 16)
+        wait_until("the task has it", lambda: world.seen(unique) == [f"amy {found['password']}"])
+        world.deployed(unique)
+        world.await_reason(unique, "UpToDate", ConditionType.ROTATION_HEALTHY)
+    assert (version(world, unique), len(world.versions(unique))) == (2, before + 1)
+
+
 def test_no_value_is_in_status_or_log(running: World, unique: str, capfd: pytest.CaptureFixture[str]) -> None:
     ask(running, unique)
     wait_until("there is a version 2", lambda: version(running, unique) == 2)

@@ -1,5 +1,6 @@
 """Settling, windows, intervals and the number of rolls in flight, with the whole controller on both Nomads."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -120,6 +121,47 @@ def test_a_version_that_vault_is_about_to_prune_is_rolled_away_from_though_the_w
         # With the tenth version the first is the oldest that Vault keeps: the eleventh prunes it.
         world.secret(unique, username="app", password="10")
         wait_until("it rolls", lambda: world.seen(unique) == ["app 10"])
+
+
+@pytest.fixture
+def three_kept(world: World) -> Iterator[None]:
+    """The mount keeps three versions of a secret, though no secret says so."""
+    config = "/v1/secret/config"
+    world.vault.put(config, {"max_versions": 3}).expect(204)
+    yield
+    world.vault.put(config, {"max_versions": 0}).expect(204)
+
+
+@pytest.mark.usefixtures("three_kept")
+def test_a_version_that_its_mount_is_about_to_prune_is_rolled_away_from_before_that(world: World, unique: str) -> None:
+    world.secret(unique, username="app", password="1")
+    world.register(a_job(unique))
+    with world.running():
+        world.bind(a_manifest(unique, unique, unique, rotation={"windows": [NEVER_NOW]}))
+        world.await_reason(unique, Reason.READY)
+        world.secret(unique, username="app", password="2")
+        world.await_reason(unique, Reason.NEW_VERSION_HELD, ConditionType.ROTATION_HEALTHY)
+        assert world.seen(unique) == ["app 1"]
+        world.secret(unique, username="app", password="3")
+        wait_until("it rolls", lambda: world.seen(unique) == ["app 3"])
+        kept = world.vault.get(f"/v1/secret/metadata/{unique}").json()["data"]["versions"]
+        assert sorted(kept) == ["1", "2", "3"]
+
+
+@pytest.mark.usefixtures("three_kept")
+def test_a_job_that_is_rolled_on_request_only_is_warned_before_its_mount_prunes_what_it_has(
+    world: World, unique: str
+) -> None:
+    world.secret(unique, username="app", password="1")
+    world.register(a_job(unique))
+    with world.running():
+        world.bind(a_manifest(unique, unique, unique, rotation={"strategy": "Manual"}))
+        world.await_reason(unique, Reason.READY)
+        world.secret(unique, username="app", password="2")
+        world.await_reason(unique, Reason.MANUAL_ROTATION_PENDING, ConditionType.ROTATION_HEALTHY)
+        world.secret(unique, username="app", password="3")
+        world.await_reason(unique, Reason.PINNED_VERSION_AT_RISK, ConditionType.ROTATION_HEALTHY)
+        assert world.seen(unique) == ["app 1"]
 
 
 def test_a_version_that_is_deleted_while_it_serves_is_rolled_away_from_at_once(world: World, unique: str) -> None:

@@ -249,10 +249,14 @@ def test_what_others_alter_is_counted_as_drift_and_mended(simulator: Stack, watc
         running.more_passes()
         policy = world.policies(instance=unique)[0]
         world.stack.openbao.put_policy(policy, world.policy(policy).replace('"read"', '"read", "list"'))
-        running.more_passes()
-        wait_until("the policy is mended", lambda: drift("policy") == (1, 1))
+
+        def mended(what: str) -> bool:
+            running.more_passes()
+            return drift(what) == (1, 1)
+
+        wait_until("the policy is mended", lambda: mended("policy"))
         world.register(a_job(unique))
-        wait_until("the job is mended", lambda: drift("job") == (1, 1))
+        wait_until("the job is mended", lambda: mended("job"))
         assert scrape(running.address).value("secretbinding_registrations_total", cause="drift") == 1
 
 

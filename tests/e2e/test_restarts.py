@@ -13,11 +13,11 @@ import pytest
 from secretbinding.app import Clients, Controller
 from secretbinding.models.key import WorkloadKey
 from secretbinding.models.reasons import ConditionType, Reason
-from secretbinding.sources.nomad import BINDINGS, NomadSource
+from secretbinding.sources.nomad import NomadSource
 from secretbinding.status import Pass
 from tests.support.commandline import environment, servers_of
 from tests.support.servers import Stack
-from tests.support.world import NAMESPACE, World, a_job, a_manifest, wait_until
+from tests.support.world import NAMESPACE, World, a_job, a_manifest, forget_bindings, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -94,8 +94,7 @@ def running(world: World, stops: Callable[[int, str], bool] = lambda number, whe
 @pytest.fixture
 def world(stack: Stack, unique: str) -> World:
     """A world with an instance of its own, and without the bindings that other tests have left."""
-    for row in stack.api.get("/v1/vars", prefix=BINDINGS).expect().json():
-        stack.api.delete(f"/v1/var/{row['Path']}").expect(200, 204)
+    forget_bindings(stack)
     return World(stack, instance=unique[:20].strip("-"))
 
 

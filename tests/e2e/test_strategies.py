@@ -175,6 +175,21 @@ def test_a_manual_roll_is_made_on_the_command_and_the_request_is_answered(
         assert world.seen(unique) == ["app two"] * 2
 
 
+def test_a_version_that_waits_goes_on_waiting_when_the_job_is_registered_from_its_file(
+    simulator: Stack, unique: str
+) -> None:
+    world = World(simulator)
+    with world.running():
+        manual(world, unique)
+        world.register({**a_job(unique, count=2), "Meta": {"build": "2"}})
+        wait_until("it has its secret again", lambda: "?version=1" in str(world.job(unique)))
+        world.deployed(unique)
+        wait_until("both see version 1", lambda: world.seen(unique) == ["app one"] * 2)
+        world.await_reason(unique, Reason.MANUAL_ROTATION_PENDING, ROTATION)
+        assert world.job(unique)["Meta"] == {"build": "2"}
+        assert versions(world, unique) == ("1", "2")
+
+
 def test_a_request_variable_is_answered_though_there_is_nothing_to_roll(world: World, unique: str) -> None:
     world.secret(unique, username="app", password="one")
     world.register(a_job(unique, count=0))

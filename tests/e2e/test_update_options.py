@@ -376,6 +376,28 @@ def test_a_job_that_its_user_registers_anew_in_the_middle_ends_with_their_change
         assert failures(world, unique) == 0
 
 
+def test_a_bad_version_is_taken_back_though_the_user_registers_the_job_with_it_in_the_middle(
+    simulator: Stack, unique: str
+) -> None:
+    world = World(simulator)
+    with world.running():
+        serving(world, unique, with_update(unique, 2, MinHealthyTime=2 * SECOND, AutoRevert=False))
+        before = world.job(unique)["Version"]
+        world.secret(unique, username="app", password="broken")
+        wait_until("it rolls", lambda: world.job(unique)["Version"] > before)
+        # As by `nomad job inspect`, an editor and `nomad job run`: our part comes along.
+        larger = world.job(unique)
+        larger["TaskGroups"][0]["Count"] = 3
+        world.register(larger)
+        world.await_reason(unique, Reason.DEPLOYMENT_REVERTED, ROTATION, timeout=60)
+        wait_until("all three have the old one", lambda: world.seen(unique) == ["app one"] * 3)
+        assert failures(world, unique) == 1
+        found = world.status(unique)
+        assert found is not None
+        assert found.failed is not None
+        assert (found.failed.secret_versions, found.secrets[0].serving_version) == ({"app": "2"}, "1")
+
+
 def test_a_job_that_is_stopped_in_the_middle_gets_the_newest_version_when_it_is_started(
     world: World, unique: str
 ) -> None:

@@ -13,7 +13,7 @@ import structlog
 from secretbinding.cli import main
 from tests.support.servers import Stack
 
-_PREFIXES = ("VAULT_", "BAO_", "NOMAD_", "SECRETBINDING_", "KUBE", "_SECRETBINDING")
+_PREFIXES = ("VAULT_", "BAO_", "CONSUL_", "NOMAD_", "SECRETBINDING_", "KUBE", "_SECRETBINDING")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class CommandLine:
         self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         self._capsys.readouterr()
         code = main(arguments)
+        # What logs now would write to the command's own standard error, which may be gone.
+        structlog.reset_defaults()
         out, err = self._capsys.readouterr()
         return Ran(code, out, err)
 

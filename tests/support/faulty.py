@@ -115,6 +115,11 @@ class Faulty:
         auth, data = content.get("auth"), content.get("data")
         if isinstance(auth, dict) and isinstance(auth.get("client_token"), str):
             self.tokens.add(auth["client_token"])
+        wrap = content.get("wrap_info")
+        if isinstance(wrap, dict) and isinstance(wrap.get("token"), str):
+            self.tokens.add(wrap["token"])
+        if isinstance(data, dict) and isinstance(data.get("secret_id"), str):
+            self.values.add(data["secret_id"])
         if isinstance(data, dict) and "options" in content:
             self.values.update(value for value in data.values() if isinstance(value, str))
 

@@ -74,6 +74,23 @@ def test_role_id_and_secret_id_come_from_the_environment_or_from_files(monkeypat
     assert (found.role_id.value, found.secret_id.path, found.wrapped) == ("r", Path("/here"), True)
 
 
+@pytest.mark.parametrize("variable", ["VAULT_ADDR", "SECRETBINDING_AGENT_VAULT_ADDR"])
+def test_a_sidecar_is_given_the_name_of_a_vault_that_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    given = settings(monkeypatch, **{variable: "srv+https://_vault._active.service.consul"})
+    assert given.agents().server.address == "https://active.vault.service.consul:8200"
+
+
+def test_a_certificate_logs_in_to_a_vault_that_is_looked_up_over_tls_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"VAULT_CLIENT_CERT": "/cert.pem", "VAULT_CLIENT_KEY": "/key.pem"}
+    found = settings(monkeypatch, **{LOGIN: "cert"}, VAULT_ADDR="consul+http://127.0.0.1:8500/vault", **files)
+    assert isinstance(login_method(found), CertLogin)
+    clear = settings(monkeypatch, VAULT_ADDR="consul+http://127.0.0.1:8500/vault?scheme=http")
+    with pytest.raises(UsageError, match="VAULT_CLIENT_CERT and VAULT_CLIENT_KEY"):
+        login_method(clear)
+
+
 def test_a_certificate_needs_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     given = settings(
         monkeypatch,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from secretbinding.adapters.discovery.address import discovered
 from secretbinding.errors import UsageError
 
 _TOKEN = re.compile(r"[\x21-\x7e]*")
@@ -124,10 +125,24 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsulConnection(Connection):
+    """Consul's HTTP API, where Vault is looked up. An empty address means the one in the address of Vault."""
+
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VaultConnection(Connection):
-    """A Vault or OpenBao server. `namespace` is sent as `X-Vault-Namespace`; empty means the root namespace."""
+    """A Vault or OpenBao server.
+
+    Attributes:
+        address: as for others, or what `discovery.address` knows: `srv+https://...`, `consul+http://...`.
+        namespace: sent as `X-Vault-Namespace`; empty means the root namespace.
+        consul: how to ask Consul, where the address names one.
+    """
 
     namespace: str = ""
+    consul: ConsulConnection = field(default_factory=ConsulConnection)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,18 +182,8 @@ def close_source(source: TokenSource) -> None:
 def check(connection: Connection, system: str) -> None:
     """Raise `UsageError` for a connection that can never work; `system` is `vault` or `nomad`."""
     name, variable = system.capitalize(), system.upper()
-    url = urlsplit(connection.address)
-    if url.scheme == "unix":
-        if url.netloc or not url.path.startswith("/") or url.query or url.fragment:
-            raise UsageError(
-                f"the address of {name} is not the path of a socket", remedy=f"set {variable}_ADDR to unix:///path"
-            )
-    elif url.scheme not in ("http", "https") or not url.hostname:
-        raise UsageError(f"the address of {name} is not a URL", remedy=f"set {variable}_ADDR to http(s)://host:port")
-    if url.username is not None or url.password is not None:
-        raise UsageError(f"the address of {name} holds a user or password", remedy="give the token by itself")
-    if url.query or url.fragment:
-        raise UsageError(f"the address of {name} holds a query", remedy=f"set {variable}_ADDR to http(s)://host:port")
+    if not (isinstance(connection, VaultConnection) and discovered(connection.address) is not None):
+        _check_address(connection.address, name, variable)
     if bool(connection.client_cert) != bool(connection.client_key):
         raise UsageError(
             f"only one of client certificate and key is given for {name}",
@@ -194,6 +199,21 @@ def check(connection: Connection, system: str) -> None:
             raise UsageError(f"the {what} for {name}, {path}, is not there", remedy="check the path")
     if isinstance(connection, VaultConnection) and not _HEADER_TEXT.fullmatch(connection.namespace):
         raise UsageError("the Vault namespace has odd characters", remedy="check VAULT_NAMESPACE")
+
+
+def _check_address(address: str, name: str, variable: str) -> None:
+    url = urlsplit(address)
+    if url.scheme == "unix":
+        if url.netloc or not url.path.startswith("/") or url.query or url.fragment:
+            raise UsageError(
+                f"the address of {name} is not the path of a socket", remedy=f"set {variable}_ADDR to unix:///path"
+            )
+    elif url.scheme not in ("http", "https") or not url.hostname:
+        raise UsageError(f"the address of {name} is not a URL", remedy=f"set {variable}_ADDR to http(s)://host:port")
+    if url.username is not None or url.password is not None:
+        raise UsageError(f"the address of {name} holds a user or password", remedy="give the token by itself")
+    if url.query or url.fragment:
+        raise UsageError(f"the address of {name} holds a query", remedy=f"set {variable}_ADDR to http(s)://host:port")
 
 
 def current_token(source: TokenSource) -> str:

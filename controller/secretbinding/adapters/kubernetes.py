@@ -167,11 +167,15 @@ class KubernetesClient:
 
         return self._call("list", "namespaces", "", "", listed)
 
-    def annotate(self, namespace: str, name: str, annotations: Mapping[str, str]) -> Json:
-        """Set annotations of the SecretBinding, leaving its others. Gives the object as it is then."""
+    def annotate(self, namespace: str, name: str, annotations: Mapping[str, str], version: str = "") -> Json:
+        """Set annotations of the SecretBinding, leaving its others. Gives the object as it is then. With `version`
+        raises `Conflict` when the object's resourceVersion is another."""
 
         def patched(client: Client) -> Json:
-            patch = {"metadata": {"annotations": dict(annotations)}}
+            metadata: Json = {"annotations": dict(annotations)}
+            if version:
+                metadata["resourceVersion"] = version
+            patch = {"metadata": metadata}
             return _lean(client.patch(_SecretBinding, name, patch, namespace=namespace, patch_type=PatchType.MERGE))
 
         return self._call("patch", PLURAL, namespace, name, patched)

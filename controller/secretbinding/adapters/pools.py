@@ -22,11 +22,14 @@ class _Pair:
 
 
 class Pools:
-    """Thread-safe. When a TLS file changes, new requests go over new connections, and those under way are finished."""
+    """Thread-safe. When a TLS file changes, new requests go over new connections, and those under way are finished.
 
-    def __init__(self, connection: Connection, tls: TlsFiles | None = None) -> None:
+    `tls` may be shared with other pools.
+    """
+
+    def __init__(self, connection: Connection, tls: TlsFiles) -> None:
         self._connection = connection
-        self._tls = tls or TlsFiles(connection)
+        self._tls = tls
         self._lock = threading.Lock()
         self._pair: _Pair | None = None
 

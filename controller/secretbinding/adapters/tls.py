@@ -6,7 +6,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from urllib3.util.ssl_ import create_urllib3_context
 
@@ -25,14 +24,14 @@ class TlsFiles:
     do; without one, making it raises what `ssl` raises.
     """
 
-    def __init__(self, connection: Connection, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, connection: Connection, *, secure: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._connection = connection
         self._clock = clock
         self._lock = threading.Lock()
         self._context: ssl.SSLContext | None = None
         self._seen: _Seen = ()
         self._looked_at = -math.inf
-        self.secure = urlsplit(connection.address).scheme == "https"
+        self.secure = secure
 
     def context(self) -> ssl.SSLContext | None:
         """The context to connect with now, the same object while no file changes; None without TLS.

@@ -17,9 +17,10 @@ from secretbinding.adapters.calls import Answer, Call, unexpected
 from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import Connection, check, close_source, current_token, refused
 from secretbinding.adapters.deadline import answer_within
+from secretbinding.adapters.discovery.nodes import Nodes
 from secretbinding.adapters.pools import Pools
 from secretbinding.adapters.reasons import describe, hopeless
-from secretbinding.adapters.unixsocket import socket_path
+from secretbinding.adapters.routes import Route, Routes
 from secretbinding.errors import Denied, NoLeader, ServiceError, Unavailable, Unreachable, VaultSealed
 from secretbinding.trail import CORRELATION_HEADER, is_change, new_correlation_id
 from secretbinding.trail import told as trail_of
@@ -31,6 +32,7 @@ OnCall = Callable[[str, str, float, str], None]
 call's label, `outcome` is `Success` or the `reason` of the error: both from small fixed sets, fit for metric labels."""
 
 _TEXT_LIMIT = 2000
+_NOT_ACTIVE = "local node not active"
 _SHORTEST_SECRET = 4
 """A shorter value is in most texts by chance."""
 
@@ -52,7 +54,8 @@ class _Failure:
 
 
 class Transport:
-    """Sends requests to one server. Thread-safe; sockets are bounded by the two pool sizes.
+    """Sends requests to one server, or to one of the `nodes` of a service. Thread-safe; sockets are bounded by the two
+    pool sizes.
 
     Redirects are never followed: the token would go to whatever host the answer names.
     """
@@ -67,6 +70,7 @@ class Transport:
         judge: Judge,
         on_call: OnCall | None = None,
         clock: ServerClock | None = None,
+        nodes: Nodes | None = None,
     ) -> None:
         check(connection, system)
         self.clock = clock or ServerClock()
@@ -77,9 +81,7 @@ class Transport:
         self._judge = judge
         self._on_call = on_call
         self._pool_timeout = max(1, round(connection.timeout_seconds))
-        path = "" if socket_path(connection.address) else urlsplit(connection.address).path
-        self._prefix = path.rstrip("/")
-        self._pools = Pools(connection)
+        self._routes = Routes(connection, nodes)
 
     def __repr__(self) -> str:
         return f"Transport({self._system!r}, {self._connection.address!r})"
@@ -87,11 +89,11 @@ class Transport:
     def close(self) -> None:
         """Close all idle connections, and a session that gives the tokens."""
         close_source(self._connection.token)
-        self._pools.clear()
+        self._routes.close()
 
     def reconnect(self) -> None:
         """Let the next request connect anew, with the certificates that are there then."""
-        self._pools.clear()
+        self._routes.clear()
 
     def send(
         self,
@@ -114,7 +116,7 @@ class Transport:
         """
         target = self._target(path, params)
         payload = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        if not is_change(call.label, method):
+        if not is_change(call.label, method, call.text):
             return self._send(call, method, target, payload, wait_seconds)
         correlation_id = new_correlation_id() if self._system == "vault" else ""
         marked = replace(call, headers=(*call.headers, (CORRELATION_HEADER, correlation_id)))
@@ -156,7 +158,8 @@ class Transport:
         token = self._token(call)
         if isinstance(token, _Failure):
             return token
-        opened = self._open(call, "GET", target, None, (quiet_seconds, None), token, long=True)
+        pools = self._routes.now().pools
+        opened = self._open(call, "GET", target, None, (quiet_seconds, None), token, pools, long=True)
         if isinstance(opened, _Failure) or opened.status == 200:
             return opened
         finished = self._finish(call, opened, token)
@@ -171,8 +174,9 @@ class Transport:
         return self._unreachable(call, *describe(problem, self._system))
 
     def _target(self, path: str, params: Mapping[str, Any] | None) -> str:
+        prefix = self._routes.prefix
         query = {key: _query_value(value) for key, value in (params or {}).items() if value is not None}
-        return f"{self._prefix}{path}?{urlencode(query, doseq=True)}" if query else f"{self._prefix}{path}"
+        return f"{prefix}{path}?{urlencode(query, doseq=True)}" if query else f"{prefix}{path}"
 
     def _retry(self, first: _Failure, call: Call, method: str, target: str, payload: bytes | None) -> Answer | _Failure:
         deadline = time.monotonic() + self._connection.retry_seconds
@@ -240,12 +244,31 @@ class Transport:
         long: bool,
     ) -> Answer | _Failure:
         started, sent = time.perf_counter(), self.clock.ours()
-        opened = self._open(call, method, target, payload, limits, token, long=long)
-        if not isinstance(opened, _Failure):
-            self.clock.heard(opened.headers.get("Date"), sent)
-        outcome = opened if isinstance(opened, _Failure) else self._finish(call, opened, token)
+        try:
+            route = self._routes.now()
+        except ServiceError as error:
+            error.__traceback__ = None
+            outcome: Answer | _Failure = _Failure(error, repeat=error.transient)
+        else:
+            opened = self._open(call, method, target, payload, limits, token, route.pools, long=long)
+            if not isinstance(opened, _Failure):
+                self.clock.heard(opened.headers.get("Date"), sent)
+            outcome = opened if isinstance(opened, _Failure) else self._finish(call, opened, token)
+            if isinstance(outcome, _Failure):
+                outcome = self._elsewhere(route, outcome)
         self._count(call, started, outcome)
         return outcome
+
+    def _elsewhere(self, route: Route, failure: _Failure) -> _Failure:
+        """Where another node may do better, look for one. A node that redirects, or is sealed, did nothing."""
+        error = failure.error
+        away = isinstance(error, Unreachable) or (isinstance(error, Unavailable) and error.status > 500)
+        # A 500 is about what was asked, but for that of a standby that knows no active node.
+        away = away or (error.status == 500 and _NOT_ACTIVE in error.message)
+        idle = isinstance(error, VaultSealed) or 300 <= error.status < 400
+        if (away or idle) and self._routes.failed(route) and idle:
+            return replace(failure, repeat=True)
+        return failure
 
     def _token(self, call: Call) -> str | _Failure:
         """The token to send with a call, `""` for none."""
@@ -266,6 +289,7 @@ class Transport:
         payload: bytes | None,
         limits: tuple[float, float | None],
         token: str,
+        pools: Pools,
         *,
         long: bool,
     ) -> urllib3.BaseHTTPResponse | _Failure:
@@ -278,7 +302,7 @@ class Transport:
         timeout = urllib3.Timeout(connect=self._connection.connect_timeout_seconds, read=limits[0])
 
         def ask() -> urllib3.BaseHTTPResponse:
-            return self._pools.get(long=long).urlopen(
+            return pools.get(long=long).urlopen(
                 method,
                 target,
                 body=payload,
@@ -294,7 +318,7 @@ class Transport:
             with answer_within(limits[1]):
                 try:
                     return ask()
-                except ClosedPoolError:  # Its TLS files changed just now.
+                except ClosedPoolError:  # Its TLS files changed just now, or another node took its place.
                     return ask()
         except (HTTPError, OSError) as problem:
             unsent = isinstance(problem, NewConnectionError | ConnectTimeoutError)
@@ -349,10 +373,10 @@ class Transport:
     def _unreachable(self, call: Call, why: str, remedy: str = "") -> Unreachable:
         if not remedy:
             remedy = f"check that it runs and that {self._system.upper()}_ADDR is right"
-            if self._connection.address.startswith("https:") and not self._connection.client_cert:
+            if self._routes.secure and not self._connection.client_cert:
                 remedy += f", and whether it wants a certificate ({self._system.upper()}_CLIENT_CERT)"
         return Unreachable(
-            f"no answer from {self._system.capitalize()} at {self._connection.address} ({why})",
+            f"no answer from {self._system.capitalize()} at {self._routes.where} ({why})",
             system=self._system,
             operation=call.text,
             remedy=remedy,
@@ -362,7 +386,7 @@ class Transport:
         host = urlsplit(location)
         to = f"{host.scheme}://{host.netloc.rpartition('@')[2]}" if host.netloc else "another path"
         return ServiceError(
-            f"{self._system.capitalize()} at {self._connection.address} redirects to {to}, which is not followed",
+            f"{self._system.capitalize()} at {self._routes.where} redirects to {to}, which is not followed",
             system=self._system,
             operation=call.text,
             status=status,

@@ -86,6 +86,7 @@ class _Adopting:
         self._entries = entries
         self._instance = own.instance
         self._jwt_mount = own.jwt_mount
+        self._approle_mount = settings.agents().approle_mount
         self._connected = connected
         observer = Observer(
             connected.vault, connected.nomad, instance=own.instance, jwt_mount=own.jwt_mount, agents=settings.agents()
@@ -123,7 +124,9 @@ class _Adopting:
         """Make the policies and roles, and nothing else."""
         from secretbinding.engine.apply import Applier
 
-        applier = Applier(self._connected.vault, self._connected.nomad, jwt_mount=self._jwt_mount)
+        applier = Applier(
+            self._connected.vault, self._connected.nomad, jwt_mount=self._jwt_mount, approle_mount=self._approle_mount
+        )
         applier.apply(self._plan(), self._workload.namespace, self._workload.job)
 
     def _plan(self) -> "Plan":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from secretbinding import __version__
+from secretbinding.adapters.discovery import plain_address
 from secretbinding.cli.connect import read_settings
 from secretbinding.cli.console import emit, error, say
 from secretbinding.cli.credentials import credential_files
@@ -301,7 +302,8 @@ def _surroundings(
     except Denied:
         devices = ()
     return Surroundings(
-        vault_address=settings.vault.address,
+        vault_address=plain_address(settings.vault.address),
+        lookup=settings.vault.address,
         nomad_address=settings.nomad.address,
         vault_namespace=settings.vault.namespace,
         vault_ca=settings.vault.ca_cert,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from secretbinding.adapters.discovery import plain_address
 from secretbinding.cli.connect import kubernetes, read_settings
 from secretbinding.cli.console import emit, emit_value, printable
 from secretbinding.cli.jobfiles import parse_job
@@ -79,8 +80,8 @@ def doctor(
 ) -> int:
     """Check Vault, Nomad, what joins them, the controller's rights, and each binding; say what mends what is wrong.
 
-    It only reads. Run it with your own tokens: it asks for more than the controller may (Vault's sys/auth and
-    sys/audit, Nomad's agent:read and node:read), and says so where a right is missing.
+    It only reads. Run it with your own tokens: it asks for more than the controller may (Vault's sys/auth,
+    sys/audit and sys/mounts, Nomad's agent:read and node:read), and says so where a right is missing.
 
     It ends with 1 when there is an error (or the command line is wrong), with 2 when there are only warnings, and with
     0 otherwise.
@@ -114,7 +115,12 @@ def doctor(
                 election=settings.controller.election == "nomad",
                 mounts=mounts_of(mount, None),
             ),
-            vault=Endpoint("Vault", settings.vault.address, not settings.vault.skip_verify),
+            vault=Endpoint(
+                "Vault",
+                plain_address(settings.vault.address),
+                not settings.vault.skip_verify,
+                setting=settings.vault.address,
+            ),
             nomad=Endpoint("Nomad", settings.nomad.address, not settings.nomad.skip_verify),
             vault_namespace=settings.vault.namespace,
             max_age_days=older_than_days,
@@ -187,16 +193,17 @@ def _bindings(
     nomad: "NomadAdminAdapter",
 ) -> tuple[Fact[Sequence[SourceItem]] | None, str, Callable[[BindingKey], bool] | None]:
     """The bindings, where they are from, and how to prove that one does not exist. What a server is the cause of is a
-    finding of its own; a manifest that cannot be read is an error of the command line."""
+    finding of its own, as is a manifest that is not valid; a file that cannot be read is an error of the command
+    line."""
     kept = source or (SourceName.FILES if filename else None)
     if kept is None:
         return None, "", None
     if (kept is SourceName.FILES) != bool(filename):
         raise UsageError("-f goes with --source files, and only with it", remedy="give both or neither")
     if kept is SourceName.FILES:
-        from secretbinding.sources.files import load
+        from secretbinding.sources.files import examine
 
-        return [one.item for one in load(filename, nomad_namespace=place)], kept.value, None
+        return examine(filename, nomad_namespace=place), kept.value, None
     if kept is SourceName.NOMAD:
         from secretbinding.sources.nomad import NomadSource, list_bindings
 

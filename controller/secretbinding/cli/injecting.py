@@ -180,6 +180,7 @@ def _write_rights(injection: Injection, workload: WorkloadKey, settings: "Settin
         connected.vault,
         connected.nomad,
         jwt_mount=settings.controller.jwt_mount,
+        approle_mount=settings.agent.approle_mount.strip("/"),
         on_action=lambda action: say(describe(action)),
     )
     done = applier.apply(Plan(injection.rights), workload.namespace, workload.job)

@@ -1,5 +1,6 @@
 """`rotate`: ask for a roll now, wherever the binding is kept."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
@@ -10,11 +11,14 @@ from secretbinding.cli.changes import converge
 from secretbinding.cli.connect import clients, kubernetes, read_settings
 from secretbinding.cli.console import emit
 from secretbinding.cli.options import DEFAULT_TIMEOUT_SECONDS, Kept, Place, SomeFiles, SourceName, Timeout, where
-from secretbinding.errors import ManifestError, NotFound, UsageError
+from secretbinding.errors import Conflict, ManifestError, NotFound, UsageError
+from secretbinding.generation import read_request
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey
 from secretbinding.sources.files import load
 from secretbinding.sources.files.reading import GENERATE_ANNOTATION, ROTATE_ANNOTATION
+
+_WRITE_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,22 @@ class _Request:
     def items(self, rotate: str, generate: str) -> dict[str, str]:
         """The request under the names that a source has for it."""
         return {generate: " ".join(self.generate)} if self.generate else {rotate: self.rotate}
+
+    def joined(self, waiting: str, handled: str | None, binding: SecretBinding | None) -> "_Request":
+        """This request, for new values of what an earlier one still waits for as well: there is place for one text.
+
+        `waiting` is the earlier one's text, `handled` the text that the status answers. Names that the binding does not
+        generate any more are left out.
+        """
+        earlier = read_request(waiting)
+        if not self.generate or earlier is None or waiting == handled:
+            return self
+        moment, *names = self.generate
+        if not names or not earlier.secrets:
+            return replace(self, generate=(moment,))
+        known = {entry.secret for entry in binding.spec.rotation.generate} if binding is not None else earlier.secrets
+        kept = (name for name in earlier.secrets if name in known)
+        return replace(self, generate=(moment, *dict.fromkeys((*kept, *names))))
 
     def refusal(self, binding: SecretBinding) -> tuple[str, str] | None:
         """Message and remedy when new values are asked for that the binding says nothing of."""
@@ -104,7 +124,15 @@ def _files(
 
 
 def _ask_nomad(namespace: str | None, name: str, request: _Request) -> str:
-    from secretbinding.sources.nomad import BINDINGS, GENERATE_ITEM, REQUEST_ITEM, REQUESTS, read_binding
+    from secretbinding.sources.nomad import (
+        BINDINGS,
+        GENERATE_ITEM,
+        REQUEST_ITEM,
+        REQUESTS,
+        STATUS,
+        read_binding,
+        read_status,
+    )
     from secretbinding.sources.nomad import NAME as NOMAD
 
     settings = read_settings()
@@ -117,8 +145,24 @@ def _ask_nomad(namespace: str | None, name: str, request: _Request) -> str:
                 system="nomad",
                 remedy="check name and namespace",
             )
-        _check(request, read_binding(BindingKey(NOMAD, place, name), variable).binding)
-        connected.nomad.write_variable(place, REQUESTS + name, request.items(REQUEST_ITEM, GENERATE_ITEM))
+        binding = read_binding(BindingKey(NOMAD, place, name), variable).binding
+        _check(request, binding)
+
+        def write() -> None:
+            found = connected.nomad.read_variable(place, REQUESTS + name)
+            items = dict(found.items) if found is not None else {}
+            asked = request
+            if waiting := items.get(GENERATE_ITEM, "") if request.generate else "":
+                # Read after the request: one that is answered meanwhile is seen as such.
+                told = connected.nomad.read_variable(place, STATUS + name)
+                handled = read_status(told).last_handled_generate_at if told is not None else None
+                asked = request.joined(waiting, handled, binding)
+            items |= asked.items(REQUEST_ITEM, GENERATE_ITEM)
+            connected.nomad.write_variable(
+                place, REQUESTS + name, items, cas=found.modify_index if found is not None else 0
+            )
+
+        _over_what_was_read(write)
     return place
 
 
@@ -127,10 +171,30 @@ def _ask_kubernetes(namespace: str | None, name: str, request: _Request) -> str:
 
     with kubernetes() as client:
         place = namespace or client.credentials().namespace
-        if request.generate:
-            _check(request, item_of(client.get(place, name), "").binding)
-        client.annotate(place, name, request.items(ROTATE_ANNOTATION, GENERATE_ANNOTATION))
+
+        def write() -> None:
+            asked, version = request, ""
+            if request.generate:
+                found = client.get(place, name)
+                item, version = item_of(found, ""), found["metadata"]["resourceVersion"]
+                _check(request, item.binding)
+                asked = request.joined(item.generate_requested_at, item.status.last_handled_generate_at, item.binding)
+            client.annotate(place, name, asked.items(ROTATE_ANNOTATION, GENERATE_ANNOTATION), version)
+
+        _over_what_was_read(write)
     return place
+
+
+def _over_what_was_read(write: Callable[[], None]) -> None:
+    """Read and write again while others write between; raises `Conflict` when they keep doing so."""
+    for left in reversed(range(_WRITE_ATTEMPTS)):
+        try:
+            write()
+        except Conflict:
+            if not left:
+                raise
+        else:
+            return
 
 
 def _check(request: _Request, binding: SecretBinding | None) -> None:

@@ -167,7 +167,7 @@ def _shown(removal: "Removal", ours: "Ours") -> Iterator[str]:
         yield f"job {workload.job} (namespace {workload.namespace}), for {bindings}:"
         yield show_plan(preview.plan, diffs=False).rstrip("\n")
     yield from _lines("login role, if it is not gone by then", ours.roles)
-    yield from _lines("status", [f"{path} (namespace {namespace})" for namespace, path in ours.statuses])
+    yield from _lines("variable", [f"{path} (namespace {namespace})" for namespace, path in ours.statuses])
     for name in ours.retained:
         yield f"= policy {name} was left behind on purpose (Retain) and stays; --retained takes it away"
     for name in ours.foreign:

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from secretbinding.desired.approles import Bringing, bring
 from secretbinding.desired.generating import generations
 from secretbinding.desired.once import Mixture
 from secretbinding.desired.past import Past, good_job, rolling
 from secretbinding.desired.shares import Judged, Share, agent_wishes, judge
-from secretbinding.desired.sidecars import agent_logins, sidecar_parts
+from secretbinding.desired.sidecars import AgentLogin, agent_logins, sidecar_parts
 from secretbinding.desired.tokens import renewed_roles
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
 from secretbinding.job.carry import kept_part, parts_of
@@ -18,11 +19,14 @@ from secretbinding.job.sidecar import is_sidecar
 from secretbinding.job.targets import TaskRef, find_task, job_fault
 from secretbinding.kinds import KINDS, engine_role
 from secretbinding.kinds.base import EngineRole, Fault, Right
-from secretbinding.models.binding import DeletionPolicy
+from secretbinding.models.approle import AppRole
+from secretbinding.models.binding import DeletionPolicy, SecretBinding
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name, role_name
 from secretbinding.ports import Json
+from secretbinding.render.agent import APPROLE
+from secretbinding.render.approle import app_role_body
 from secretbinding.render.policy import PolicyDocument, join_rights
 from secretbinding.render.role import (
     DEFAULT_PERIOD_SECONDS,
@@ -97,11 +101,14 @@ def _assemble(
     }
     if job is None or stripped is None or job_fault(job) is not None or _rests(job, placed, leaving):
         return Desired(None, policies, roles, results, engine_roles=engine_roles)
+    bringing = _bringing(observed, parts, shares, roles, bindings, instance)
     unreadable = _unreadable_groups(placed, judged)
     candidate = keep_rendered(inject(stripped, parts, instance), job, instance)
     candidate = _with_groups_of(job, candidate, unreadable)
     results = _waiting(results, shares, unreadable, {item.key for item in placed})
-    return Desired(candidate, policies, roles, results, clean=not unreadable, engine_roles=engine_roles)
+    return Desired(
+        candidate, policies, roles, results, clean=not unreadable, engine_roles=engine_roles, bringing=bringing
+    )
 
 
 def _with_failure(result: BindingResult, failure: FailedState | None, placed: Sequence[Placed]) -> BindingResult:
@@ -317,8 +324,50 @@ def _roles(
         default = DEFAULT_PERIOD_SECONDS if name in renewed or name in agents else UNRENEWED_PERIOD_SECONDS
         auths = [active[key].spec.auth for key in sorted(keys) if key in active]
         limits = join_limits(auths, current, default_period=default)
-        bodies[name] = role_body(scope[name], [policy_name(Owner(instance, key)) for key in keys], limits)
+        policies = [policy_name(Owner(instance, key)) for key in keys]
+        if name in agents and agents[name].method == APPROLE:
+            bodies[name] = app_role_body(name, _app_role(agents[name], active), policies, limits)
+        else:
+            bodies[name] = role_body(scope[name], policies, limits)
     return bodies, owners
+
+
+def _app_role(login: AgentLogin, active: Mapping[BindingKey, SecretBinding]) -> AppRole:
+    """The limits of an AppRole: the bindings of a group that name any name the same ones."""
+    named = (active[key].spec.auth.app_role for key in sorted(login.keys) if key in active)
+    return next((limits for limits in named if limits is not None), AppRole())
+
+
+def _bringing(
+    observed: Observed,
+    parts: Mapping[tuple[str, str], TaskPart],
+    shares: Sequence[Share],
+    roles: Mapping[str, Mapping[str, Any]],
+    bindings: Sequence[BindingInput],
+    instance: str,
+) -> dict[str, Bringing]:
+    """What is decided about the wrapped secret-ids of each group whose agent logs in by AppRole."""
+    groups = {str(group["Name"]): group for group in (observed.job or {}).get("TaskGroups") or []}
+    active = {share.key: share.binding for share in shares}
+    asked = {item.key: item.rotate_requested_at for item in bindings}
+    found: dict[str, Bringing] = {}
+    for name, login in agent_logins(observed, agent_wishes(shares), parts, instance).items():
+        brought = observed.brought.get(login.group)
+        if login.method != APPROLE or brought is None or login.group not in groups:
+            continue
+        answers = [at for key in login.keys if (at := asked.get(key)) is not None]
+        found[login.group] = bring(
+            groups[login.group],
+            brought,
+            name,
+            _app_role(login, active),
+            roles[name],
+            observed.allocations,
+            max(answers, default=None),
+            observed.agents.approle_mount,
+            instance,
+        )
+    return found
 
 
 def _expected_roles(

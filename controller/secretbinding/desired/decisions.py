@@ -11,7 +11,7 @@ from secretbinding.generation import moment, target_of
 from secretbinding.job.marks import Placed, serving_pins
 from secretbinding.job.targets import select_tasks
 from secretbinding.kinds.base import Fault, SecretState
-from secretbinding.models.binding import AuthMethod, SecretBinding, SecretEntry
+from secretbinding.models.binding import AuthMethod, Delivery, SecretBinding, SecretEntry
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
 from secretbinding.ports import Json
@@ -32,11 +32,10 @@ _CLOCK_SKEW = timedelta(minutes=1)
 
 
 def unsupported(binding: SecretBinding) -> Fault | None:
+    """What no controller can do for a binding."""
     spec = binding.spec
-    if spec.auth.method is not AuthMethod.JWT:
-        return Fault(
-            Reason.UNSUPPORTED_AUTH, f"auth.method {spec.auth.method} is not supported by this release; use JWT"
-        )
+    if spec.auth.method is AuthMethod.APP_ROLE and spec.delivery is not Delivery.AGENT:
+        return Fault(Reason.UNSUPPORTED_AUTH, "auth.method AppRole needs delivery Agent; use JWT, or an agent")
     return None
 
 
@@ -58,7 +57,10 @@ def decide_all(
             if any(turn.requested_at is not None for turn in turns.values()):
                 requested.add(item.key)
     ungated = ungated_groups(observed.job, placed)
-    return gated(decisions, active, frozenset(requested), ungated, observed.gate, last_roll(observed, instance))
+    last = last_roll(observed, instance)
+    # The job starts anew with its user's change: what only settles comes with it.
+    settles = not observed.carried
+    return gated(decisions, active, frozenset(requested), ungated, observed.gate, last, settles=settles)
 
 
 def last_roll(observed: Observed, instance: str) -> datetime | None:
@@ -122,6 +124,9 @@ def _decide(
         pin, of = serving.get(entry.name, (None, ""))
         if of != identity:
             pin = FIRST if not state.pinnable and (entry.name, identity) in there else None
+        if observed.carried and not state.pinnable:
+            # Whatever starts anew has the present values: there is no older one to go on with.
+            pin = None
         strategy = binding.spec.rotation.strategy.value
         decisions.append(decide_version(entry, state, pin, strategy=strategy, turn=turns[entry.name]))
     return tuple(decisions)
@@ -160,8 +165,8 @@ def made_on_request(item: BindingInput, entry: SecretEntry, state: SecretState, 
     if request is None or one is None or not request.covers(entry.name):
         return False
     asked = request.at + observed.gate.vault_ahead
-    served = observed.attempts.served.get(target_of(one, entry))
-    known = served is not None and served >= request.at
+    answered = observed.attempts.answered.get(target_of(one, entry))
+    known = answered is not None and answered >= request.at
     newest = state.versions.get(state.current)
     if newest is None:
         told = moment(state.revision.told) if state.revision is not None and not state.pinnable else None

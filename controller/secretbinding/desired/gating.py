@@ -21,14 +21,16 @@ def gated(
     ungated: Mapping[BindingKey, str],
     gate: Gate,
     last_roll: datetime | None,
+    *,
+    settles: bool = True,
 ) -> dict[BindingKey, tuple[SecretDecision, ...]]:
     """The decisions of all bindings of one job, those that have to wait held at what serves.
 
     Nothing waits for a binding that somebody asked to roll (`requested`). Where a version in use is at risk, since an
-    allocation that starts anew could soon not read it any more, and where what serves does not work any more or soon
-    ends, changes settle and wait for nothing else. All that is not such a new version (a first injection, a changed
-    binding) never waits. `ungated` names, for the bindings that have one, a group of theirs that Nomad would replace
-    all at once.
+    allocation that starts anew could soon not read it any more, and where what serves ends soon, changes wait for no
+    window; where it ends very soon or does not work any more, they only settle. All that is not such a new version (a
+    first injection, a changed binding) never waits. `ungated` names, for the bindings that have one, a group of theirs
+    that Nomad would replace all at once. Without `settles`, nothing settles.
     """
     since = min(
         (
@@ -48,14 +50,21 @@ def gated(
             wait = waits(
                 bindings[key].spec.rotation,
                 gate,
-                since=since,
+                since=since if settles else None,
                 last_roll=last_roll,
-                ungated=ungated.get(key, ""),
-                urgent=any(item.at_risk or item.urgent for item in items),
+                ungated="" if _works_no_more(items) else ungated.get(key, ""),
+                urgent=any(item.urgent for item in items),
+                overdue=any(item.overdue for item in items),
                 not_before=turn,
             )
         found[key] = items if wait is None else tuple(_held(item, wait) for item in items)
     return found
+
+
+def _works_no_more(items: Iterable[SecretDecision]) -> bool:
+    """True where tasks lose what they have, or soon will: being replaced all at once is no worse. A pinned version that
+    is at risk goes on in what runs."""
+    return any((item.urgent or item.overdue) and not item.at_risk for item in items)
 
 
 def leases_replaced(rotations: Iterable[SecretDecision]) -> float:

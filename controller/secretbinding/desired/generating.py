@@ -8,6 +8,7 @@ from secretbinding.desired.past import rolling
 from secretbinding.desired.values import BindingInput, BindingResult, Observed
 from secretbinding.gate import Obstacle, Wait, waits
 from secretbinding.generation import (
+    KV,
     ROOT,
     STATIC_ROLE,
     GenerateValue,
@@ -17,6 +18,7 @@ from secretbinding.generation import (
     decide_generation,
     held,
     target_of,
+    together,
 )
 from secretbinding.job.marks import Placed, placed_marks
 from secretbinding.models.binding import Generate, SecretBinding, SecretEntry, Strategy
@@ -55,7 +57,7 @@ def generations(
             if decided is not None:
                 wait = _wait(observed, item.key, binding, decided, placed, instance)
                 found[item.key, entry.secret] = held(decided, wait)
-    return found
+    return {place: together(one, found.values(), observed.gate.now) for place, one in found.items()}
 
 
 def _may_generate(result: BindingResult | None) -> bool:
@@ -83,9 +85,11 @@ def _decide(
         target,
         changed,
         now=observed.gate.now,
+        vault_ahead=observed.gate.vault_ahead,
         request=request if request is not None and request.covers(entry.secret) else None,
         tried=observed.attempts.tried.get((item.key, entry.secret)),
         served=observed.attempts.served.get(target),
+        answered=observed.attempts.answered.get(target),
     )
 
 
@@ -137,6 +141,9 @@ def values_to_make(
 ) -> list[GenerateValue]:
     """The actions for what is to be made now: one for each target, however many bindings want it.
 
+    Of a KV secret every entry that is due goes into that one, those as well that would wait longer by themselves (for a
+    window, or after a failure): once there is a newer version, they would be due no more.
+
     What is to be remembered in a binding's policy waits until that is there, and is not `written` anyway.
     """
     actions: dict[Target, GenerateValue] = {}
@@ -156,4 +163,14 @@ def values_to_make(
         actions[found.target] = GenerateValue(
             key, found.entry, found.target, found.changed.seen, found.due, found.requested, answer
         )
-    return list(actions.values())
+    return [_merged(action, decided) if target.kind == KV else action for target, action in actions.items()]
+
+
+def _merged(action: GenerateValue, decided: Mapping[tuple[BindingKey, str], Generation]) -> GenerateValue:
+    """The action with all that is due of its target; what is asked for comes first, and tells what it is made for."""
+    parts = [
+        GenerateValue(key, found.entry, found.target, action.seen, found.due, found.requested)
+        for (key, _), found in sorted(decided.items(), key=lambda item: (not item[1].requested, item[0]))
+        if found.target == action.target and found.due is not None and found.changed.fault is None
+    ]
+    return replace(parts[0], also=tuple(parts[1:]))

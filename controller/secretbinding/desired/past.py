@@ -67,7 +67,7 @@ class Past:
 
 def good_job(observed: Observed, failures: Sequence[FailedState], current: str, instance: str) -> Json | None:
     """The version to go back to; None when there is none, or when what is there (`current`) has worked later."""
-    good = good_version(observed.versions, failures, instance)
+    good = good_version(observed.versions, failures, observed.job, instance)
     if good is None or int(good.get("Version") or 0) < last_stable(observed.versions, current, instance):
         return None
     return good

@@ -11,6 +11,7 @@ from secretbinding.desired.sidecars import (
     AgentWish,
     SidecarClaims,
     agent_share,
+    app_role_fault,
     by_agent,
     destination_of,
     main_tasks,
@@ -172,7 +173,9 @@ def _judge_one(
             if conflict is not None:
                 return refuse(conflict)
     if by_agent(binding):
-        conflict = claims.sidecars.refuses(_groups(binding, tasks), item.key, binding)
+        groups = _groups(binding, tasks)
+        conflict = app_role_fault(binding, groups, observed, instance)
+        conflict = conflict or claims.sidecars.refuses(groups, item.key, binding)
         if conflict is not None:
             return refuse(conflict)
     broken = next((decision.fault for decision in decisions if decision.fault is not None), None)

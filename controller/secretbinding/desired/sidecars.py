@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from secretbinding.desired.approles import MOST_INDEXES, count_of
 from secretbinding.desired.values import Observed
 from secretbinding.job.inject import TaskPart
 from secretbinding.job.marks import Placed, placed_marks, remarked
@@ -13,7 +14,7 @@ from secretbinding.models.agent import AGENT_TASK, IN_MEMORY, WAIT_TASK, Agent, 
 from secretbinding.models.binding import AuthMethod, Delivery, GroupSelector, SecretBinding
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
-from secretbinding.naming import Owner, role_name
+from secretbinding.naming import Owner, app_role_name, role_name
 from secretbinding.ports import Json
 from secretbinding.render.agent import (
     APPROLE,
@@ -31,10 +32,11 @@ from secretbinding.render.agent import (
     list_block,
     wait_blocks,
 )
+from secretbinding.render.approle import ROLE_ID, SECRET_ID, login_blocks, variable_path
 from secretbinding.render.role import RoleBinding
 from secretbinding.render.template import TemplateBlock
 
-_BASES = (BASE, CA, BASE_OF_WAIT)
+_BASES = (BASE, CA, BASE_OF_WAIT, ROLE_ID, SECRET_ID)
 _RENDER_SECONDS = 300
 # What runs on Nomad's clients, and as whom.
 _CHOICES = ("driver", "image", "command", "args", "user")
@@ -175,9 +177,37 @@ def login_method(task: Json) -> str:
     return JWT if task.get("Identities") else APPROLE
 
 
-def agent_role(instance: str, workload: WorkloadKey, group: str) -> str:
+def agent_role(instance: str, workload: WorkloadKey, group: str, method: str = JWT) -> str:
     """The role of the agent of one group."""
+    if method == APPROLE:
+        return app_role_name(instance, workload, group, AGENT_TASK)
     return role_name(instance, workload, group, AGENT_TASK)
+
+
+def app_role_fault(binding: SecretBinding, groups: Iterable[str], observed: Observed, instance: str) -> Fault | None:
+    """What keeps the agents of a binding from logging in by AppRole."""
+    if method_of(binding) != APPROLE:
+        return None
+    job = observed.job or {}
+    if job.get("Type", "service") != "service" or job.get("Periodic") or job.get("ParameterizedJob"):
+        message = "auth.method AppRole needs a service job, whose allocations have an index of their own; use JWT"
+        return Fault(Reason.UNSUPPORTED_AUTH, message)
+    there = {str(group["Name"]): group for group in job.get("TaskGroups") or []}
+    for name in groups:
+        path = variable_path(observed.workload, name)
+        if path is None:
+            message = (
+                f"auth.method AppRole needs the Nomad variable nomad/jobs/{observed.workload.job}/{name}/{AGENT_TASK}, "
+                "and a variable's path takes 128 letters, digits, - and _; use JWT"
+            )
+            return Fault(Reason.UNSUPPORTED_AUTH, message)
+        if name in there and count_of(there[name]) > MOST_INDEXES:
+            message = f"auth.method AppRole takes at most {MOST_INDEXES} allocations in group {name}; use JWT"
+            return Fault(Reason.UNSUPPORTED_AUTH, message)
+        brought = observed.brought.get(name)
+        if brought is not None and brought.modify_index and brought.instance != instance:
+            return Fault(Reason.AGENT_CONFLICT, f"Nomad variable {path} is not the controller's; delete or move it")
+    return None
 
 
 def main_tasks(job: Json | None, group: str) -> tuple[TaskRef, ...]:
@@ -237,7 +267,8 @@ def _base(observed: Observed, group: str, wishes: Sequence[AgentWish], kept: Seq
     keys = [wish.key for wish in wishes]
     owner = Owner(instance, holders[0] if holders and holders[0] in keys else keys[0])
     sidecar = _resolved(observed, group, wishes, kept, instance)
-    made: _Base = {AGENT_TASK: (agent_task(sidecar), [(owner, block) for block in base_blocks(sidecar)])}
+    shared = [*base_blocks(sidecar), *(login_blocks(sidecar) if sidecar.login.method == APPROLE else ())]
+    made: _Base = {AGENT_TASK: (agent_task(sidecar), [(owner, block) for block in shared])}
     if sidecar.wait:
         made[WAIT_TASK] = (wait_task(sidecar), [(owner, block) for block in wait_blocks()])
     return made
@@ -279,8 +310,9 @@ def _resolved(
         login=Login(
             method,
             defaults.approle_mount if method == APPROLE else defaults.jwt_mount,
-            agent_role(instance, observed.workload, group),
+            agent_role(instance, observed.workload, group, method),
         ),
+        variable=(variable_path(observed.workload, group) or "") if method == APPROLE else "",
         port=(listener.port or 0) if listener is not None else 0,
         socket=(listener.socket or "") if listener is not None else "",
         render_seconds=max(seconds, 1) if polls else 0,
@@ -291,29 +323,31 @@ def _resolved(
 class AgentLogin:
     """Who logs in with the role of an agent, and whose secrets it may read."""
 
+    group: str
     scope: RoleBinding
     keys: frozenset[BindingKey]
+    method: str
 
 
 def agent_logins(
     observed: Observed, wishes: Sequence[AgentWish], parts: Mapping[tuple[str, str], TaskPart], instance: str
 ) -> dict[str, AgentLogin]:
-    """The JWT roles of agents by name; of a job that is not there yet those that are expected."""
+    """The roles of agents by name; of a job that is not there yet those that are expected."""
     found: dict[str, AgentLogin] = {}
 
-    def add(group: str, keys: Iterable[BindingKey]) -> None:
+    def add(group: str, keys: Iterable[BindingKey], method: str) -> None:
         scope = RoleBinding(observed.workload, group, AGENT_TASK, observed.region, IDENTITY)
-        found[agent_role(instance, observed.workload, group)] = AgentLogin(scope, frozenset(keys))
+        name = agent_role(instance, observed.workload, group, method)
+        found[name] = AgentLogin(group, scope, frozenset(keys), method)
 
     for (group, name), part in parts.items():
-        if name == AGENT_TASK and part.task is not None and login_method(part.task) == JWT:
-            add(group, (owner.key for owner, _ in part.templates))
+        if name == AGENT_TASK and part.task is not None:
+            add(group, (owner.key for owner, _ in part.templates), login_method(part.task))
     if observed.job is None:
         groups = dict.fromkeys(group for wish in wishes for group in wish.share.groups)
         for group in groups:
             here = [wish for wish in wishes if group in wish.share.groups]
-            if method_of(here[0].binding) == JWT:
-                add(group, (wish.key for wish in here))
+            add(group, (wish.key for wish in here), method_of(here[0].binding))
     return found
 
 

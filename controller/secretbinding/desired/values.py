@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from secretbinding.desired.adopted import Adoption
+from secretbinding.desired.approles import Bringing, Brought
 from secretbinding.gate import Gate
 from secretbinding.generation import Attempts, GenerateRequest, Generation
 from secretbinding.kinds.base import EngineRole, Fault, SecretState
@@ -68,8 +69,10 @@ class Observed:
         attempts: what this process knows of its attempts at new values.
         purged_at_risk: the job is gone, but tasks of it may still be running.
         agents: what the controller's settings say of every sidecar.
+        brought: the variables that bring secret-ids to agents, by group.
         adoptions: what bindings have taken over that is in the job by hand; `job` shows it as if it were ours then,
             and `bare` is the job as it really is.
+        carried: `job` lacks our part, and is shown with what it had from us before.
     """
 
     workload: WorkloadKey
@@ -87,8 +90,10 @@ class Observed:
     gate: Gate = field(default_factory=Gate)
     attempts: Attempts = field(default_factory=Attempts)
     agents: AgentDefaults = field(default_factory=AgentDefaults)
+    brought: Mapping[str, Brought] = field(default_factory=dict)
     adoptions: Mapping[BindingKey, Adoption] = field(default_factory=dict)
     bare: Json | None = None
+    carried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,8 @@ class Desired:
         clean: False when something in the job is left as it is though its bindings ask for another thing, so that
             surplus rights stay.
         generations: what is decided about new values, by binding and secret.
+        bringing: what is decided about wrapped secret-ids, by group.
+        restored: the job lacks our part, and what it is to have is what it had before.
     """
 
     job: Json | None
@@ -130,7 +137,9 @@ class Desired:
     held: FailedState | None = None
     clean: bool = True
     generations: Mapping[tuple[BindingKey, str], Generation] = field(default_factory=dict)
+    bringing: Mapping[str, Bringing] = field(default_factory=dict)
     engine_roles: Mapping[str, EngineRole] = field(default_factory=dict)
+    restored: bool = False
 
     def holding(self) -> frozenset[int]:
         """The job versions whose failures hold something now: single bindings, or the whole wanted state."""

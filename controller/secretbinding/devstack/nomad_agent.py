@@ -23,8 +23,8 @@ from secretbinding.devstack.processes import ManagedProcess, ProcessError, free_
 _SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket on Linux (unix(7), sun_path)."""
 
-_NO_FINGERPRINT = "env_aws,env_gce,env_azure,env_digitalocean,consul,cni"
-"""Cloud metadata addresses are not there to be asked, and neither is Consul; asking delays the start by seconds."""
+_NO_FINGERPRINT = ("env_aws", "env_gce", "env_azure", "env_digitalocean", "cni")
+"""Cloud metadata addresses are not there to be asked; asking delays the start by seconds. Nor is Consul, mostly."""
 
 
 def find_nomad() -> str | None:
@@ -53,11 +53,13 @@ class NomadAgent:
         program: str | None = None,
         template_poll_seconds: float | None = None,
         vault_attempts: int | None = None,
+        consul_address: str = "",
     ) -> None:
         """`template_poll_seconds` is how often an allocation reads the secrets of templates that are not `Once` where
         they have no lease (the client's `template.vault_default_lease_duration`); Nomad's own 300 s with None.
         `vault_attempts` is how often it tries to read one before it gives up (`template.vault_retry.attempts`, 0 for
-        without end); Nomad's own 12 with None."""
+        without end); Nomad's own 12 with None. At `consul_address`, `host:port`, there is a Consul that takes the
+        identities of tasks and services; "" for none."""
         found = program or find_nomad()
         if found is None:
             raise ProcessError("no `nomad` on PATH: use the simulator, or install Nomad")
@@ -67,6 +69,7 @@ class NomadAgent:
         self._acl = acl
         self._template_poll_seconds = template_poll_seconds
         self._vault_attempts = vault_attempts
+        self._consul_address = consul_address
         self._rpc = 0
         self._nodes: list[ManagedProcess] = []
         self.token = ""
@@ -183,9 +186,10 @@ class NomadAgent:
         (self._directory / "nomad.json").write_text(json.dumps(config, indent=2))
 
     def _client_config(self) -> dict[str, Any]:
+        absent = _NO_FINGERPRINT if self._consul_address else (*_NO_FINGERPRINT, "consul")
         config: dict[str, Any] = {
             "enabled": True,
-            "options": {"fingerprint.denylist": _NO_FINGERPRINT, "driver.allowlist": "raw_exec,exec,mock_driver"},
+            "options": {"fingerprint.denylist": ",".join(absent), "driver.allowlist": "raw_exec,exec,mock_driver"},
             "gc_interval": "1h",
             # Ports of tasks are on loopback as well.
             "network_interface": "lo",
@@ -204,7 +208,17 @@ class NomadAgent:
 
     def _common_config(self) -> dict[str, Any]:
         """What servers and clients have alike."""
+        identity = {"aud": ["consul.io"], "ttl": "1h"}
+        consul = {
+            "address": self._consul_address,
+            "auto_advertise": False,
+            "server_auto_join": False,
+            "client_auto_join": False,
+            "service_identity": identity,
+            "task_identity": identity,
+        }
         return {
+            **({"consul": consul} if self._consul_address else {}),
             "bind_addr": "127.0.0.1",
             "advertise": {"http": "127.0.0.1", "rpc": "127.0.0.1", "serf": "127.0.0.1"},
             "plugin": [{"raw_exec": [{"config": [{"enabled": True}]}]}],

@@ -57,6 +57,7 @@ class Admission:
         self._store = store
         self._instance = instance
         self._jwt_mount = jwt_mount
+        self._approle_mount = (agents or AgentDefaults()).approle_mount
         self._sources = tuple(sources)
         self._gates = gates
         self._guard = guard
@@ -90,6 +91,7 @@ class Admission:
             self._vault,
             self._nomad,
             jwt_mount=self._jwt_mount,
+            approle_mount=self._approle_mount,
             instance=self._instance,
             bindings=[item.key for item in bindings],
         )

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 
 import structlog
 
+from secretbinding.desired.approles import BringSecretIds, DropSecretIds
+from secretbinding.engine.bringing import Bringer
 from secretbinding.engine.generator import Generator
 from secretbinding.engine_roles import DeleteEngineRole, WriteEngineRole
 from secretbinding.errors import Denied, NotFound, NotLeading, Rejected, ServiceError
@@ -12,6 +14,7 @@ from secretbinding.generation import GenerateValue, Made
 from secretbinding.job.inject import to_register
 from secretbinding.kinds import Fault
 from secretbinding.models.key import BindingKey
+from secretbinding.naming import is_app_role
 from secretbinding.plan import (
     Action,
     DeletePolicy,
@@ -27,6 +30,7 @@ from secretbinding.plan import (
 from secretbinding.plan_names import askers, changed_names
 from secretbinding.plan_text import describe
 from secretbinding.ports import Json, Nomad, Vault
+from secretbinding.render.agent import AgentDefaults
 from secretbinding.status import fault_of
 from secretbinding.trail import asked
 
@@ -44,6 +48,7 @@ class Applier:
         nomad: Nomad,
         *,
         jwt_mount: str,
+        approle_mount: str = AgentDefaults().approle_mount,
         on_action: Callable[[Action], None] = lambda action: None,
         generator: Generator | None = None,
         instance: str = "default",
@@ -55,6 +60,7 @@ class Applier:
         self._vault = vault
         self._nomad = nomad
         self._jwt_mount = jwt_mount
+        self._approle_mount = approle_mount
         self._on_action = on_action
         self._instance = instance
         self._bindings = tuple(bindings)
@@ -88,9 +94,9 @@ class Applier:
         """None for a value that was not made, which nothing waits for; False for a role that was refused."""
         if isinstance(action, GenerateValue):
             made = self._generator.make(action)
-            if made is None:
+            if not made:
                 return None
-            self.made.append(made)
+            self.made.extend(made)
         elif isinstance(action, WriteEngineRole):
             return self._write_engine_role(action)
         else:
@@ -121,6 +127,15 @@ class Applier:
                 self._vault.write_policy(name, text)
             case DeletePolicy(name=name):
                 self._vault.delete_policy(name)
+            case BringSecretIds():
+                bringer = Bringer(self._vault, self._nomad, mount=action.mount)
+                bringer.bring(action, namespace)
+            case DropSecretIds(path=path):
+                self._nomad.delete_variable(namespace, path)
+            case WriteRole(name=name, body=body) if is_app_role(name):
+                self._vault.write_app_role(self._approle_mount, name, body)
+            case DeleteRole(name=name) if is_app_role(name):
+                self._vault.delete_app_role(self._approle_mount, name)
             case WriteRole(name=name, body=body):
                 self._vault.write_jwt_role(self._jwt_mount, name, body)
             case DeleteRole(name=name):

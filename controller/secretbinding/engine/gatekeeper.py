@@ -11,7 +11,7 @@ from secretbinding.desired.values import Desired
 from secretbinding.gate import Change, Gate, Obstacle
 from secretbinding.models.key import WorkloadKey
 from secretbinding.models.reasons import Reason
-from secretbinding.rollout import deployment_of, is_active, waits_for_promotion
+from secretbinding.rollout import behind, deployment_of, is_active, waits_for_promotion
 from secretbinding.status import Pass
 
 
@@ -33,6 +33,10 @@ class Limits:
     ungated_allowed: bool = False
     lease_share: float = 0.8
 
+
+_REFUSALS = frozenset({Reason.PERMISSION_DENIED, Reason.REJECTED, Reason.WRITE_CONFLICT})
+_NOT_BEGUN_SECONDS = 600.0
+"""How long a registration that Nomad begins no deployment of takes a place."""
 
 Ahead = Callable[[], timedelta]
 
@@ -101,17 +105,18 @@ class Gatekeeper:
             nomad_ahead=self._nomad_ahead(),
         )
 
-    def enter(self, workload: WorkloadKey, desired: Desired) -> bool:
+    def enter(self, workload: WorkloadKey, desired: Desired, *, anyway: bool = False) -> bool:
         """Take a slot for a registration that rolls a new version; False when the last one has gone meanwhile. What is
-        no such roll (a first injection, a changed binding) needs none."""
+        no such roll (a first injection, a changed binding) needs none. `anyway`: it is rolled all the same, and takes
+        one place too many."""
         rotations = rotations_in(desired)
         if not rotations:
             return True
         leases = leases_replaced(rotations)
-        urgent = any(item.urgent or item.at_risk for item in rotations)
+        anyway = anyway or any(item.overdue for item in rotations)
         with self._lock:
             gate = self._gate(workload)
-            if not urgent and (not gate.slot_free or lease_turn_at(gate, leases) is not None):
+            if not anyway and (not gate.slot_free or lease_turn_at(gate, leases) is not None):
                 return False
             self._rolling.add(workload)
             if leases:
@@ -120,6 +125,11 @@ class Gatekeeper:
 
     def note(self, workload: WorkloadKey, found: Pass) -> set[WorkloadKey]:
         """Take in what a pass found; answers with the jobs that waited for a slot which is free now."""
+        if found.error is not None and found.error.reason in _REFUSALS:
+            # Nomad or Vault has refused it: it rolls nothing, however often it is tried.
+            with self._lock:
+                self._rolling.discard(workload)
+                return self._woken()
         if found.error is not None or found.desired is None:
             return set()
         changes = _pending(found)
@@ -129,7 +139,10 @@ class Gatekeeper:
         with self._lock:
             known = self._seen.get(workload, {})
             moment = self._clock()
-            if found.registered:
+            # Nomad begins a deployment when it comes to it, and makes none at all for some jobs.
+            since = moment - self._registered.get(workload, moment)
+            rolls = rolls or (bool(behind(found.observed)) and since < _NOT_BEGUN_SECONDS)
+            if found.registered and not found.desired.restored:
                 self._registered[workload] = moment
             fresh = {change: known.get(change, moment) for change in changes}
             if fresh:
@@ -150,9 +163,12 @@ class Gatekeeper:
                 self._queued.add(workload)
             else:
                 self._queued.discard(workload)
-            woken = {key for key in self._queued if self._free(key)}
-            self._queued -= woken
-            return woken
+            return self._woken()
+
+    def _woken(self) -> set[WorkloadKey]:
+        woken = {key for key in self._queued if self._free(key)}
+        self._queued -= woken
+        return woken
 
     def forget(self, workload: WorkloadKey) -> None:
         """Nothing names the job any more."""

@@ -63,6 +63,7 @@ class Generator:
         self._lock = threading.Lock()
         self._attempts: dict[tuple[BindingKey, str], _Attempt] = {}
         self._served: dict[Target, datetime] = {}
+        self._answered: dict[Target, datetime] = {}
         self._writing: defaultdict[Target, threading.Lock] = defaultdict(threading.Lock)
 
     def attempts(self) -> Attempts:
@@ -74,42 +75,52 @@ class Generator:
                 for place, one in self._attempts.items()
                 if one.until > passed
             }
-            return Attempts(tried, dict(self._served))
+            return Attempts(tried, dict(self._served), dict(self._answered))
 
-    def make(self, action: GenerateValue) -> Made | None:
-        """Make one value and write it; None when that did not work, which is remembered and never raised: nothing else
-        of a workload waits for it."""
+    def make(self, action: GenerateValue) -> tuple[Made, ...]:
+        """Make all that an action is for and write it at once; what was made, by entry. Nothing when that did not work,
+        which is remembered for every entry and never raised: nothing else of a workload waits for it."""
         with self._lock:
             writing = self._writing[action.target]
         # Vault compares nothing when a password is rotated: of two who want the same one anew, one does it.
         with writing:
             return self._make(action)
 
-    def _make(self, action: GenerateValue) -> Made | None:
+    def _make(self, action: GenerateValue) -> tuple[Made, ...]:
         if action.seen != ABSENT and self._is_served(action):
-            return None
-        place = (action.key, action.entry.secret)
+            return ()
         try:
-            what = self._write(action)
+            if action.target.kind == KV:
+                version = self._write_kv(action)
+                told = [_version(version, part) for part in action.parts]
+            else:
+                told = [self._rotate(action)]
         except SecretBindingError as error:
-            self._note(place, action, error)
-            return None
+            for part in action.parts:
+                self._note((part.key, part.entry.secret), part, error)
+            return ()
         with self._lock:
-            self._attempts.pop(place, None)
-            self._served[action.target] = max(action.due, self._served.get(action.target, action.due))
-        return Made(action.key, action.entry.secret, f"{what}, {_why(action)}")
+            for part in action.parts:
+                self._attempts.pop((part.key, part.entry.secret), None)
+                known = self._known(part)
+                known[action.target] = max(part.due, known.get(action.target, part.due))
+        return tuple(
+            Made(part.key, part.entry.secret, f"{what}, {_why(part)}")
+            for part, what in zip(action.parts, told, strict=True)
+        )
 
     def _is_served(self, action: GenerateValue) -> bool:
         with self._lock:
-            served = self._served.get(action.target)
-        return served is not None and action.due <= served
+            served = [self._known(part).get(action.target) for part in action.parts]
+        return all(at is not None and part.due <= at for part, at in zip(action.parts, served, strict=True))
 
-    def _write(self, action: GenerateValue) -> str:
-        """Writes, and says what in words."""
-        target, entry = action.target, action.entry
-        if target.kind == KV:
-            version = self._write_kv(action)
-            return f"version {version} of secret {entry.secret} was made ({', '.join(entry.fields)})"
+    def _known(self, part: GenerateValue) -> dict[Target, datetime]:
+        """For what values were made: requests and ticks are dated by clocks that may differ."""
+        return self._answered if part.requested else self._served
+
+    def _rotate(self, action: GenerateValue) -> str:
+        """Has Vault make a password anew, and says so in words."""
+        target = action.target
         if target.kind == ROOT:
             self._vault.rotate_root(target.mount, target.name)
             if action.answer is not None:
@@ -122,24 +133,43 @@ class Generator:
         return f"the password of {target} was made anew"
 
     def _write_kv(self, action: GenerateValue) -> int:
-        target, entry = action.target, action.entry
-        if entry.secret_id_of is not None:
-            return self._write_secret_id(action, entry.secret_id_of)
-        fields = {name: self._value(entry) for name in entry.fields}
-        return self._vault.patch_kv(target.mount, target.name, fields, seen=int(action.seen))
+        """The fields of every entry in one version, whose number it gives. A field that two entries want is made once.
 
-    def _write_secret_id(self, action: GenerateValue, of: SecretIdOf) -> int:
-        """A secret-id that found no place is destroyed: nobody would know of it, and it would open what it opens."""
-        made = self._vault.new_secret_id(of.mount, of.role)
-        fields = dict.fromkeys(action.entry.fields, made.value)
+        Secret-ids that find no place are destroyed: nobody would know of them, and they would open what they open.
+        """
+        target = action.target
+        fields: dict[str, SecretStr] = {}
+        of_roles: list[tuple[str, SecretIdOf]] = []
+        for entry in (part.entry for part in action.parts):
+            for name in entry.fields:
+                if name in fields or any(name == taken for taken, _ in of_roles):
+                    continue
+                if entry.secret_id_of is not None:
+                    of_roles.append((name, entry.secret_id_of))
+                else:
+                    fields[name] = self._value(entry)
+        made: list[tuple[SecretIdOf, str]] = []
         try:
-            return self._vault.patch_kv(action.target.mount, action.target.name, fields, seen=int(action.seen))
+            # Last, so that none is made where another value cannot be.
+            for name, of in of_roles:
+                found = self._vault.new_secret_id(of.mount, of.role)
+                made.append((of, found.accessor))
+                fields[name] = found.value
+        except SecretBindingError:
+            self._drop(made)
+            raise
+        try:
+            return self._vault.patch_kv(target.mount, target.name, fields, seen=int(action.seen))
         except _REFUSALS:
+            self._drop(made)
+            raise
+
+    def _drop(self, made: list[tuple[SecretIdOf, str]]) -> None:
+        for of, accessor in made:
             try:
-                self._vault.drop_secret_id(of.mount, of.role, made.accessor)
+                self._vault.drop_secret_id(of.mount, of.role, accessor)
             except SecretBindingError as error:
                 _log.warning("a secret-id that is not used cannot be destroyed", error=str(error))
-            raise
 
     def _value(self, entry: Generate) -> SecretStr:
         if entry.password_policy is not None:
@@ -169,6 +199,10 @@ def _reason(error: SecretBindingError) -> Reason:
     if isinstance(error, Denied):
         return Reason.PERMISSION_DENIED
     return Reason.VAULT_UNREACHABLE if isinstance(error, Unreachable) else Reason.GENERATION_FAILED
+
+
+def _version(number: int, part: GenerateValue) -> str:
+    return f"version {number} of secret {part.entry.secret} was made ({', '.join(part.entry.fields)})"
 
 
 def _why(action: GenerateValue) -> str:

@@ -133,7 +133,10 @@ class Engine:
 
     def upsert(self, item: SourceItem) -> None:
         entry = self.store.get(item.key)
-        changed = entry is None or not _only_status_differs(entry.item, item)
+        # What a source lists first was there before: a change that somebody makes now is not to wait for all of it.
+        changed = self.store.is_listed(item.key.source) and (
+            entry is None or not _only_status_differs(entry.item, item)
+        )
         if entry is not None:
             _tell_requests(entry.item, item)
         if entry is not None and entry.workload.job and entry.workload != workload_of(item):

@@ -3,16 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from secretbinding.desired.sidecars import agent_role, by_agent, named_groups
+from secretbinding.desired.approles import Brought
+from secretbinding.desired.sidecars import agent_role, by_agent, method_of, named_groups
 from secretbinding.desired.values import BindingInput, Observed, Policy
+from secretbinding.engine.bringing import Bringer
 from secretbinding.job.marks import placed_marks
 from secretbinding.job.sidecar import is_sidecar
 from secretbinding.job.targets import TaskRef, find_task, named_tasks, select_tasks
 from secretbinding.kinds import SecretState, engine_role, look
 from secretbinding.models.key import BindingKey, WorkloadKey
-from secretbinding.naming import Owner, name_prefix, policy_name, role_name
+from secretbinding.naming import Owner, is_app_role, is_app_role_of, name_prefix, policy_name, role_name
 from secretbinding.ports import Json, Nomad, Vault
-from secretbinding.render.agent import AgentDefaults
+from secretbinding.render.agent import APPROLE, AgentDefaults
 from secretbinding.render.policy import read_policy
 from secretbinding.rollout import deployment_of, is_parent
 
@@ -34,6 +36,7 @@ class Observer:
         self._instance = instance
         self._jwt_mount = jwt_mount
         self._agents = agents or AgentDefaults(jwt_mount=jwt_mount)
+        self._bringer = Bringer(vault, nomad, mount=self._agents.approle_mount)
 
     def observe(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Observed:
         """The workload as it is, without the job's history. Raises `errors.ServiceError` subclasses.
@@ -87,16 +90,37 @@ class Observer:
         region = str((job or {}).get("Region") or "") or self._nomad.region()
         policies = self._policies(bindings)
         secrets = self._secrets(workload, bindings, job)
+        roles = self._roles(workload, bindings, job, policies)
         return Observed(
             workload=workload,
             region=region,
             job=job,
             policies=policies,
-            roles=self._roles(workload, bindings, job, policies),
+            roles=roles,
             engine_roles=self._engine_roles(bindings, policies, secrets),
             secrets=secrets,
             agents=self._agents,
+            brought=self._brought(workload, bindings, job, roles),
         )
+
+    def _brought(
+        self,
+        workload: WorkloadKey,
+        bindings: Sequence[BindingInput],
+        job: Json | None,
+        roles: Mapping[str, Json | None],
+    ) -> dict[str, Brought]:
+        """The variables of the groups whose agents log in by AppRole, or did."""
+        by_app_role = [
+            item
+            for item in bindings
+            if not item.deleting and item.binding is not None and method_of(item.binding) == APPROLE
+        ]
+        left = any(is_app_role_of(name, workload) and body is not None for name, body in roles.items())
+        if not by_app_role and not left:
+            return {}
+        groups = _agent_groups(by_app_role, job, self._instance)
+        return self._bringer.look(workload, groups, roles, self._instance, everywhere=left)
 
     def with_history(self, observed: Observed) -> Observed:
         """The same with the job's versions, which are many times larger than the job and seldom needed."""
@@ -104,6 +128,21 @@ class Observer:
             return observed
         workload = observed.workload
         return replace(observed, versions=self._nomad.versions(workload.namespace, workload.job))
+
+    def with_versions_of(self, observed: Observed, bindings: Sequence[BindingInput], job: Json) -> Observed:
+        """The same with the field names of the versions that a job reads, as far as they were not looked at."""
+        lacking: set[tuple[BindingKey, str]] = set()
+        for placed in placed_marks(job, self._instance):
+            state = observed.secrets.get((placed.key, placed.mark.secret))
+            pin = placed.mark.pin
+            if state is not None and state.pinnable and pin is not None and pin.version not in state.fields:
+                lacking.add((placed.key, placed.mark.secret))
+        if not lacking:
+            return observed
+        concerned = [item for item in bindings if any(key == item.key for key, _ in lacking)]
+        looked = self._secrets(observed.workload, concerned, job)
+        found = {name: state for name, state in looked.items() if name in lacking}
+        return replace(observed, secrets={**observed.secrets, **found})
 
     def with_purged(self, observed: Observed) -> Observed:
         """For a job that is gone: whether tasks of it may still be running. Allocations tell where they can; a job that
@@ -144,11 +183,20 @@ class Observer:
         names.update(
             agent_role(self._instance, workload, group) for group in _agent_groups(bindings, job, self._instance)
         )
+        by_app_role = [item for item in bindings if item.binding is not None and method_of(item.binding) == APPROLE]
+        if by_app_role:
+            groups = _agent_groups(by_app_role, job, self._instance)
+            names.update(agent_role(self._instance, workload, group, APPROLE) for group in groups)
         for policy in policies.values():
             if policy is not None and policy.document is not None:
                 names.update(policy.document.roles)
         ours = sorted(name for name in names if name.startswith(name_prefix(self._instance)))
-        return {name: self._vault.read_jwt_role(self._jwt_mount, name) for name in ours}
+        return {name: self._read_role(name) for name in ours}
+
+    def _read_role(self, name: str) -> Json | None:
+        if is_app_role(name):
+            return self._vault.read_app_role(self._agents.approle_mount, name)
+        return self._vault.read_jwt_role(self._jwt_mount, name)
 
     def _engine_roles(
         self,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from secretbinding.desired import Desired, Observed, desire
 from secretbinding.desired.adoption import dressed
+from secretbinding.desired.carrying import carried, may_have_had_it
 from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.apply import Applier
@@ -15,6 +16,7 @@ from secretbinding.engine.observe import Observer
 from secretbinding.engine.policies import Guard, Judged
 from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError, ServiceError
+from secretbinding.job.marks import part_state
 from secretbinding.kinds import Fault
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
@@ -73,6 +75,7 @@ class Reconciler:
         self._nomad = nomad
         self._instance = instance
         self._jwt_mount = jwt_mount
+        self._approle_mount = (agents or AgentDefaults()).approle_mount
         self._clock = clock
         self._purge_grace_seconds = purge_grace_seconds
         self._on_action = on_action
@@ -126,15 +129,24 @@ class Reconciler:
             observed = self._observer.with_history(observed)
         preview = self._decided(observed, judged)
         due = preview.plan.registers or preview.plan.generates or _waits(preview.desired)
+        due = due or (_faulty(preview.desired) and may_have_had_it(preview.observed, bindings, self._instance))
         if due and not observed.versions:
-            # Only the history tells whether this very state has failed before, and when the job was last rolled.
+            # Only the history tells whether this very state has failed before, when the job was last rolled, and what
+            # the job had from us before its user registered it without.
             preview = self._decided(self._observer.with_history(observed), judged)
         return preview
 
     def _decided(self, observed: Observed, judged: Judged) -> Preview:
         bindings = judged.bindings
         seen = dressed(observed, bindings, self._instance)
-        desired = desire(seen, bindings, self._instance)
+        shown = carried(seen, bindings, self._instance)
+        if shown.carried and shown.job is not None:
+            seen = self._observer.with_versions_of(seen, bindings, shown.job)
+            shown = replace(shown, secrets=seen.secrets)
+        desired = desire(shown, bindings, self._instance)
+        if shown.carried and desired.job is not None:
+            same = part_state(desired.job, self._instance) == part_state(shown.job, self._instance)
+            desired = replace(desired, restored=same)
         return Preview(seen, desired, make_plan(seen, desired, bindings, self._instance), judged)
 
     def _evaluated_once(self, workload: WorkloadKey, preview: Preview) -> Preview:
@@ -161,9 +173,11 @@ class Reconciler:
         gate = self._gates.gate(workload)
         if lease_turn_at(gate, leases_replaced(rotations_in(preview.desired))) is None:
             gate = replace(gate, slot_free=False)
-        observed, bindings = replace(preview.observed, gate=gate), preview.judged.bindings
-        desired = desire(observed, bindings, self._instance)
-        return Preview(observed, desired, make_plan(observed, desired, bindings, self._instance), preview.judged)
+        decided = self._decided(replace(preview.observed, gate=gate), preview.judged)
+        if decided.plan.registers:
+            # What somebody asks for waits for no place, and takes one.
+            self._gates.enter(workload, decided.desired, anyway=True)
+        return decided
 
     def run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
         """One pass. Errors of the servers do not leave it: they are part of what it found."""
@@ -172,6 +186,7 @@ class Reconciler:
             self._vault,
             self._nomad,
             jwt_mount=self._jwt_mount,
+            approle_mount=self._approle_mount,
             on_action=lambda action: self._on_action(workload, action),
             generator=self._generator,
             instance=self._instance,
@@ -247,6 +262,10 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
     if found.observed.job is None:
         return min(settings.missing_seconds, _gate_seconds(found, settings))
     resync = settings.resync_seconds * _CHANCE.uniform(0.8, 1.2)
+    bringing = found.desired.bringing.values() if found.desired is not None else ()
+    if bringing:
+        soon = any(one.soon or one.action is not None for one in bringing)
+        resync = min(resync, settings.progress_seconds if soon else settings.seals_seconds)
     return min(resync, _gate_seconds(found, settings))
 
 
@@ -272,12 +291,14 @@ class Pace:
     Attributes:
         resync_seconds: when all is well: the time within which drift is found.
         progress_seconds: while a deployment runs or surplus rights wait; events usually come first.
+        seals_seconds: whether somebody else has opened a wrapped secret-id, where there are any.
         missing_seconds: while the job is not there; the event stream usually comes first.
         backoff_seconds, backoff_max_seconds: after an error, doubled with each further one.
     """
 
     resync_seconds: float = 300.0
     progress_seconds: float = 5.0
+    seals_seconds: float = 30.0
     missing_seconds: float = 30.0
     backoff_seconds: float = 1.0
     backoff_max_seconds: float = 300.0
@@ -286,6 +307,11 @@ class Pace:
 def _waits(desired: Desired) -> bool:
     """True when a version is there that could be rolled and is not yet."""
     return any(item.waiting is not None for result in desired.results.values() for item in result.secrets)
+
+
+def _faulty(desired: Desired) -> bool:
+    """True when a secret cannot be used as it is now."""
+    return any(item.fault is not None for result in desired.results.values() for item in result.secrets)
 
 
 def _unsettled(observed: Observed) -> bool:

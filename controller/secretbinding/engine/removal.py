@@ -28,7 +28,7 @@ class Ours:
         retained: policies that were left behind on purpose (`deletionPolicy: Retain`), which stay.
         foreign: policies with a name of ours whose text is not ours, which stay.
         roles: login roles with a name of ours.
-        statuses: Nomad variables with statuses, by namespace and path.
+        statuses: Nomad variables with statuses, and with leases of this instance, by namespace and path.
     """
 
     shares: Mapping[WorkloadKey, frozenset[BindingKey]] = field(default_factory=dict)
@@ -144,10 +144,15 @@ class Removal:
         return document.roles if document is not None else ()
 
     def _statuses(self, shares: Mapping[WorkloadKey, set[BindingKey]], others: bool) -> tuple[tuple[str, str], ...]:
-        """Statuses hold no mark: those of the bindings found, or all of them when no other instance is there."""
+        """Statuses hold no mark: those of the bindings found, or all of them when no other instance is there. Leases
+        are named after the instance."""
         _, rows = self._nomad.list_variables("*", STATUSES)
         own = {(key.tenant, STATUSES + key.name) for keys in shares.values() for key in keys if key.source == "nomad"}
-        return tuple(sorted(place for row in rows if (place := (row.namespace, row.path)) in own or not others))
+        found = [place for row in rows if (place := (row.namespace, row.path)) in own or not others]
+        for kind in ("leases", "members"):
+            _, rows = self._nomad.list_variables("*", f"nomad-vault/{kind}/{self._reconciler.instance}/")
+            found += [(row.namespace, row.path) for row in rows]
+        return tuple(sorted(found))
 
 
 def _inputs(keys: frozenset[BindingKey]) -> list[BindingInput]:

@@ -1,19 +1,22 @@
 """What a job has from us, carried over to another version of it: a pure function of two jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from secretbinding.job.inject import TaskPart, inject, keep_rendered, strip
 from secretbinding.job.marks import placed_marks
 from secretbinding.job.sidecar import bare, is_sidecar
+from secretbinding.models.key import BindingKey
 from secretbinding.ports import Json
 
 
-def parts_of(job: Json, instance: str) -> dict[tuple[str, str], TaskPart]:
-    """Our part of a job as it stands there, keyed by (group, task)."""
+def parts_of(job: Json, instance: str, keys: Collection[BindingKey] | None = None) -> dict[tuple[str, str], TaskPart]:
+    """Our part of a job as it stands there, keyed by (group, task); with `keys`, that of these bindings only."""
     parts: dict[tuple[str, str], TaskPart] = {}
     for item in placed_marks(job, instance):
+        if keys is not None and item.key not in keys:
+            continue
         part = parts.get((item.group, item.task)) or kept_part(item.host)
         parts[item.group, item.task] = replace(part, templates=(*part.templates, (item.mark.owner, item.template)))
     return parts
@@ -36,9 +39,10 @@ def kept_part(task: Json) -> TaskPart:
     )
 
 
-def carried_over(there: Json | None, job: Json, instance: str) -> Json:
-    """`job`, as its user has it, with what `there`, its present version, has from us, in the tasks that both have.
-    A job that brings our part along (it was rendered before) keeps that."""
+def carried_over(there: Json | None, job: Json, instance: str, keys: Collection[BindingKey] | None = None) -> Json:
+    """`job`, as its user has it, with what `there`, another version of it, has from us, in the tasks that both have;
+    with `keys`, what it has for these bindings. A job that brings our part along (it was rendered before) keeps that.
+    """
     if there is None or any(placed_marks(job, instance)):
         return job
-    return keep_rendered(inject(strip(job, instance), parts_of(there, instance), instance), there, instance)
+    return keep_rendered(inject(strip(job, instance), parts_of(there, instance, keys), instance), there, instance)

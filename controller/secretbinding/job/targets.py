@@ -89,7 +89,7 @@ def task_fault(
     vault = task.get("Vault") if needs_vault(binding) else None
     if vault and not is_our_vault(vault, instance):
         role = vault.get("Role") or "default"
-        message = f"{place} has a vault block of its own (role {role}); take it out of the job"
+        message = f"{place} has a vault block of its own (role {role}); take it out of the job, or have it adopted"
         return Fault(Reason.VAULT_BLOCK_CONFLICT, message)
     own_paths = {normal_path(str(template.get("DestPath") or "")) for template in task.get("Templates") or []}
     for entry in binding.spec.secrets:

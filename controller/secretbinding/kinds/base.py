@@ -84,6 +84,8 @@ class SecretState:
         pinnable: a template can name one version and gets just that.
         current: the newest version's number, 0 when there is none or the kind has no versions.
         versions: every version that the server still keeps, by number.
+        max_versions: how many versions the secret itself wants kept, 0 where it leaves that to its mount.
+        mount_max_versions: the same of its mount, 0 where that sets nothing either; None when nobody knows.
         fields: names of the fields by version number, for the versions that were looked at; a mapping as value
             means an object, None a plain value.
         revision: for a kind without versions whose server tells when the secret changed: the state it is in now.
@@ -100,6 +102,7 @@ class SecretState:
     versions: Mapping[int, KvVersion] = field(default_factory=dict)
     fields: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     max_versions: int = 0
+    mount_max_versions: int | None = None
     revision: Pin | None = None
     invalidates: bool = False
     lease_seconds: float = 0.0

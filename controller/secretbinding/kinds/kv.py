@@ -57,6 +57,7 @@ class KvKind:
             versions=dict(metadata.versions),
             fields=fields,
             max_versions=metadata.max_versions,
+            mount_max_versions=vault.kv_max_versions(kv.mount),
         )
 
     def rights(self, entry: SecretEntry, state: SecretState) -> tuple[Right, ...]:

@@ -101,7 +101,7 @@ class Keeper:
         for shard in sorted(self._until.keys() | self._draining):
             self._give(shard)
         if self._total > 1:
-            self._try(lambda: self._leases.leave(self._leases.identity), "leaving")
+            self._leave(self._leases.identity)
 
     def look(self) -> bool:
         """One look: what is held is held on to, what is another's part is given back, what is ours and free is taken.
@@ -119,7 +119,7 @@ class Keeper:
             self._draining.add(shard)
         self._settle()
         for shard in sorted(self._draining):
-            if not self._tell.busy(lambda workload, shard=shard: shard_of(workload, self._total) == shard):  # type: ignore[misc]
+            if not self._is_busy(shard):
                 self._give(shard)
         for shard in sorted(wanted - self._until.keys() - self._draining):
             good = self._hold(shard) and good
@@ -141,7 +141,7 @@ class Keeper:
         members = self._roll.note(beats, self._clock())
         if LEADER in self._until:
             for name in self._roll.long_gone(self._clock(), _FORGOTTEN_SECONDS):
-                self._try(lambda name=name: self._leases.leave(name), "striking off")  # type: ignore[misc]
+                self._leave(name)
         return {shard for shard, name in assigned(members, self._total).items() if name == self._leases.identity}
 
     def _hold(self, shard: int) -> bool:
@@ -154,10 +154,19 @@ class Keeper:
             _log.warning("lease cannot be held", shard=shard, error=str(error))
             return False
         if taken:
+            if self._clock() >= self._until.get(shard, before):
+                # It had ended meanwhile: what came up for its jobs then was left to others, and is looked at anew.
+                self._told.discard(shard)
             self._until[shard] = before + self._leases.seconds
         else:
             self._until.pop(shard, None)
         return True
+
+    def _is_busy(self, shard: int) -> bool:
+        return self._tell.busy(lambda workload: shard_of(workload, self._total) == shard)
+
+    def _leave(self, identity: str) -> None:
+        self._try(lambda: self._leases.leave(identity), "striking off the list")
 
     def _give(self, shard: int) -> None:
         self._until.pop(shard, None)

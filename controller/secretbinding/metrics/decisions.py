@@ -202,7 +202,7 @@ def _secrets(memory: Memory, sight: Sight, found: list[Occurrence]) -> dict[str,
         if not secret.followed:
             continue
         known = memory.secrets.get(of)
-        after[of] = _detect(known, secret, found) if secret.serving else _first(known, secret)
+        after[of] = _arrived(_detect(known, secret, found), secret, found) if secret.serving else _first(known, secret)
         for obstruction in sorted(secret.obstructions - after[of].told):
             found.append(Decided(obstruction.decision, obstruction.reason))
         after[of] = replace(after[of], told=after[of].told | secret.obstructions)
@@ -210,9 +210,21 @@ def _secrets(memory: Memory, sight: Sight, found: list[Occurrence]) -> dict[str,
 
 
 def _first(known: Known | None, secret: SecretSight) -> Known:
-    """A secret that the job does not have: whatever it gets first is no rotation."""
-    newest = secret.newest if secret.newest is not None else known.newest if known is not None else None
-    return Known(newest)
+    """A secret that the job does not have: whatever it gets first is no rotation. What was detected before somebody
+    registered the job without it is remembered until that has arrived."""
+    known = known or Known()
+    return Known(secret.newest if secret.newest is not None else known.newest, pending=known.pending)
+
+
+def _arrived(known: Known, secret: SecretSight, found: list[Occurrence]) -> Known:
+    """Versions that came into the job by no roll of the controller: with somebody's own registration of it."""
+    newest = secret.newest
+    if not known.pending or newest is None or secret.renewal:
+        return known
+    if any(pin != newest if newest.version else pin.told != newest.told for pin in secret.serving):
+        return known
+    found.append(Decided(Decision.COALESCED, count=known.pending))
+    return replace(known, pending=0)
 
 
 def _detect(known: Known | None, secret: SecretSight, found: list[Occurrence]) -> Known:

@@ -18,7 +18,6 @@ WAIT_TASK = "vault-agent-wait"
 
 SHARED = "../alloc/"
 IN_MEMORY = f"../{AGENT_TASK}/secrets/"
-_NOT_SHARED = (f"{SHARED}data/", f"{SHARED}logs/")
 _OWN_FILES = "vault_token, api.sock, nomad_*.jwt and approle/ are the agent's own"
 _AGENT = "has(self.delivery) && self.delivery == 'Agent'"
 _GIVE_NOTHING = tuple(name for name, model in KINDS.items() if not model.gives_fields)
@@ -168,9 +167,6 @@ def _places(obj: Mapping[str, Any]) -> Iterator[Fault]:
             place = ("secrets", index, "files", at, "destination")
             if agent and not destination.startswith((SHARED, IN_MEMORY)):
                 yield Fault(place, f"destination `{destination}` is not seen by both the agent and the tasks")
-            elif agent and destination.startswith(_NOT_SHARED):
-                folder = "/".join(destination.split("/")[:3])
-                yield Fault(place, f"`{folder}` is no place for secrets: Nomad moves or shows what is there")
             elif not agent and destination.startswith(IN_MEMORY):
                 yield Fault(place, f"destination `{destination}` needs delivery Agent")
 
@@ -208,7 +204,6 @@ def _through_the_agent(obj: Mapping[str, Any]) -> Iterator[Fault]:
 
 _FILES = "!has(s.files) || s.files.all(f, {})"
 _PLACED = " || ".join(f"f.destination.startsWith('{place}')" for place in (SHARED, IN_MEMORY))
-_AWAY = " || ".join(f"f.destination.startsWith('{place}')" for place in _NOT_SHARED)
 
 AGENT_RULES = (
     Rule(
@@ -226,10 +221,10 @@ AGENT_RULES = (
         check=_no_variables,
     ),
     Rule(
-        message=f"with delivery Agent a file lies below {SHARED} (not data/ or logs/) or {IN_MEMORY}, and there only",
+        message=f"with delivery Agent a file lies below {SHARED} or {IN_MEMORY}, and there only",
         remedy=f"write {SHARED}secrets/NAME, which all tasks of the group see, or {IN_MEMORY}NAME for the memory of"
         f" the agent's task, whatever the driver allows; {_OWN_FILES}",
-        cel=f"({_AGENT}) ? self.secrets.all(s, {_FILES.format(f'({_PLACED}) && !({_AWAY})')})"
+        cel=f"({_AGENT}) ? self.secrets.all(s, {_FILES.format(_PLACED)})"
         f" : self.secrets.all(s, {_FILES.format(f'!f.destination.startsWith({IN_MEMORY!r})')})",
         field=".secrets",
         check=_places,

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from secretbinding.models.base import VALIDATIONS
 from secretbinding.models.binding import GROUP, KIND, VERSION, SecretBinding
 from secretbinding.models.policy import POLICY_KIND, SecretBindingPolicy
@@ -72,20 +74,7 @@ def crd() -> dict[str, Any]:
 
 def policy_crd() -> dict[str, Any]:
     """The CRD of SecretBindingPolicy, which is the cluster's own and has no status."""
-    generated = SecretBindingPolicy.model_json_schema(by_alias=True)
-    spec = structural(generated["properties"]["spec"], generated.get("$defs", {}))
-    schema = {
-        "type": "object",
-        "description": generated["description"],
-        "required": ["spec"],
-        VALIDATIONS: [_name_rule()],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": spec,
-        },
-    }
+    schema = _object_of(SecretBindingPolicy)
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -132,9 +121,14 @@ def all_yaml() -> str:
 
 def object_schema() -> dict[str, Any]:
     """The structural schema of a whole SecretBinding."""
-    generated = SecretBinding.model_json_schema(by_alias=True)
-    spec = structural(generated["properties"]["spec"], generated.get("$defs", {}))
     status = SecretBindingStatus.model_json_schema(by_alias=True)
+    made = {**structural(status, status.get("$defs", {})), "default": initial_status()}
+    return _object_of(SecretBinding, status=made)
+
+
+def _object_of(model: type[BaseModel], **more: Any) -> dict[str, Any]:
+    """The structural schema of an object with the `spec` of a model, and with `more` beside it."""
+    generated = model.model_json_schema(by_alias=True)
     return {
         "type": "object",
         "description": generated["description"],
@@ -144,8 +138,8 @@ def object_schema() -> dict[str, Any]:
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": spec,
-            "status": {**structural(status, status.get("$defs", {})), "default": initial_status()},
+            "spec": structural(generated["properties"]["spec"], generated.get("$defs", {})),
+            **more,
         },
     }
 

@@ -1,5 +1,6 @@
 """The files that a secret is rendered into: where they go, what they hold, and whose they are."""
 
+import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
@@ -67,6 +68,17 @@ def _names_of_variables(obj: Mapping[str, Any]) -> Iterator[Fault]:
                 yield Fault(("fields", name), *found)
 
 
+_LASTING = r"^\.\./alloc/(data|logs)(/|$)"
+"""What Nomad carries on to the next allocation with a sticky or migrating disk, and shows by its log API."""
+
+
+def _no_lasting_place(obj: Mapping[str, Any]) -> Iterator[Fault]:
+    destination = obj.get("destination")
+    if isinstance(destination, str) and re.match(_LASTING, destination):
+        folder = "/".join(destination.split("/")[:3])
+        yield Fault(("destination",), f"`{folder}` is no place for secrets: Nomad moves or shows what is there")
+
+
 class FileTarget(Model):
     """A file with the secret, in the task's directories."""
 
@@ -90,6 +102,13 @@ class FileTarget(Model):
     """Which fields the file has, by the names that they have there; all fields by their own names when left out."""
 
     rules = (
+        Rule(
+            message="../alloc/data and ../alloc/logs are no place for secrets: Nomad moves or shows what is there",
+            remedy="write a path below secrets/, such as secrets/app.conf",
+            cel="!self.destination.matches('" + _LASTING.replace("\\", "\\\\") + "')",
+            field=".destination",
+            check=_no_lasting_place,
+        ),
         Rule(
             message="template and format exclude each other",
             remedy="set one of template, format",

@@ -89,8 +89,9 @@ class SecretKind(StrEnum):
 
 
 class Choice(StrEnum):
-    """What a binding may choose that a program is run by: by Nomad's clients, and the controller's right to register
-    jobs."""
+    """What a binding may choose that reaches beyond its own secrets: programs that Nomad's clients run by the
+    controller's right to register jobs; where an agent logs in, and who may speak to Vault through it, with the rights
+    of all bindings of the group."""
 
     DRIVER = "driver"
     IMAGE = "image"
@@ -98,6 +99,8 @@ class Choice(StrEnum):
     ARGS = "args"
     USER = "user"
     SCRIPT = "script"
+    SERVER = "server"
+    LISTENER = "listener"
 
 
 class TenantSelector(Model):
@@ -271,7 +274,8 @@ class PolicySpec(Model):
     """How the secrets may be brought to the jobs; only Template when left out."""
     choices: Annotated[tuple[Choice, ...], Field(max_length=len(Choice), json_schema_extra=_SET)] = ()
     """What bindings may choose that runs programs: driver, image, command, args and user of an agent's sidecar; script:
-    changeMode Script. The controller's own settings limit the sidecar besides."""
+    changeMode Script. Of an agent besides: server, its Vault by VAULT_ variables; listener, who speaks to Vault through
+    it. The controller's own settings limit the sidecar besides."""
     templates: TemplateRules = TemplateRules()
     """What templates of users may call."""
     adopt: bool = False

@@ -86,6 +86,10 @@ class Reason(_Meant):
 
     # Vault.
     POLICY_CONFLICT = "PolicyConflict", "A policy of that name exists and does not carry the controller's mark."
+    WRAPPING_TOKEN_OPENED = (
+        "WrappingTokenOpened",
+        "Somebody else opened a wrapped secret-id of an agent's: find out who reads the variable or the job's tasks.",
+    )
     ROLE_CONFLICT = "RoleConflict", "A role of that name exists and is not the controller's."
     MOUNT_NOT_FOUND = "MountNotFound", "Vault has no secrets engine or login method at that mount."
     SECRET_NOT_FOUND = "SecretNotFound", "Vault has no secret at that path."

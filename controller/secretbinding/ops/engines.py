@@ -80,6 +80,14 @@ ENGINES: Mapping[str, Engine] = {
                 "{mount}/detailed-metadata/doctor",
                 "each secret is read by itself",
             ),
+            Line(
+                "{mount}/config",
+                ("read",),
+                "How many versions the mount keeps, so that jobs roll before the one that they use is pruned. Leave it "
+                "out where the mount sets no `max_versions`.",
+                "{mount}/config",
+                "a version in use may be pruned before its job rolls, where the mount of {mount} sets `max_versions`",
+            ),
         ),
         secrets=(("{mount}/data/doctor", _READ, "it could read secret values"),),
     ),

@@ -85,7 +85,7 @@ class Sidecar:
         wait: the main tasks start only when their files are there.
         port, socket: where the tasks reach it, 0 and "" for nowhere. The socket is a path below `../alloc/`.
         render_seconds: how often secrets without a lease are read again; 0 for never, as far as the agent can.
-        role_id: of an AppRole.
+        variable: the Nomad variable that brings an AppRole's secret-ids.
     """
 
     driver: str
@@ -102,7 +102,7 @@ class Sidecar:
     port: int = 0
     socket: str = ""
     render_seconds: int = 300
-    role_id: str = ""
+    variable: str = ""
 
     def meaning(self) -> list[Any]:
         """All of it as JSON values, in a fixed order."""
@@ -112,7 +112,7 @@ class Sidecar:
             [self.cpu, self.memory, self.memory_max, self.wait, self.port, self.socket, self.render_seconds],
             [server.address, server.namespace, stable_digest(server.ca_pem) if server.ca_pem else "", server.ca_cert],
             [server.tls_server_name, server.client_cert, server.client_key, server.skip_verify],
-            [self.login.method, self.login.mount, self.login.role, self.role_id],
+            [self.login.method, self.login.mount, self.login.role, self.variable],
         ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from math import ceil
 from typing import Any
 
@@ -17,7 +18,10 @@ client agent that restarts reads a task's templates with the token that the task
 five minutes later (tried)."""
 
 # Only these keys are compared and written; Vault adds a dozen of its own to what it answers.
-_LISTS = frozenset({"bound_audiences", "token_policies"})
+_NETWORKS = frozenset({"secret_id_bound_cidrs", "token_bound_cidrs"})
+_LISTS = frozenset({"bound_audiences", "token_policies"}) | _NETWORKS
+# What Vault takes and does not answer.
+_UNTOLD = frozenset({"role_id"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,8 @@ def role_body(binding: RoleBinding, policies: Iterable[str], limits: TokenLimits
 
 def same_role(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """True when the server's role has every value that we set; what else it holds is the server's own."""
-    return all(_plain(name, current.get(name)) == _plain(name, value) for name, value in wanted.items())
+    told = {name: value for name, value in wanted.items() if name not in _UNTOLD}
+    return all(_plain(name, current.get(name)) == _plain(name, value) for name, value in told.items())
 
 
 def role_limits(body: Mapping[str, Any] | None) -> TokenLimits | None:
@@ -126,6 +131,16 @@ def role_policies(body: Mapping[str, Any] | None) -> tuple[str, ...]:
 def _plain(name: str, value: Any) -> Any:
     if value is None:
         return [] if name in _LISTS else value
+    if name in _NETWORKS and isinstance(value, list):
+        return sorted(_network(str(item)) for item in value)
     if name in _LISTS and isinstance(value, list):
         return sorted(value)
     return value
+
+
+def _network(text: str) -> str:
+    """A network as we write it: Vault answers a single address without its prefix."""
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        return text

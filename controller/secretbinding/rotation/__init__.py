@@ -3,6 +3,7 @@
 from secretbinding.rotation.failures import (
     FailedState,
     failed_description,
+    failed_parts,
     failed_states,
     failed_tag,
     good_version,
@@ -26,6 +27,7 @@ __all__ = [
     "Turn",
     "decide_version",
     "failed_description",
+    "failed_parts",
     "failed_states",
     "failed_tag",
     "good_version",

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from secretbinding.job.inject import user_state
-from secretbinding.job.marks import part_state, renewals, share_states
+from secretbinding.job.marks import part_state, placed_marks, renewals, share_states
+from secretbinding.models.key import BindingKey
 from secretbinding.naming import mark_json, name_prefix, read_mark_json
 from secretbinding.ports import Json
 
@@ -40,8 +41,9 @@ def failed_states(versions: Sequence[Json], deployments: Sequence[Json], instanc
 
     An attempt failed when its deployment did, or when we tagged its version: Nomad forgets deployments after an hour
     and versions after six, a tagged version is kept. A cancelled deployment, and one that Nomad no longer knows of a
-    version that it does not call stable, say nothing. A version whose part is that of the one before it failed for the
-    user's own change: it is no failure of ours.
+    version that it does not call stable, say nothing. A version whose part is that of the last one that came through
+    failed for the user's own change: it is no failure of ours. What a roll brought in is still ours when its user
+    registers the job again in the middle of it.
     """
     states = {int(item.get("JobVersion", -1)): str(item.get("Status")) for item in reversed(deployments)}
     by_number = {int(job.get("Version") or 0): job for job in versions}
@@ -55,15 +57,13 @@ def failed_states(versions: Sequence[Json], deployments: Sequence[Json], instanc
         if status in ("", "cancelled"):
             continue
         part, user = part_state(job, instance), user_state(job, instance)
-        before = by_number.get(number - 1)
+        before = _compared_with(by_number, states, number, instance)
         users_own = not tagged and before is not None and part_state(before, instance) == part
         if (part, user) in decided or (status == "failed" and users_own):
             continue
         decided.add((part, user))
         if status == "failed":
-            # What a cancelled deployment brought in is as new as the rest: the last version that came through tells.
-            good = _came_through(by_number, states, number)
-            suspects = _suspects(job, good if good is not None else before, instance, tagged=tagged) - worked
+            suspects = _suspects(job, before, instance, tagged=tagged) - worked
             submitted = int(job.get("SubmitTime") or 0)
             renewed = _renewed_of(job, suspects, instance)
             found.append(FailedState(part, user, number, submitted, tagged, suspects, renewed))
@@ -79,6 +79,24 @@ def _came_through(versions: Mapping[int, Json], states: Mapping[int, str], numbe
     """The newest version before `number` that is known to have come through its deployment."""
     good = [n for n, job in versions.items() if n < number and (job.get("Stable") or states.get(n) == "successful")]
     return versions[max(good)] if good else None
+
+
+def _compared_with(versions: Mapping[int, Json], states: Mapping[int, str], number: int, instance: str) -> Json | None:
+    """The version that tells what was new in version `number`: the last one that came through, since what a cancelled
+    deployment brought in is as new as the rest. Where none did, the one before it and before all that brought the same
+    part and never came to an end; None when that is not known."""
+    good = _came_through(versions, states, number)
+    if good is not None:
+        return good
+    part = part_state(versions[number], instance)
+    before = number - 1
+    while (
+        {before, before - 1} <= versions.keys()
+        and states.get(before, "") in ("", "cancelled")
+        and part_state(versions[before], instance) == part
+    ):
+        before -= 1
+    return versions.get(before)
 
 
 def suspected(
@@ -163,11 +181,48 @@ def held_failure(
     return newest
 
 
-def good_version(versions: Sequence[Json], failures: Sequence[FailedState], instance: str) -> Json | None:
-    """The newest version of the job whose part of ours did not fail: where to go back to. None when there is none."""
-    bad = {failure.part for failure in failures}
-    newest_first = sorted(versions, key=lambda job: int(job.get("Version") or 0), reverse=True)
-    return next((job for job in newest_first if part_state(job, instance) not in bad), None)
+def failed_parts(versions: Sequence[Json], failures: Sequence[FailedState], instance: str) -> frozenset[str]:
+    """The parts of ours that failed and have not come through in a later version."""
+    return frozenset(item.part for item in failures if item.version > last_stable(versions, item.part, instance))
+
+
+def good_version(
+    versions: Sequence[Json], failures: Sequence[FailedState], job: Json | None, instance: str
+) -> Json | None:
+    """The version to take our part of `job` back to; None when there is none.
+
+    That is the newest stable one that has something for a binding of the job's, and a part that did not fail. Where our
+    part was gone since, it must read nothing but what the job reads: rights to more may have been taken back. Where no
+    version is such, the newest whose part did not fail, which a first injection is taken out with. What has been stable
+    is never taken out.
+    """
+    bad = failed_parts(versions, failures, instance)
+    newest_first = sorted(versions, key=lambda item: int(item.get("Version") or 0), reverse=True)
+    good = [item for item in newest_first if part_state(item, instance) not in bad]
+    reads = _reads(job, instance)
+    keys = {key for key, _ in reads}
+    gone = False
+    for version in good:
+        there = _reads(version, instance) if version.get("Stable") else frozenset()
+        if there and (there <= reads if gone else not keys or keys & {key for key, _ in there}):
+            return version
+        gone = gone or bool(version.get("Stable") and not there)
+    newest = next(iter(good), None)
+    if newest is not None and not part_state(newest, instance) and _worked(versions, job, instance):
+        return None
+    return newest
+
+
+def _reads(job: Json | None, instance: str) -> frozenset[tuple[BindingKey, str]]:
+    """Which secrets a job's bindings read in it."""
+    return frozenset((placed.key, placed.mark.of) for placed in placed_marks(job, instance))
+
+
+def _worked(versions: Sequence[Json], job: Json | None, instance: str) -> bool:
+    """True when each binding's share of the job has been in a stable version."""
+    stable = {share for item in versions if item.get("Stable") for share in share_states(item, instance).values()}
+    shares = set(share_states(job, instance).values())
+    return bool(shares) and shares <= stable
 
 
 def last_stable(versions: Sequence[Json], part: str, instance: str) -> int:
@@ -180,14 +235,26 @@ def last_stable(versions: Sequence[Json], part: str, instance: str) -> int:
 
 def last_roll(versions: Sequence[Json], instance: str) -> datetime | None:
     """When a version of the job was last registered that changed our part, as far as Nomad still knows its versions. A
-    version that Nomad reverted to has the time of the one that it is a copy of."""
-    by_number = {int(job.get("Version") or 0): job for job in versions}
+    version that Nomad reverted to has the time of the one that it is a copy of. One that a user registered without our
+    part changes nothing, and neither does the one that puts the same part in again."""
+    parts = {int(job.get("Version") or 0): part_state(job, instance) for job in versions}
     moments = [
         int(job.get("SubmitTime") or 0)
-        for number, job in by_number.items()
-        if number - 1 in by_number and part_state(by_number[number - 1], instance) != part_state(job, instance)
+        for job in versions
+        if parts[number := int(job.get("Version") or 0)] and _part_before(parts, number) not in (None, parts[number])
     ]
     return nanoseconds_to_time(max(moments)) if moments else None
+
+
+def _part_before(parts: Mapping[int, str], number: int) -> str | None:
+    """The part that the job had before a version, in whichever version had one last, "" when none had; None when that
+    is not known."""
+    before = number - 1
+    while before - 1 in parts and parts.get(before) == "":
+        before -= 1
+    # Versions before this one are forgotten.
+    forgotten = before > 0 and not parts.get(before)
+    return None if forgotten else parts.get(before)
 
 
 def nanoseconds_to_time(value: int) -> datetime:

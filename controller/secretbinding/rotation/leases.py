@@ -21,12 +21,14 @@ class Lease:
     Attributes:
         seconds: how long one lives at most, renewals included.
         due: when the job is to be rolled.
-        late: when it can wait for windows and limits no longer.
+        late: when it can wait for windows no longer.
+        last: when it can wait for other jobs no longer.
     """
 
     seconds: float
     due: datetime
     late: datetime
+    last: datetime
 
 
 def lease_of(
@@ -36,20 +38,27 @@ def lease_of(
     since each allocation gets its credentials when it starts. None when none runs, or what it gets does not end.
 
     `share` is the part of its life after which the last of many jobs is rolled; the others come up to `SPREAD` of that
-    earlier, so that jobs which were started together do not roll together. Halfway between that and the end, a job
-    waits for nothing any more.
+    earlier, so that jobs which were started together do not roll together. In what is left of it come, each job's at
+    its own moment again, `late` and `last`: a herd that a window has held up must not be let go at once.
     """
     created = [
         int(item.get("CreateTime") or 0)
         for item in allocations
-        if item.get("TaskGroup") in groups and item.get("ClientStatus") in _LIVE
+        if item.get("TaskGroup") in groups
+        and item.get("ClientStatus") in _LIVE
+        # One that Nomad has replaced may stay unknown for as long as its client is away: no roll would change that.
+        and item.get("DesiredStatus", "run") == "run"
     ]
     if not created or seconds <= 0:
         return None
     oldest = datetime.fromtimestamp(min(created) // 1_000_000_000, tz=UTC)
-    due = oldest + timedelta(seconds=int(seconds * share * (1 - SPREAD * _unit(workload))))
-    late = oldest + timedelta(seconds=seconds * (1 + share) / 2)
-    return Lease(seconds, due, late)
+    unit, rest = _unit(workload), 1 - share
+
+    def after(part: float) -> datetime:
+        return oldest + timedelta(seconds=int(seconds * part))
+
+    late, last = after(share + rest * (0.25 + 0.4 * unit)), after(share + rest * (0.75 + 0.15 * unit))
+    return Lease(seconds, after(share * (1 - SPREAD * unit)), late, last)
 
 
 def lease_turn(lease: Lease | None, now: datetime | None, requested_at: datetime | None) -> str:

@@ -13,6 +13,8 @@ from secretbinding.rotation.fields import needs_names, unfit, unknown_names
 from secretbinding.rotation.leases import Lease, lease_turn
 
 _DEFAULT_MAX_VERSIONS = 10
+_FEW_VERSIONS = 2
+"""Where Vault keeps no more, each new version puts the one that serves at risk: windows would never hold."""
 FIRST = Pin(0, "")
 """What a job has that got a secret without versions, and has not been rolled for it yet."""
 
@@ -56,7 +58,8 @@ class SecretDecision:
         unreadable: `serving` cannot be read any more, or nobody knows: what runs goes on, but a task that starts anew
             would not get it, so that nothing may be registered that starts its group anew.
         at_risk: `serving` is gone, or goes with the next version that is written.
-        urgent: what serves does not work any more, or ends soon: windows and limits are not waited for.
+        urgent: what serves ends soon, or goes with the next version that is written: windows are not waited for.
+        overdue: it ends very soon, does not work any more, or is gone: limits and turns are not waited for either.
         lease_seconds: how long the leases live that the roll to `pin` replaces; 0 when it is no roll for that.
         until: when something is to be done next: what holds the newer version may end, a lease is to be replaced, or
             the server changes the secret by itself. None when nobody knows.
@@ -73,6 +76,7 @@ class SecretDecision:
     unreadable: bool = False
     at_risk: bool = False
     urgent: bool = False
+    overdue: bool = False
     lease_seconds: float = 0.0
     until: datetime | None = None
     obstacle: Obstacle | None = None
@@ -107,7 +111,17 @@ def decide_version(
     if native:
         return SecretDecision(entry.name, newest=state.current)
     at_risk = pin != serving and _at_risk(state, serving)
-    decision = SecretDecision(entry.name, pin=pin, serving=serving, newest=state.current, at_risk=at_risk)
+    gone = at_risk and not _readable(state, serving)
+    few = _kept(state) <= _FEW_VERSIONS
+    decision = SecretDecision(
+        entry.name,
+        pin=pin,
+        serving=serving,
+        newest=state.current,
+        at_risk=at_risk,
+        urgent=at_risk and (gone or not few),
+        overdue=gone,
+    )
     if strategy != "Manual" or frozen is not None or serving in (None, pin) or turn.requested_at is not None:
         return decision
     return _held_for_request(decision, unreadable=serving is not None and not _readable(state, serving))
@@ -132,6 +146,7 @@ def _decide_revision(
     changed = serving not in (None, pin)
     dead = changed and state.invalidates and told != told_before
     late = turn.lease is not None and turn.now is not None and turn.now >= turn.lease.late
+    last = turn.lease is not None and turn.now is not None and turn.now >= turn.lease.last
     dates = (
         state.next_change - turn.vault_ahead if state.next_change is not None else None,
         turn.lease.due - turn.nomad_ahead if turn.lease is not None and not late else None,
@@ -141,6 +156,7 @@ def _decide_revision(
         pin=pin,
         serving=serving,
         urgent=changed and (dead or late),
+        overdue=changed and (dead or last),
         lease_seconds=state.lease_seconds if changed and told == told_before else 0.0,
         until=min((moment for moment in dates if moment is not None and not changed), default=None),
     )
@@ -176,16 +192,31 @@ def _held_or_fault(entry: SecretEntry, serving: Pin | None, state: SecretState, 
 
 def _at_risk(state: SecretState, pin: Pin | None) -> bool:
     """True when the version that serves can no longer be read, or is the oldest that Vault keeps: the next version that
-    is written prunes it. KV v2 keeps 10 versions where neither the secret nor its mount says otherwise; what the mount
-    says cannot be read without a right to its configuration."""
+    is written prunes it."""
     if pin is None or state.fault is not None:
         return False
-    kept = state.max_versions or _DEFAULT_MAX_VERSIONS
-    return not _readable(state, pin) or pin.version <= state.current - kept + 1 < state.current
+    return not _readable(state, pin) or pin.version <= state.current - _kept(state) + 1 < state.current
 
 
-def _readable(state: SecretState, pin: Pin) -> bool:
+def _kept(state: SecretState) -> int:
+    """How many versions of a KV v2 secret Vault keeps: as many as the secret or its mount wants, whichever is more, and
+    10 where neither says (tried on OpenBao; the engine takes the larger of the two).
+
+    What the mount says takes a right to its configuration. Without it the secret's own number is the least there can
+    be; where there is none, those that are left after a pruning tell.
+    """
+    if state.mount_max_versions is not None:
+        return max(state.max_versions, state.mount_max_versions) or _DEFAULT_MAX_VERSIONS
+    if state.max_versions:
+        return state.max_versions
+    oldest = min(state.versions, default=1)
+    return state.current - oldest + 1 if oldest > 1 else _DEFAULT_MAX_VERSIONS
+
+
+def _readable(state: SecretState, pin: Pin | None) -> bool:
     """True when a task that starts now is known to get this very version."""
+    if pin is None:
+        return False
     version = state.versions.get(pin.version)
     return state.fault is None and version is not None and version.created == pin.created and version.readable
 

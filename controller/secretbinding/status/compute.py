@@ -30,6 +30,7 @@ from secretbinding.status.view import (
     Pass,
     View,
     pins_in,
+    rolls,
     stable_pins,
     told_failure,
     view_of,
@@ -61,7 +62,8 @@ def compute_status(
     drafts = conditions(view, previous)
     failed = _failed(view, previous)
     handled = previous.last_handled_rotate_at
-    if requests.rotate and found.error is None:
+    put_off = found.plan is not None and bool(found.plan.deferred)
+    if requests.rotate and found.error is None and not put_off:
         handled = requests.rotate[:ROTATE_REQUEST_LENGTH]
     generated = previous.last_handled_generate_at
     if _generated(view, requests):
@@ -126,6 +128,8 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
     statuses: list[SecretStatus] = []
     late = behind(view.found.observed) if not view.found.registered else ()
     rolling = view.found.registered or is_active(view.deployment) or bool(late)
+    # A version whose deployment failed serves nowhere, or not for long.
+    rolling = rolling or (view.deployment is not None and view.deployment.get("Status") == "failed" and rolls(view))
     stable = stable_pins(view) if rolling else {}
     if late:
         # What is not deployed has no stable version to speak of.

@@ -75,9 +75,32 @@ def _vault(view: View, fault: Fault | None) -> Draft:
         return Draft(_FALSE, fault.reason, fault.message)
     if fault is not None and view.result is None:
         return Draft(_UNKNOWN, fault.reason, fault.message)
+    stolen = _stolen(view)
+    if stolen:
+        return Draft(_FALSE, Reason.WRAPPING_TOKEN_OPENED, stolen)
     if view.found.plan is not None and view.found.plan.waiting:
         return Draft(_TRUE, Reason.WIDENED, f"rights that are no longer wanted are kept: {view.found.plan.waiting}")
     return Draft(_TRUE, Reason.SYNCED)
+
+
+def _stolen(view: View) -> str:
+    """What is to be said of wrapped secret-ids that somebody else opened; "" when there is none."""
+    bringing = view.found.desired.bringing if view.found.desired is not None else {}
+    roles = view.result.roles if view.result is not None else ()
+    for group, found in sorted(bringing.items()):
+        if found.wanted.stolen and found.wanted.role in roles:
+            last = max(found.wanted.stolen, key=lambda one: one.at)
+            what = (
+                "and logged in with the secret-id: revoke its logins and find out who it was"
+                if last.used
+                else "and did not log in; the secret-id is destroyed"
+            )
+            seen = f"{last.at:%Y-%m-%dT%H:%M:%SZ}"
+            return (
+                f"somebody other than the agent opened the wrapped secret-id of index {last.index} of group {group}, "
+                f"seen at {seen}, {what}. Once that is done, `secretbinding rotate` takes this back"
+            )
+    return ""
 
 
 def _job_synced(view: View, fault: Fault | None, previous: SecretBindingStatus) -> Draft:

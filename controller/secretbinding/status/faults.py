@@ -39,6 +39,7 @@ STALLED = frozenset(
         Reason.AGENT_CONFLICT,
         Reason.POLICY_CONFLICT,
         Reason.ROLE_CONFLICT,
+        Reason.WRAPPING_TOKEN_OPENED,
         Reason.MOUNT_NOT_FOUND,
         Reason.SECRET_FIELD_MISSING,
         Reason.SECRET_VERSION_DELETED,

@@ -167,7 +167,19 @@ def _moving(view: View) -> Draft | None:
             return Draft(_TRUE, Reason.UP_TO_DATE, f"{moving}; it changes nothing of these secrets")
         waits = waits_for_promotion(view.deployment)
         return Draft(_TRUE, Reason.WAITING_FOR_PROMOTION if waits else Reason.DEPLOYMENT_RUNNING, moving)
-    return _moving_without_deployment(view)
+    return _failed_by_itself(view) or _moving_without_deployment(view)
+
+
+def _failed_by_itself(view: View) -> Draft | None:
+    """What became of the job's deployment when it failed and nothing of ours is held for it: a user's own change, as a
+    rule. The job is not as it should be, whoever is to blame."""
+    if view.deployment is None or view.deployment.get("Status") != "failed" or not view.present:
+        return None
+    version, told = view.deployment.get("JobVersion"), view.deployment.get("StatusDescription")
+    label = f"the deployment of job version {version} failed{f' ({told})' if told else ''}"
+    if rolls(view):
+        return Draft(_FALSE, Reason.DEPLOYMENT_FAILED, f"{label}; {_REMEDY}")
+    return Draft(_TRUE, Reason.DEPLOYMENT_FAILED, f"{label}; it changes nothing of these secrets: see the job itself")
 
 
 def _moving_without_deployment(view: View) -> Draft | None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from secretbinding.kinds import KINDS
 from secretbinding.kinds.base import RENEW, SecretState
 from secretbinding.models.binding import (
+    Agent,
     DeletionPolicy,
     Delivery,
     Generate,
@@ -90,10 +90,13 @@ def conditions_of(binding: SecretBinding, *, adopted: bool = False) -> Condition
     """The conditions of a binding."""
     auth = binding.spec.auth
     longest = auth.token_period or auth.token_max_ttl
-    chosen = _agent(binding)
-    choices = {choice.value for choice in Choice if chosen.get(choice.value) not in (None, [], "")}
+    agent = binding.spec.agent or Agent()
+    choices = {choice.value for choice in Choice if getattr(agent, choice.value, None) not in (None, ())}
     if any(entry.change_script is not None for entry in binding.spec.secrets):
         choices.add(Choice.SCRIPT.value)
+    if binding.spec.delivery is Delivery.AGENT and any(name.startswith("VAULT_") for name in binding.spec.workload.env):
+        # The agent goes where these say, with an identity that is good for all bindings of the group.
+        choices.add(Choice.SERVER.value)
     return Conditions(
         method=auth.method.value,
         longest_seconds=longest.seconds if longest is not None else None,
@@ -102,12 +105,6 @@ def conditions_of(binding: SecretBinding, *, adopted: bool = False) -> Condition
         adopted=adopted,
         retained=binding.spec.deletion_policy is DeletionPolicy.RETAIN,
     )
-
-
-def _agent(binding: SecretBinding) -> dict[str, Any]:
-    """What the binding says of its sidecar, as JSON."""
-    found = binding.spec.to_json().get("agent")
-    return found if isinstance(found, dict) else {}
 
 
 def demands_of(binding: SecretBinding) -> tuple[Demand, ...]:

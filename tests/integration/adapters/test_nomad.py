@@ -384,6 +384,6 @@ def test_a_token_that_nomad_does_not_know_is_denied_without_being_repeated(agent
     assert unknown not in str(denied.value)
 
 
-def test_without_access_control_no_token_ends(real_nomad: Stack) -> None:
+def test_without_access_control_no_token_ends(open_nomad: Stack) -> None:
     for token in ("", "11111111-2222-3333-4444-555555555555"):
-        assert NomadAdapter(NomadConnection(address=real_nomad.address, token=token)).token_expiry() is None
+        assert NomadAdapter(NomadConnection(address=open_nomad.address, token=token)).token_expiry() is None

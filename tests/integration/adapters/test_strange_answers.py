@@ -117,6 +117,15 @@ def test_metadata_of_another_shape_is_a_service_error(server: Misbehaving, vault
         vault.kv_metadata("secret", "app")
 
 
+@pytest.mark.parametrize("data", [{"max_versions": {"a": 1}}, {"max_versions": "x"}, {"max_versions": [1]}])
+def test_a_mounts_configuration_of_another_shape_is_a_service_error(
+    server: Misbehaving, vault: VaultAdapter, data: Any
+) -> None:
+    server.script = [reply(200, {"data": data})]
+    with pytest.raises(ServiceError, match="JSON of another shape"):
+        vault.kv_max_versions("secret")
+
+
 @pytest.mark.parametrize("rows", [[1], [{"Namespace": 1}], [{"Namespace": "default", "Path": "a", "ModifyIndex": "x"}]])
 def test_rows_of_another_shape_are_a_service_error(server: Misbehaving, nomad: NomadAdapter, rows: Any) -> None:
     server.script = [reply(200, rows)]

@@ -122,6 +122,52 @@ def test_a_mount_that_is_no_kv_has_no_kind(vault: VaultAdapter) -> None:
     assert vault.kv_engine("cubbyhole") is None
 
 
+def kv_mount(bao: OpenBao, name: str, max_versions: int = 0) -> str:
+    bao.api.put(f"/v1/sys/mounts/{name}", {"type": "kv", "options": {"version": "2"}}).expect(204)
+    # A new mount of version 2 answers only when it has come to be one.
+    wait_until("the mount is of version 2", lambda: bao.api.get(f"/v1/{name}/config").status == 200)
+    if max_versions:
+        bao.api.put(f"/v1/{name}/config", {"max_versions": max_versions}).expect(204)
+    return name
+
+
+def test_how_many_versions_a_mount_keeps_is_told_to_who_may_read_it_and_remembered(bao: OpenBao, unique: str) -> None:
+    mount = kv_mount(bao, f"{unique}/kv", max_versions=3)
+    bao.put_policy(unique, f'path "{mount}/config" {{ capabilities = ["read"] }}')
+    calls: list[str] = []
+    vault = VaultAdapter(
+        VaultConnection(address=bao.address, token=token_with(bao, unique)),
+        on_call=lambda system, operation, seconds, outcome: calls.append(operation),
+    )
+    assert [vault.kv_max_versions(mount), vault.kv_max_versions(f"{mount}/")] == [3, 3]
+    assert calls == ["kv_config_read"]
+
+
+def test_a_mount_that_sets_nothing_says_so(vault: VaultAdapter) -> None:
+    assert vault.kv_max_versions("secret") == 0
+
+
+def test_how_many_versions_a_mount_keeps_is_unknown_without_the_right_and_where_there_is_none(
+    bare: VaultAdapter, vault: VaultAdapter
+) -> None:
+    assert bare.kv_max_versions("secret") is None
+    assert vault.kv_max_versions("no-mount") is None
+
+
+@pytest.mark.parametrize(("of_mount", "own"), [(3, 0), (5, 3), (3, 5), (0, 3), (0, 0)])
+def test_of_a_secrets_number_and_its_mounts_the_larger_counts_and_what_is_pruned_is_told_no_more(
+    bao: OpenBao, vault: VaultAdapter, unique: str, of_mount: int, own: int
+) -> None:
+    mount = kv_mount(bao, unique, of_mount)
+    bao.api.put(f"/v1/{mount}/metadata/app", {"max_versions": own}).expect(204)
+    for number in range(12):
+        bao.api.put(f"/v1/{mount}/data/app", {"data": {"k": str(number)}}).expect(200)
+    metadata = vault.kv_metadata(mount, "app")
+    assert metadata is not None
+    assert (vault.kv_max_versions(mount), metadata.max_versions) == (of_mount, own)
+    assert sorted(metadata.versions) == list(range(13 - (max(of_mount, own) or 10), 13))
+
+
 @pytest.mark.parametrize("path", ["app", "team/odd name %é", "a?b#c"])
 def test_metadata_tells_the_versions_and_their_fate(bao: OpenBao, vault: VaultAdapter, path: str) -> None:
     at = "/".join(quoted(part) for part in path.split("/"))

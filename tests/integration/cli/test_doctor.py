@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import re
 import ssl
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import trustme
+import yaml
 
 from secretbinding.devstack.nomad_agent import NomadAgent, find_nomad
 from secretbinding.devstack.openbao import OpenBao
@@ -149,6 +151,29 @@ def test_what_bindings_lack_is_found(doctor: Doctor, unique: str, tmp_path: Path
     ]
 
 
+def test_a_manifest_that_is_not_valid_is_a_finding_and_the_others_are_examined(
+    doctor: Doctor, unique: str, tmp_path: Path
+) -> None:
+    doctor.stack.openbao.put_secret(unique, {"username": "app"})
+    good, bad = a_manifest("good", unique, unique), a_manifest("bad", unique, unique, env={"PATH": "username"})
+    (tmp_path / "some.yaml").write_text(yaml.safe_dump_all([good, bad]))
+    (tmp_path / "torn.yaml").write_text("kind: [SecretBinding\n")
+    report = doctor("-f", str(tmp_path))
+    (check,) = [one for one in report["checks"] if one["name"] == "binding-invalid"]
+    invalid = check["findings"]
+    assert [one["subject"] for one in invalid] == ["binding default/bad", f"binding default/{tmp_path}/torn.yaml"]
+    assert re.fullmatch(rf"{tmp_path}/some\.yaml:\d+:\d+, spec\.secrets\[0\]\.env\.PATH", invalid[0]["evidence"])
+    assert "choose another name" in invalid[0]["remedy"]
+    assert [text for text in found(report, "binding-secret") if "default/good" in text]
+    again = "\n---\n".join([yaml.safe_dump(good)] * 2)
+    (tmp_path / "torn.yaml").write_text(again)
+    report = doctor("-f", str(tmp_path))
+    assert any("given twice" in text for text in found(report, "binding-invalid"))
+    ran = doctor.run("-f", str(tmp_path / "none"))
+    assert (ran.code, ran.out) == (1, "")
+    assert "cannot be read" in ran.err
+
+
 def test_leftovers_are_found_once_the_source_proves_that_their_binding_is_gone(doctor: Doctor, unique: str) -> None:
     world = doctor.world()
     with world.running():
@@ -168,6 +193,45 @@ def test_leftovers_are_found_once_the_source_proves_that_their_binding_is_gone(d
         f"warning: role {role}: no policy of ours names it: what it was made for is gone"
     ]
     doctor.stack.openbao.api.delete(f"/v1/auth/jwt-nomad/role/{role}").expect(204)
+
+
+def test_a_binding_that_has_a_role_made_is_well_once_it_is_applied_and_its_role_is_missed(
+    doctor: Doctor, cli: CommandLine, unique: str, tmp_path: Path
+) -> None:
+    api, mount = doctor.stack.openbao.api, f"pki-{unique}"
+    api.put(f"/v1/sys/mounts/{mount}", {"type": "pki"}).expect(204)
+    root = {"common_name": "example.test", "key_type": "ec"}
+    api.put(f"/v1/{mount}/root/generate/internal", root).expect(200)
+    made = a_manifest(unique, unique, "none")
+    create = {"allowedDomains": ["example.test"], "allowSubdomains": True, "maxTTL": "72h", "keyType": "ec"}
+    pki = {"mount": mount, "commonName": "a.example.test", "ttl": "24h", "create": create}
+    made["spec"]["secrets"] = [{"name": "tls", "pki": pki, "files": [{"destination": "tls.pem"}]}]
+    path = tmp_path / "binding.yaml"
+    path.write_text(yaml.safe_dump(made))
+    doctor.stack.api.put("/v1/jobs", {"Job": a_job(unique)}).expect()
+    about = ("binding-secret", "policy-excess", "orphaned-engine-role")
+    assert [found(doctor("-f", str(path)), name) for name in about] == [[], [], []]
+    applied = cli("apply", "-f", str(path), "--timeout", "60s")
+    assert applied.code == 0, applied.err
+    assert [found(doctor("-f", str(path)), name) for name in about] == [[], [], []]
+    (role,) = api.request("LIST", f"/v1/{mount}/roles").expect().json()["data"]["keys"]
+    api.delete(f"/v1/{mount}/roles/{role}").expect(204)
+    (text,) = found(doctor("-f", str(path)), "orphaned-engine-role")
+    assert f"the engine role {mount}/roles/{role} that its binding has made is not there" in text
+    deleted = cli("delete", "-f", str(path), "--timeout", "60s")
+    assert deleted.code == 0, deleted.err
+
+
+def test_a_role_in_an_engine_that_no_policy_tells_of_is_found(doctor: Doctor) -> None:
+    api, name = doctor.stack.openbao.api, f"nsb.{doctor.instance}.app-tls.abc"
+    mount = f"pki-{doctor.instance}"
+    api.put(f"/v1/sys/mounts/{mount}", {"type": "pki"}).expect(204)
+    for role in (name, "somebody-elses"):
+        api.put(f"/v1/{mount}/roles/{role}", {"allow_any_name": True}).expect(200, 204)
+    (text,) = found(doctor(), "orphaned-engine-role")
+    assert text.startswith(f"warning: engine role {mount}/roles/{name}: no policy of ours names it")
+    api.delete(f"/v1/{mount}/roles/{name}").expect(204)
+    assert found(doctor(), "orphaned-engine-role") == []
 
 
 def test_a_policy_that_somebody_widened_is_found(doctor: Doctor, unique: str) -> None:

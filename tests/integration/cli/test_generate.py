@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from secretbinding.sources.nomad import GENERATE_ITEM, REQUEST_ITEM, REQUESTS
+from secretbinding.adapters.nomad import NomadAdapter
+from secretbinding.models.status import SecretBindingStatus
+from secretbinding.sources.nomad import GENERATE_ITEM, REQUEST_ITEM, REQUESTS, STATUS, status_items
 from tests.support.commandline import CommandLine
 from tests.support.rights import shipped
 from tests.support.servers import Stack
@@ -98,8 +100,77 @@ def test_the_request_goes_to_the_controller_by_a_variable_and_names_what_is_mean
     items = world.api.get(f"/v1/var/{REQUESTS}{unique}").expect().json()["Items"]
     moment = ran.out.strip().rpartition(" ")[2]
     assert items == {GENERATE_ITEM: f"{moment} app"}
-    assert cli("rotate", unique, "--source", "nomad").code == 0
-    assert list(world.api.get(f"/v1/var/{REQUESTS}{unique}").expect().json()["Items"]) == [REQUEST_ITEM]
+
+
+def requested(world: World, name: str) -> dict[str, str]:
+    items: dict[str, str] = world.api.get(f"/v1/var/{REQUESTS}{name}").expect().json()["Items"]
+    return items
+
+
+def asked(cli: CommandLine, name: str, *more: str) -> str:
+    """Ask the controller; the moment that the request bears."""
+    ran = cli("rotate", name, "--source", "nomad", *more)
+    assert ran.code == 0, ran.err
+    return ran.out.strip().rpartition(" ")[2]
+
+
+def two_secrets(name: str) -> dict[str, Any]:
+    made = manifest(name, PASSWORD, {**PASSWORD, "secret": "other"})
+    other = {"name": "other", "kv": {"mount": "secret", "path": f"{name}/other"}, "env": {"OTHER_PASS": "password"}}
+    made["spec"]["secrets"].append(other)
+    return made
+
+
+def test_a_roll_that_is_asked_for_later_leaves_a_waiting_request_for_new_values(
+    world: World, cli: CommandLine, unique: str
+) -> None:
+    world.bind(manifest(unique, PASSWORD))
+    values_at = asked(cli, unique, "--generate", "--secret", "app")
+    roll_at = asked(cli, unique)
+    assert requested(world, unique) == {GENERATE_ITEM: f"{values_at} app", REQUEST_ITEM: roll_at}
+
+
+def test_a_later_request_for_new_values_takes_along_what_the_waiting_one_is_for(
+    world: World, cli: CommandLine, unique: str
+) -> None:
+    world.bind(two_secrets(unique))
+    asked(cli, unique, "--generate", "--secret", "app")
+    second = asked(cli, unique, "--generate", "--secret", "other")
+    assert requested(world, unique) == {GENERATE_ITEM: f"{second} app other"}
+    third = asked(cli, unique, "--generate")
+    assert requested(world, unique) == {GENERATE_ITEM: third}, "all of them"
+    fourth = asked(cli, unique, "--generate", "--secret", "app")
+    assert requested(world, unique) == {GENERATE_ITEM: fourth}, "all of them still"
+
+
+def test_a_request_that_is_answered_is_not_made_anew_by_a_later_one(
+    world: World, cli: CommandLine, unique: str
+) -> None:
+    world.bind(two_secrets(unique))
+    asked(cli, unique, "--generate", "--secret", "app")
+    status = SecretBindingStatus(last_handled_generate_at=requested(world, unique)[GENERATE_ITEM])
+    path = f"{STATUS}{unique}"
+    world.api.put(f"/v1/var/{path}", {"Path": path, "Items": status_items(status)}).expect()
+    second = asked(cli, unique, "--generate", "--secret", "other")
+    assert requested(world, unique) == {GENERATE_ITEM: f"{second} other"}
+
+
+def test_requests_of_several_people_at_once_lose_none(
+    world: World, cli: CommandLine, unique: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.bind(two_secrets(unique))
+    path = f"{REQUESTS}{unique}"
+    others = [{GENERATE_ITEM: "2026-01-31T02:00:00Z app"}]
+    write = NomadAdapter.write_variable
+
+    def later(*arguments: Any, **more: Any) -> Any:
+        if others:
+            world.api.put(f"/v1/var/{path}", {"Path": path, "Items": others.pop()}).expect()
+        return write(*arguments, **more)
+
+    monkeypatch.setattr(NomadAdapter, "write_variable", later)
+    moment = asked(cli, unique, "--generate", "--secret", "other")
+    assert requested(world, unique) == {GENERATE_ITEM: f"{moment} app other"}
 
 
 @pytest.mark.parametrize("kept", ["files", "nomad"])

@@ -76,6 +76,17 @@ def test_asking_for_new_values_sets_an_annotation_of_its_own(
         name: text for name, text in found["metadata"]["annotations"].items() if name.startswith("nomad-vault.io/")
     }
     assert asked == {"nomad-vault.io/generate-requested-at": f"{moment} {secret['name']}"}
+    again = cli("rotate", "one", "--source", "kubernetes", "-n", tenant, "--generate")
+    assert again.code == 0, again.err
+    found = kubernetes_api.api.binding(tenant, "one")
+    assert found is not None
+    everything = again.out.strip().rpartition(" ")[2]
+    assert found["metadata"]["annotations"]["nomad-vault.io/generate-requested-at"] == everything
+    named = cli("rotate", "one", "--source", "kubernetes", "-n", tenant, "--generate", "--secret", secret["name"])
+    found = kubernetes_api.api.binding(tenant, "one")
+    assert found is not None
+    still = named.out.strip().rpartition(" ")[2]
+    assert found["metadata"]["annotations"]["nomad-vault.io/generate-requested-at"] == still, "all that waited"
     create(kubernetes_api, a_binding(tenant, "two"))
     refused = cli("rotate", "two", "--source", "kubernetes", "-n", tenant, "--generate")
     assert (refused.code, "no new value of any secret can be made" in refused.err) == (1, True)

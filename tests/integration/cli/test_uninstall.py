@@ -10,7 +10,7 @@ from secretbinding.sources.kubernetes.items import FINALIZER
 from tests.support.commandline import CommandLine
 from tests.support.kubernetes import Cluster, a_binding, small_kubernetes
 from tests.support.servers import Stack
-from tests.support.world import World, a_job, a_manifest, wait_until
+from tests.support.world import World, a_job, a_manifest, forget_bindings, wait_until
 
 __all__ = ["small_kubernetes"]
 
@@ -27,6 +27,7 @@ def instance(unique: str) -> str:
 def world(stack: Stack, cli: CommandLine, instance: str, unique: str) -> Iterator[World]:
     cli.use(stack, SECRETBINDING_PURGE_GRACE_SECONDS="1", SECRETBINDING_INSTANCE=instance, HOME="/nonexistent")
     made = World(stack, instance=instance)
+    forget_bindings(stack)
     yield made
     for kind in ("bindings", "status"):
         made.api.delete(f"/v1/var/nomad-vault/{kind}/{unique}")
@@ -64,10 +65,12 @@ def test_after_uninstall_all_the_jobs_are_as_they_were_and_nothing_of_ours_is_le
         world.await_reason(unique, "Ready")
         world.deployed(unique)
     assert len(own(world, instance)) == 2
+    lease = f"nomad-vault/leases/{instance}/leader"
+    world.api.put(f"/v1/var/{lease}", {"Namespace": "default", "Path": lease, "Items": {"holder": "x"}}).expect()
     shown = cli("uninstall", "--all", "--dry-run")
     assert shown.code == 0, shown.err
     assert f"job {unique} (namespace default), for nomad/default/{unique}:\n~ job {unique}" in shown.out
-    assert f"- status: nomad-vault/status/{unique} (namespace default)\n" in shown.out
+    assert f"- variable: nomad-vault/status/{unique} (namespace default)\n" in shown.out
     assert len(own(world, instance)) == 2
     refused = cli("uninstall", "--all")
     assert refused.code == 1
@@ -77,9 +80,21 @@ def test_after_uninstall_all_the_jobs_are_as_they_were_and_nothing_of_ours_is_le
     assert own(world, instance) == []
     assert without_indexes(world.job(unique)) == without_indexes(before)
     assert world.status(unique) is None
+    assert world.api.get(f"/v1/var/{lease}").status == 404
     assert world.api.get(f"/v1/var/nomad-vault/bindings/{unique}").status == 200, "the binding is its owner's"
     again = cli("uninstall", "--all", "--yes")
     assert (again.code, again.out) == (0, "nothing of ours is there\n")
+
+
+def test_beside_a_controller_that_takes_part_nothing_is_done(world: World, cli: CommandLine, instance: str) -> None:
+    cli.setenv(SECRETBINDING_ELECTION="nomad")
+    path = f"nomad-vault/members/{instance}/first"
+    world.api.put(f"/v1/var/{path}", {"Namespace": "default", "Path": path, "Items": {"beat": "1"}}).expect()
+    ran = cli("uninstall", "--all", "--yes")
+    assert ran.code == 1
+    assert f"controllers of instance {instance} take part: first; stop them first" in ran.err
+    assert cli("uninstall", "--all", "--yes", "--even-if-running").code == 0
+    assert world.api.get(f"/v1/var/{path}").status == 404
 
 
 def test_what_was_left_behind_on_purpose_stays_unless_it_is_asked_for(

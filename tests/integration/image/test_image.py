@@ -92,7 +92,12 @@ def test_the_controller_does_its_work_in_there_and_writes_no_file(root: Path, si
     variables = {"PYTHONPATH": "/app", "SECRETBINDING_METRICS_ADDRESS": "", "SECRETBINDING_POLL_SECONDS": "0.3"}
     child = subprocess.Popen(
         inside(root, ["run", "--source", "files=/bindings"]),
-        env={**variables, "SECRETBINDING_SETTLE_SECONDS": "0", **servers_of(simulator)},
+        env={
+            **variables,
+            "SECRETBINDING_SETTLE_SECONDS": "0",
+            "SECRETBINDING_TENANCY": "open",
+            **servers_of(simulator),
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )

@@ -88,6 +88,9 @@ def test_a_wrong_command_line_ends_with_1_and_says_what_to_write(
     ("name", "value", "told"),
     [
         ("VAULT_ADDR", "ftp://vault", "set VAULT_ADDR to http(s)://host:port"),
+        ("VAULT_ADDR", "srv+https://vault.service.consul:8200", "VAULT_ADDR has a port"),
+        ("VAULT_ADDR", "consul+http://127.0.0.1:8500", "VAULT_ADDR names no Consul, or no service in it"),
+        ("CONSUL_HTTP_SSL_VERIFY", "perhaps", "environment variable CONSUL_HTTP_SSL_VERIFY"),
         ("NOMAD_ADDR", "nomad:4646", "set NOMAD_ADDR to http(s)://host:port"),
         ("SECRETBINDING_WORKERS", "many", "environment variable SECRETBINDING_WORKERS"),
         ("SECRETBINDING_INSTANCE", "Über", "environment variable SECRETBINDING_INSTANCE"),

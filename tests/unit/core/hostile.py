@@ -157,6 +157,31 @@ def hostile(draw: st.DrawFn) -> SecretBinding:
         raise
 
 
+shared = st.builds(lambda rest: f"../alloc/secrets/{rest}", _of(VaultPath, parts=2))
+
+
+@st.composite
+def by_agent(draw: st.DrawFn) -> SecretBinding:
+    """The same, delivered by a sidecar."""
+    secrets: list[Json] = []
+    for name in draw(st.lists(st.sampled_from(["app", "a", "b"]), min_size=1, max_size=2, unique=True)):
+        kind = draw(kinds)
+        assume(not {"transit", "nomadVariable"} & set(kind))
+        files = [{**draw(_file()), "destination": draw(shared)} for _ in range(draw(st.integers(1, 2)))]
+        script = draw(st.sampled_from([{}, {"changeMode": "Noop"}]) | changes)
+        secrets.append(
+            {"name": name, **kind, "files": files, **({} if script == {"changeMode": "Restart"} else script)}
+        )
+    workload = {"job": "web", "env": draw(st.dictionaries(variables, values, max_size=2))}
+    agent = draw(_maybe(memory=st.just(64), wait=st.booleans(), renderInterval=durations))
+    spec = {"workload": workload, "secrets": secrets, "delivery": "Agent", "agent": agent}
+    try:
+        return parse_object({"metadata": {"name": "app", "namespace": "team"}, "spec": spec}, source="a test")
+    except ManifestError:
+        assume(False)
+        raise
+
+
 def state_of(entry: SecretEntry) -> SecretState:
     """What is known of a secret: every field that the entry asks for is there."""
     asked = [*(entry.env or {}).values(), *(name for file in entry.files for name in (file.fields or {}).values())]

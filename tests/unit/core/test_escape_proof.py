@@ -13,13 +13,16 @@ from secretbinding.desired.values import Desired
 from secretbinding.devstack.simulator.envfile import parse_env_file
 from secretbinding.devstack.simulator.template import Dependency, render, secret_of
 from secretbinding.job.marks import read_mark
+from secretbinding.job.sidecar import is_sidecar
 from secretbinding.kinds import with_role_names
+from secretbinding.models.agent import AGENT_TASK, WAIT_TASK
 from secretbinding.models.binding import Kv, NomadVariable, SecretBinding, SecretEntry
 from secretbinding.models.kinds import Aws, Azure, Database, Gcp, Generic, Pki, Ssh, Transit
 from secretbinding.models.template_syntax import check
 from secretbinding.models.templates import Action, TokenKind
 from secretbinding.naming import Owner, policy_name
 from secretbinding.ports import Json
+from secretbinding.render.agent import CONFIGURATION, AgentDefaults
 from secretbinding.render.policy import policy_text
 from secretbinding.render.text import go_string
 from secretbinding.tenancy import Target, Tenant, decide
@@ -27,8 +30,9 @@ from secretbinding.tenancy.patterns import KV_API, matches
 from tests.support import builders as make
 from tests.support.builders import INSTANCE
 from tests.support.fuzzing import cases
+from tests.unit.core.agents import agent_reads, agents_of
 from tests.unit.core.hcl import read_policy_hcl
-from tests.unit.core.hostile import hostile, state_of
+from tests.unit.core.hostile import by_agent, hostile, state_of
 from tests.unit.core.test_escaping import values, variables
 from tests.unit.core.world import World
 from tests.unit.tenancy.builders import policy
@@ -43,6 +47,11 @@ _TEMPLATE = {
     "LeftDelim", "Once", "Perms", "RightDelim", "SourcePath", "Splay", "Uid", "VaultGrace", "Wait",
 }  # fmt: skip
 _VAULT = {"AllowTokenExpiration", "ChangeMode", "ChangeSignal", "Cluster", "DisableFile", "Env", "Namespace", "Role"}
+_SIDECAR = {
+    "Config", "Driver", "Env", "Identities", "KillTimeout", "Lifecycle", "LogConfig", "Name", "Resources",
+    "RestartPolicy", "Templates", "User",
+}  # fmt: skip
+_CONFIGURATION = CONFIGURATION.removeprefix("local/")
 _IDENTITY = {"Audience", "ChangeMode", "ChangeSignal", "Env", "File", "Filepath", "Name", "ServiceName", "TTL"}
 
 
@@ -151,6 +160,33 @@ def test_the_job_gets_no_task_and_no_field_but_those_of_templates_and_login(made
                 assert read_mark(template) is not None
             assert set(new.get("Vault") or {}) <= _VAULT
             assert all(set(one) <= _IDENTITY for one in new.get("Identities") or [])
+
+
+@settings(max_examples=cases(100))
+@given(by_agent())
+def test_an_agent_is_two_tasks_of_our_own_and_reads_the_bindings_secrets_alone(made: SecretBinding) -> None:
+    world, desired = decided(made)
+    assert world.job is not None
+    for document in desired.policies.values():
+        assert read_policy_hcl(policy_text(document)) == joined(made)
+    if desired.results[make.key()].fault is not None:
+        return
+    assert desired.job is not None
+    assert differences(world.job, desired.job) <= {"TaskGroups"}
+    for old_group, new_group in pairs(world.job["TaskGroups"], desired.job["TaskGroups"]):
+        assert differences(old_group, new_group) <= {"Tasks", *_GROUP}
+        ours = [task for task in new_group["Tasks"] if is_sidecar(task)]
+        assert {task["Name"] for task in ours} <= {AGENT_TASK, WAIT_TASK}
+        assert all(set(task) <= _SIDECAR for task in ours)
+        for old, new in pairs(old_group["Tasks"], [task for task in new_group["Tasks"] if not is_sidecar(task)]):
+            assert differences(old, new) <= {"Templates"}
+    for _, task in agents_of(desired.job):
+        assert task["Config"] == {
+            "image": AgentDefaults().image,
+            "entrypoint": [AgentDefaults().command],
+            "args": ["agent", f"-config=${{NOMAD_TASK_DIR}}/{_CONFIGURATION}"],
+        }
+        assert agent_reads(task) <= set(joined(made)) - {"sys/leases/renew"}
 
 
 def templates(desired: Desired) -> Iterator[Json]:

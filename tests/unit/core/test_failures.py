@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from secretbinding.desired import BindingInput
+from secretbinding.desired.carrying import carried
 from secretbinding.plan import RegisterJob, TagVersion, UntagVersion
 from secretbinding.ports import Json
 from secretbinding.rotation import last_roll, nanoseconds_to_time
@@ -222,6 +223,154 @@ def test_the_users_own_failed_change_is_no_failure_of_ours() -> None:
     plan = world.run([item])
     assert not plan.registers
     assert not holding(world, item)
+
+
+def user_changes(world: World, field: str) -> None:
+    """Somebody registers the job as it is, our part included, with another count or command."""
+    assert world.job is not None
+    changed = copy.deepcopy(world.job)
+    if field == "count":
+        changed["TaskGroups"][0]["Count"] = 3
+    else:
+        changed["TaskGroups"][0]["Tasks"][0]["Config"]["command"] = "/bin/new"
+    world.user_registers(changed)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("field", ["count", "command"])
+@pytest.mark.parametrize("auto_revert", [True, False])
+def test_a_bad_version_is_ours_though_the_user_registers_the_job_in_the_middle_of_its_roll(
+    auto_revert: bool, field: str, times: int
+) -> None:
+    world, item = scene(auto_revert=auto_revert)
+    world.secrets["kv", "app"] = kv_state(2)
+    assert world.run([item]).registers
+    for _ in range(times):
+        user_changes(world, field)
+    failed = world.versions[-1]["Version"]
+    world.finish_deployment(success=False)
+    world.run([item])
+    if auto_revert and field == "command":
+        # Their change went with it: for the job as it was before, the version has not been tried to the end.
+        world.finish_deployment(success=False)
+        failed = world.versions[-2]["Version"]
+        world.run([item])
+    assert pins(world) == ["1"]
+    assert holding(world, item) == {failed}
+    world.finish_deployment()
+    for _ in range(3):
+        assert not world.run([item]).registers
+    assert next(job for job in world.versions if job["Version"] == failed)["VersionTag"]
+
+
+def test_a_first_injection_is_ours_though_the_user_registers_the_job_in_the_middle_of_it() -> None:
+    world, item = scene(auto_revert=False, serving=False)
+    world.versions[0]["Stable"] = False
+    world.deployments[0]["Status"] = "cancelled"
+    assert world.run([item]).registers
+    for _ in range(2):
+        user_changes(world, "count")
+    world.finish_deployment(success=False)
+    assert world.run([item]).registers
+    assert pins(world) == []
+
+
+def test_a_change_of_the_users_that_fails_after_a_roll_came_through_is_no_failure_of_ours() -> None:
+    world, item = scene(auto_revert=False)
+    rotate(world, item, 2, success=True)
+    user_changes(world, "count")
+    user_changes(world, "command")
+    world.finish_deployment(success=False)
+    assert not world.run([item]).registers
+    assert not holding(world, item)
+
+
+def user_registers_from_file(world: World, command: str) -> None:
+    """Somebody registers the job from its file, which has nothing of ours."""
+    job = make.job()
+    job["TaskGroups"][0]["Tasks"][0]["Config"]["command"] = command
+    world.user_registers(job)
+
+
+@pytest.mark.parametrize("auto_revert", [True, False])
+def test_a_bad_image_from_a_file_without_our_part_is_no_failure_of_ours(auto_revert: bool) -> None:
+    world, item = scene(auto_revert=auto_revert)
+    user_registers_from_file(world, "/bin/broken")
+    assert world.run([item]).registers
+    world.finish_deployment(success=False)
+    for _ in range(3):
+        assert not world.run([item]).registers
+    assert pins(world) == ["1"]
+    assert not holding(world, item)
+
+
+def test_what_has_been_stable_is_not_taken_out_though_the_job_came_through_without_it() -> None:
+    world, item = scene(auto_revert=False)
+    user_registers_from_file(world, "/bin/broken")
+    world.finish_deployment()
+    assert world.run([item]).registers
+    world.finish_deployment(success=False)
+    for _ in range(3):
+        assert not world.run([item]).registers
+    assert pins(world) == ["1"]
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+@pytest.mark.parametrize("auto_revert", [True, False])
+def test_a_version_that_failed_once_and_worked_with_another_image_is_what_a_later_failure_goes_back_to(
+    auto_revert: bool, from_file: bool
+) -> None:
+    world, item = scene(auto_revert=auto_revert)
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    world.finish_deployment()
+    if from_file:
+        user_registers_from_file(world, "/bin/new")
+    else:
+        user_changes(world, "command")
+    world.settle([item])
+    assert pins(world) == ["2"]
+    rotate(world, item, 3, success=False)
+    world.run([item])
+    assert pins(world) == ["2"]
+    world.finish_deployment()
+    for _ in range(3):
+        assert not world.run([item]).registers
+
+
+def test_a_version_that_failed_once_and_worked_later_goes_on_when_the_job_is_registered_from_its_file() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=False)
+    world.run([item])
+    user_changes(world, "command")
+    world.settle([item])
+    rotate(world, item, 3, success=False)
+    world.run([item])
+    user_registers_from_file(world, "/bin/new")
+    world.job = carried(world.observe([item]), [item], INSTANCE).job
+    assert pins(world) == ["2"]
+
+
+def test_a_binding_that_was_deleted_does_not_come_back_when_another_ones_first_injection_fails() -> None:
+    world, item = scene(auto_revert=False)
+    world.settle([replace(item, deleting=True)])
+    world.secrets["kv", "other"] = kv_state(1)
+    other = make.given(binding(make.kv("other", path="other"), name="other"))
+    assert world.run([other]).registers
+    world.finish_deployment(success=False)
+    assert world.run([other]).registers
+    assert pins(world) == []
+
+
+def test_a_binding_made_anew_for_another_secret_is_taken_out_when_its_first_injection_fails() -> None:
+    world, item = scene(auto_revert=False)
+    world.settle([replace(item, deleting=True)])
+    world.secrets["kv", "other"] = kv_state(1)
+    again = make.given(binding(make.kv("app", path="other")))
+    assert world.run([again]).registers
+    world.finish_deployment(success=False)
+    assert world.run([again]).registers
+    assert pins(world) == []
 
 
 def test_a_state_that_has_worked_before_stays_when_going_back_to_it_fails_as_well() -> None:
@@ -481,3 +630,16 @@ def test_a_revert_carries_the_time_of_an_older_version_and_is_no_roll_of_long_ag
     reverted["SubmitTime"] = world.versions[1]["SubmitTime"]
     assert before is not None
     assert last_roll(world.versions, INSTANCE) == nanoseconds_to_time(rolled["SubmitTime"]) > before
+
+
+def test_what_the_user_registers_without_our_part_and_what_puts_it_back_are_no_rolls() -> None:
+    world, _ = scene()
+    assert world.job is not None
+    injected = copy.deepcopy(world.job)
+    before = last_roll(world.versions, INSTANCE)
+    for _ in range(2):
+        world.user_registers(make.job())
+        world.user_registers(injected)
+    assert last_roll(world.versions, INSTANCE) == before
+    # Of versions that Nomad has forgotten nobody knows what they had.
+    assert last_roll(world.versions[2:], INSTANCE) is None

@@ -149,14 +149,30 @@ def test_a_request_opens_every_gate() -> None:
     assert is_rotation(decide(rotation_to(made(1)), rotation=CLOSED, gate=gate, last_roll=NOW, requested=True)[0])
 
 
-@pytest.mark.parametrize("why", [{"at_risk": True}, {"urgent": True}])
-def test_what_is_urgent_settles_and_waits_for_nothing_else(why: dict[str, Any]) -> None:
+def test_what_is_urgent_waits_for_no_window_and_for_its_place() -> None:
+    settled = rotation_to(made(3600), urgent=True)
+    free = decide(settled, rotation=CLOSED, gate=Gate(now=NOW), last_roll=NOW, ungated="api")
+    assert is_rotation(free[0])
+    (item,) = decide(settled, rotation=CLOSED, gate=Gate(now=NOW, slot_free=False), last_roll=NOW)
+    assert item.obstacle is Obstacle.SLOT
+
+
+@pytest.mark.parametrize("why", [{"at_risk": True, "urgent": True, "overdue": True}, {"overdue": True}])
+def test_what_is_overdue_settles_and_waits_for_nothing_else(why: dict[str, Any]) -> None:
     gate = Gate(now=NOW, slot_free=False)
     fresh, settled = rotation_to(made(1), **why), rotation_to(made(3600), **why)
-    assert is_rotation(decide(settled, rotation=CLOSED, gate=gate, last_roll=NOW, ungated="api")[0])
-    (item,) = decide(fresh, rotation=CLOSED, gate=gate, last_roll=NOW, ungated="api")
+    assert is_rotation(decide(settled, rotation=CLOSED, gate=gate, last_roll=NOW)[0])
+    (item,) = decide(fresh, rotation=CLOSED, gate=gate, last_roll=NOW)
     assert item.hold is not None
     assert "settle" in item.hold.message
+
+
+def test_a_group_that_would_be_replaced_at_once_is_for_credentials_that_end_and_not_for_a_version_at_risk() -> None:
+    settled = rotation_to(made(3600), overdue=True)
+    at_risk = rotation_to(made(3600), at_risk=True, urgent=True, overdue=True)
+    assert is_rotation(decide(settled, rotation=CLOSED, gate=Gate(now=NOW), last_roll=NOW, ungated="api")[0])
+    (item,) = decide(at_risk, rotation=CLOSED, gate=Gate(now=NOW), last_roll=NOW, ungated="api")
+    assert item.obstacle is Obstacle.UNGATED
 
 
 @pytest.mark.parametrize(

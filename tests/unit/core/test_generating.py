@@ -173,6 +173,97 @@ def test_two_bindings_that_want_one_secret_anew_make_one_value() -> None:
     assert [action.key.name for action in made.generated] == ["app"]
 
 
+def of_one_kv(*generate: dict[str, Any], **rotation: Any) -> BindingInput:
+    """Two entries of one KV secret, of which one reads the password and one the username."""
+    secrets = make.kv(env={"DB_PASS": "password"}), make.kv("tok", env={"DB_USER": "username"})
+    return make.given(make.binding(*secrets, make.spec(rotation={"generate": list(generate), **rotation})))
+
+
+TOKEN: dict[str, Any] = {"secret": "tok", "fields": ["username"]}
+
+
+def made_fields(made: World) -> list[tuple[str, ...]]:
+    return [action.fields for action in made.generated]
+
+
+def test_all_entries_of_one_secret_that_are_due_make_one_version_and_one_roll() -> None:
+    item = of_one_kv(OVERDUE, {**TOKEN, "schedule": "0 2 * * *"})
+    made = injected(world(), item)
+    plan = made.run([item])
+    assert [describe(action) for action in plan.actions] == [
+        "~ version 2 of secret secret/myapp with new password, username: due at 2027-01-15T03:00:00Z"
+    ]
+    (action,) = made.generated
+    assert [(part.entry.secret, part.due.hour) for part in action.parts] == [("app", 3), ("tok", 2)]
+    before = (made.job or {})["Version"]
+    made.settle([item])
+    assert ((made.job or {})["Version"], newest(made), len(made.generated)) == (before + 1, 2, 1)
+
+
+def test_a_secret_that_is_not_there_begins_with_the_fields_of_all_its_entries() -> None:
+    made, item = world(), of_one_kv(OVERDUE, {**TOKEN, "schedule": "0 2 1 * *"})
+    missing = Fault(Reason.SECRET_NOT_FOUND, "no secret")
+    made.secrets["kv", "myapp"] = SecretState(engine="v2", pinnable=True, fault=missing)
+    made.run([item])
+    assert made_fields(made) == [("password", "username")]
+
+
+def test_a_request_is_answered_when_every_entry_of_the_secret_was_made_and_one_that_names_one_makes_that_alone() -> (
+    None
+):
+    item = of_one_kv(ON_REQUEST, TOKEN)
+    made = injected(world(), item)
+    asked = ask(item, now(made))
+    assert status(made, asked, "the request").last_handled_generate_at is None
+    made.wait(10)
+    made.run([asked])
+    assert made_fields(made) == [("password", "username")]
+    assert status(made, asked, "the request").last_handled_generate_at == "the request"
+    made.settle([asked])
+    made.finish_deployment()
+    one = ask(item, now(made), "tok")
+    made.wait(10)
+    made.settle([one])
+    assert made_fields(made) == [("password", "username"), ("username",)]
+
+
+def test_entries_of_one_secret_with_different_schedules_each_come_when_they_are_due() -> None:
+    item = of_one_kv(OVERDUE, {**TOKEN, "schedule": "0 9 * * 6"})
+    made = injected(world(), item)
+    made.secrets["kv", "myapp"] = make.kv_state()
+    made.run([item])
+    first = made_fields(made)
+    for _ in range(7 * 24):
+        made.settle([item])
+        made.finish_deployment()
+        made.wait(3600)
+    assert first == [("password", "username")]
+    after = made_fields(made)[1:]
+    assert (after.count(("password",)), after.count(("username",)), len(after)) == (7, 1, 8)
+
+
+def test_what_waits_for_a_window_comes_with_a_request_for_another_entry_of_the_secret() -> None:
+    item = of_one_kv(OVERDUE, TOKEN, windows=[EVENINGS])
+    made = injected(world(), item)
+    assert made.run([item]).actions == ()
+    asked = ask(item, now(made) - timedelta(seconds=5), "tok")
+    made.run([asked])
+    assert made_fields(made) == [("username", "password")]
+
+
+def test_what_failed_of_one_entry_is_tried_again_with_the_next_one_that_is_due() -> None:
+    item = of_one_kv(OVERDUE, TOKEN)
+    made = injected(world(), item)
+    due = decided(made, item).due
+    assert due is not None
+    fault = Fault(Reason.PERMISSION_DENIED, "no right to patch")
+    tried = Tried(Generate(**_as_given(OVERDUE)), due, now(made) + timedelta(minutes=5), fault)
+    made.attempts = Attempts({(item.key, "app"): tried})
+    assert made.run([item]).actions == ()
+    made.run([ask(item, now(made) - timedelta(seconds=5), "tok")])
+    assert made_fields(made) == [("username", "password")]
+
+
 # --- what a value waits for -------------------------------------------------------------------------------------------
 
 

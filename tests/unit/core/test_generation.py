@@ -1,5 +1,6 @@
 """When a new value is due, in every case; nothing is remembered from one decision to the next."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,10 +19,12 @@ from secretbinding.generation import (
     decide_generation,
     read_request,
     target_of,
+    together,
 )
 from secretbinding.kinds.base import Fault, Pin, SecretState
 from secretbinding.models.binding import Generate
 from secretbinding.models.reasons import Reason
+from secretbinding.ports import KvVersion
 from tests.support import builders as make
 
 NIGHTLY = "0 3 * * *"
@@ -97,6 +100,31 @@ def test_an_attempt_that_failed_is_repeated_when_its_time_has_come_and_says_why_
     assert other.now
 
 
+@pytest.mark.parametrize("seconds", [-1, 1])
+def test_a_value_waits_for_another_of_its_secret_that_comes_in_a_moment_so_that_neither_passes_for_the_other(
+    seconds: int,
+) -> None:
+    coming = LAST_NIGHT + timedelta(days=1)
+    moment = coming - timedelta(seconds=seconds)
+    asked_for = decide(AFTER, schedule=None, now=moment, request=asked(moment - timedelta(seconds=5)))
+    by_schedule = decide(AFTER, now=moment)
+    assert by_schedule.due is None
+    found = together(asked_for, [asked_for, by_schedule], moment)
+    assert (found.now, found.look_at) == (False, coming + timedelta(seconds=2))
+    later = coming + timedelta(seconds=2)
+    again = decide(AFTER, schedule=None, now=later, request=asked(moment - timedelta(seconds=5)))
+    assert together(again, [again, decide(AFTER, now=later)], later).now
+
+
+def test_a_value_waits_for_no_other_that_is_far_away_or_of_another_secret() -> None:
+    found = decide(BEFORE)
+    near = replace(decide(AFTER), until=NOW, look_at=NOW)
+    assert together(found, [decide(AFTER)], NOW).now
+    assert together(found, [replace(near, target=Target("kv", "secret", "other"))], NOW).now
+    assert not together(found, [near], NOW).now
+    assert together(found, [near], None).now
+
+
 @pytest.mark.parametrize(
     ("text", "at", "names"),
     [
@@ -152,6 +180,80 @@ def test_however_often_it_is_looked_at_each_tick_and_each_request_makes_one_valu
                 changed, served = moment + timedelta(microseconds=1), found.due
         assert made <= ticks + len(come)
     assert moment > start
+
+
+# --- clocks that differ -----------------------------------------------------------------------------------------------
+
+MONTHLY = "0 3 1 * *"
+MADE = datetime(2026, 11, 1, 3, 0, 3, tzinfo=UTC)
+TODAY = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+NEXT = datetime(2026, 12, 1, 3, 0, tzinfo=UTC)
+
+
+def by_clocks(
+    vaults: datetime, made: datetime, ahead: timedelta, *, schedule: str = MONTHLY, wrong: float = 0.0, **given_: Any
+) -> Generation:
+    """What a controller decides of which Vault's clock is `ahead`, measured `wrong` by some seconds. Times are as Vault
+    wrote them."""
+    measured = ahead + timedelta(seconds=wrong)
+    state = SecretState("v2", pinnable=True, current=5, versions={5: KvVersion(5, made.isoformat())})
+    changed = changed_of(KV, state, "", measured)
+    assert changed is not None
+    return decide_generation(wanting(schedule), KV, changed, now=vaults - ahead, vault_ahead=measured, **given_)
+
+
+@pytest.mark.parametrize("days", [-400, -30, -10, -6, 0, 6, 30, 400])
+def test_a_tick_is_due_when_vaults_clock_has_come_to_it_whatever_ours_shows(days: int) -> None:
+    ahead = timedelta(days=days)
+    early = by_clocks(TODAY, MADE, ahead)
+    assert (early.due, early.until, early.look_at) == (None, NEXT, NEXT - ahead + timedelta(seconds=2))
+    assert by_clocks(NEXT + timedelta(seconds=2), MADE, ahead).due == NEXT
+    assert by_clocks(NEXT + timedelta(days=40), MADE, ahead).due == datetime(2027, 1, 1, 3, 0, tzinfo=UTC)
+
+
+def test_a_request_dated_by_a_clock_that_is_ahead_takes_no_later_tick_with_it() -> None:
+    ahead = -timedelta(days=10)
+    at = TODAY - ahead
+    request = asked(at - timedelta(seconds=5))
+    found = by_clocks(TODAY, MADE, ahead, request=request)
+    assert (found.due, found.requested) == (request.at, True)
+    made = TODAY + timedelta(seconds=1)
+    assert by_clocks(TODAY + timedelta(seconds=2), made, ahead, request=request, answered=request.at).due is None
+    assert by_clocks(NEXT + timedelta(seconds=2), made, ahead, request=request, answered=request.at).due == NEXT
+
+
+def test_a_request_is_newer_than_a_tick_by_one_clock_for_both() -> None:
+    ahead = timedelta(days=6)
+    request = asked(NEXT + timedelta(hours=1) - ahead)
+    found = by_clocks(NEXT + timedelta(hours=2), MADE, ahead, request=request)
+    assert (found.due, found.requested) == (request.at, True)
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.floats(1, 90000), st.floats(-4_000_000, 4_000_000), st.booleans(), st.booleans()),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_however_our_clock_is_set_each_tick_of_vaults_makes_one_value_at_most_and_none_before_it(
+    steps: list[tuple[float, float, bool, bool]],
+) -> None:
+    vaults, made, served = NOW, NOW, None
+    values: list[datetime] = []
+    for seconds, off, restarted, works in steps:
+        vaults += timedelta(seconds=seconds)
+        served = None if restarted else served
+        ahead = timedelta(seconds=off)
+        for wrong in (0.0, 1.9, -1.9):
+            found = by_clocks(vaults, made, ahead, schedule=NIGHTLY, wrong=wrong, served=served)
+            if found.now and works:
+                assert found.due is not None
+                assert made < found.due <= vaults
+                made, served = vaults + timedelta(microseconds=1), found.due
+                values.append(found.due)
+        assert not works or by_clocks(vaults, made, ahead, schedule=NIGHTLY).due is None
+    assert len(values) == len(set(values))
 
 
 # --- what Vault tells -------------------------------------------------------------------------------------------------

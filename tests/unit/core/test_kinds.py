@@ -23,13 +23,23 @@ BOTH = '{"password":{{ .Data.password | toJSON }},"username":{{ .Data.username |
 class KvServer:
     """The part of Vault that tells of KV secrets. Every other question is an error."""
 
-    def __init__(self, metadata: KvMetadata | None = None, *, engine: str | None = "v2", deny: str = "") -> None:
-        self.metadata, self.engine, self.deny = metadata, engine, deny
+    def __init__(
+        self,
+        metadata: KvMetadata | None = None,
+        *,
+        engine: str | None = "v2",
+        deny: str = "",
+        keeps: int | None = None,
+    ) -> None:
+        self.metadata, self.engine, self.deny, self.keeps = metadata, engine, deny, keeps
         self.asked: list[str] = []
 
     def kv_engine(self, mount: str) -> str | None:
         self.asked.append(f"engine {mount}")
         return self.engine
+
+    def kv_max_versions(self, mount: str) -> int | None:
+        return self.keeps
 
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
         self.asked.append(f"metadata {mount}/{path}")
@@ -67,6 +77,11 @@ def test_the_fields_of_the_newest_and_of_each_serving_version_are_looked_at_and_
     state = observe(kv(), server, 3)
     assert set(state.fields) == {3, 5}
     assert (state.engine, state.pinnable, state.current, state.max_versions) == ("v2", True, 5, 5)
+
+
+@pytest.mark.parametrize("keeps", [None, 0, 7])
+def test_how_many_versions_the_mount_keeps_is_told_where_it_is_known(keeps: int | None) -> None:
+    assert observe(kv(), KvServer(metadata(5), keeps=keeps)).mount_max_versions == keeps
 
 
 def test_fields_of_a_version_that_cannot_be_read_are_not_asked_for() -> None:

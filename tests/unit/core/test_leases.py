@@ -54,7 +54,7 @@ def issued(issuer: str, seconds: float = HOUR) -> SecretState:
 def a_lease(*, due: float, late: float = 1.0) -> Lease:
     """A lease of which so many hours are left until it is due."""
     moment = NOW + timedelta(hours=due)
-    return Lease(HOUR, moment, moment + timedelta(hours=late))
+    return Lease(HOUR, moment, moment + timedelta(hours=late), moment + timedelta(hours=2 * late))
 
 
 def decide(state: SecretState, serving: Pin | None, *, strategy: str = "Rolling", **turn: Any) -> SecretDecision:
@@ -80,8 +80,10 @@ def test_a_lease_that_is_due_rolls_once_for_its_moment() -> None:
     assert not is_rotation(decide(leased(), item.pin, lease=a_lease(due=-0.1)))
 
 
-def test_a_lease_that_is_late_is_urgent() -> None:
-    assert decide(leased(), FIRST, lease=a_lease(due=-2, late=1)).urgent
+@pytest.mark.parametrize(("ago", "told"), [(0.5, (False, False)), (1.5, (True, False)), (2.5, (True, True))])
+def test_a_lease_that_is_late_is_urgent_and_near_its_end_overdue(ago: float, told: tuple[bool, bool]) -> None:
+    item = decide(leased(), FIRST, lease=a_lease(due=-ago, late=1))
+    assert (item.urgent, item.overdue) == told
 
 
 def test_who_asks_gets_new_leases_now() -> None:
@@ -110,6 +112,7 @@ def test_a_static_role_rolls_when_its_password_was_rotated_and_is_urgent_since_t
     item = decide(static(after), Pin(0, before))
     assert is_rotation(item)
     assert item.urgent
+    assert item.overdue
     assert item.lease_seconds == 0
 
 
@@ -162,7 +165,15 @@ def test_the_oldest_allocation_that_may_run_tells() -> None:
     assert found is not None
     start = NOW - timedelta(hours=5)
     assert start + timedelta(hours=24 * 0.6) <= found.due <= start + timedelta(hours=24 * 0.8)
-    assert found.late == start + timedelta(hours=24 * 0.9)
+    assert start + timedelta(hours=24 * 0.85) <= found.late <= start + timedelta(hours=24 * 0.93)
+    assert start + timedelta(hours=24 * 0.95) <= found.last <= start + timedelta(hours=24 * 0.98)
+
+
+def test_an_allocation_that_was_replaced_and_whose_client_is_away_tells_nothing() -> None:
+    away = [{**row, "DesiredStatus": "stop"} for row in allocations(20, status="unknown")]
+    found, alone = (lease_of(rows, {"web"}, 24 * HOUR, WORKLOAD, 0.8) for rows in ([*away, *allocations(5)], away))
+    assert found == lease_of(allocations(5), {"web"}, 24 * HOUR, WORKLOAD, 0.8)
+    assert alone is None
 
 
 @pytest.mark.parametrize(
@@ -184,7 +195,7 @@ def test_every_job_has_its_own_moment_which_is_always_the_same_and_before_the_en
     found = lease_of(allocations(0), {"web"}, seconds, key, share)
     assert found is not None
     assert found == lease_of(allocations(0), {"web"}, seconds, key, share)
-    assert NOW <= found.due < found.late < NOW + timedelta(seconds=seconds)
+    assert NOW <= found.due < found.late < found.last < NOW + timedelta(seconds=seconds)
 
 
 # --- a hundred jobs ---------------------------------------------------------------------------------------------------
@@ -193,8 +204,9 @@ def test_every_job_has_its_own_moment_which_is_always_the_same_and_before_the_en
 class Fleet:
     """Jobs that were started together, each with one dynamic role, and the limits that they share."""
 
-    def __init__(self, jobs: int, lease_seconds: float) -> None:
+    def __init__(self, jobs: int, lease_seconds: float, **rotation: Any) -> None:
         self.moment = NOW
+        self.rotation = rotation
         self.seconds = lease_seconds
         now, clock = lambda: self.moment, lambda: self.moment.timestamp()
         self.gates = Gatekeeper(Limits(rolls=0), now=now, clock=clock)
@@ -208,10 +220,12 @@ class Fleet:
         observed = Observed(key, secrets={(item, "db"): leased(self.seconds)})
         self.gates.note(key, Pass(INSTANCE, observed, Desired(None, {}, {}, {})))
 
-    def run(self, *, step: timedelta) -> None:
-        """Time passes until every job has been rolled once."""
-        item, made = make.key(), make.binding(make.database())
+    def run(self, *, step: timedelta, since: float = 0.0) -> None:
+        """Time passes until every job has been rolled once; nobody looks before that part of the leases is over."""
+        item = make.key()
+        made = make.binding(make.database(), lambda given: given["spec"].update(rotation=self.rotation))
         end = self.moment + timedelta(seconds=self.seconds)
+        self.moment += timedelta(seconds=self.seconds * since)
         while self.moment < end and len(self.rolled) < len(self.keys):
             self.moment += step
             for key in self.keys:
@@ -235,6 +249,17 @@ def test_of_a_hundred_jobs_that_were_started_together_no_two_roll_in_the_same_mi
     assert min(later - earlier for earlier, later in pairwise(moments)) >= timedelta(minutes=1)
     assert moments[-1] < NOW + timedelta(hours=24 * 0.9)
     assert moments[0] >= NOW + timedelta(hours=24 * 0.6)
+
+
+def test_jobs_that_a_window_has_held_up_do_not_roll_at_one_moment() -> None:
+    never = {"kind": "Deny", "schedule": "* * * * *", "duration": "2m"}
+    fleet = Fleet(40, 24 * HOUR, windows=[never])
+    fleet.run(step=timedelta(seconds=30), since=0.845)
+    moments = sorted(fleet.rolled.values())
+    assert len(moments) == 40
+    assert moments[0] >= NOW + timedelta(hours=24 * 0.85)
+    assert min(later - earlier for earlier, later in pairwise(moments)) >= timedelta(minutes=1)
+    assert moments[-1] < NOW + timedelta(hours=24 * 0.98)
 
 
 def test_short_leases_of_many_jobs_are_still_replaced_in_time() -> None:

@@ -1,5 +1,6 @@
 """Which version of a secret a job reads, in every case."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -137,6 +138,37 @@ def test_what_serves_is_held_while_nothing_newer_can_be_used(
     assert decision.unreadable is unreadable
 
 
+@pytest.mark.parametrize(
+    ("current", "pruned", "own", "of_mount", "oldest"),
+    [
+        pytest.param(10, 0, 0, None, 1, id="nobody says: ten"),
+        pytest.param(10, 0, 0, 0, 1, id="the mount leaves it to the engine: ten"),
+        pytest.param(3, 0, 0, 3, 1, id="the mount, before it has pruned any"),
+        pytest.param(7, 4, 0, 3, 5, id="the mount"),
+        pytest.param(12, 0, 0, 20, None, id="the mount keeps more"),
+        pytest.param(3, 0, 3, None, 1, id="the secret"),
+        pytest.param(5, 0, 3, 5, 1, id="the larger of both, the mount's"),
+        pytest.param(5, 0, 5, 3, 1, id="the larger of both, the secret's"),
+        pytest.param(4, 1, 0, None, 2, id="what is left after a pruning tells of the mount"),
+        pytest.param(12, 9, 0, None, 10, id="what is left after many"),
+        pytest.param(4, 1, 0, 10, None, id="the mount's number was raised since"),
+    ],
+)
+def test_the_oldest_version_that_vault_keeps_is_at_risk_and_no_other(
+    current: int, pruned: int, own: int, of_mount: int | None, oldest: int | None
+) -> None:
+    state = kv_state(current, gone=range(1, pruned + 1))
+    state = replace(state, max_versions=own, mount_max_versions=of_mount)
+    kept = range(pruned + 1, current + 1)
+    risky = [number for number in kept if decide(state, Pin(number, created(number))).at_risk]
+    assert risky == ([oldest] if oldest is not None else [])
+
+
+def test_of_a_mount_that_keeps_one_version_the_newest_is_not_at_risk() -> None:
+    state = replace(kv_state(3, gone=[1, 2]), mount_max_versions=1)
+    assert not decide(state, Pin(3, created(3))).at_risk
+
+
 def test_a_field_that_neither_the_newest_nor_the_serving_version_has_is_the_bindings_fault() -> None:
     decision = decide(kv_state(2, fields=["other"]), V1)
     assert decision.fault is not None
@@ -210,9 +242,9 @@ def test_a_retry_that_failed_needs_a_younger_request() -> None:
 
 def test_there_is_no_good_version_when_all_have_failed() -> None:
     bad = FailedState("", "user", 0, 0, False)
-    assert good_version([make.job(Version=0)], [bad], INSTANCE) is None
+    assert good_version([make.job(Version=0)], [bad], None, INSTANCE) is None
     newest = make.job(Version=1)
-    assert good_version([make.job(Version=0), newest], [], INSTANCE) is newest
+    assert good_version([make.job(Version=0), newest], [], None, INSTANCE) is newest
 
 
 def test_nomads_times_are_utc() -> None:

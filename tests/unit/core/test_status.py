@@ -227,3 +227,11 @@ def test_a_request_that_cannot_be_read_is_told_once_and_never_stands_in_the_way(
     assert all(text not in event.message for event in events)
     again = compute_status(item, found, told, NOW, requests=Requests(rotate=text, generate=text))
     assert (again, transitions(told, again)) == (told, ())
+
+
+def test_a_request_whose_registration_is_put_off_is_not_answered_yet() -> None:
+    world, item = scene()
+    world.settle([item])
+    desired, plan = world.decide([item])
+    found = Pass(INSTANCE, world.observe([item]), desired, replace(plan, deferred="an allocation is starting"))
+    assert compute_status(item, found, EMPTY, NOW, requests=Requests("now")).last_handled_rotate_at is None

@@ -110,6 +110,46 @@ def test_a_deployment_that_carries_the_users_change_and_ours_is_a_rotation() -> 
     assert at(look(world, item), ConditionType.ROTATION_HEALTHY) == (TRUE, Reason.DEPLOYMENT_RUNNING)
 
 
+def test_what_fails_when_the_user_registered_the_job_in_the_middle_of_a_roll_is_told_as_ours() -> None:
+    world, item = rolling(auto_revert=False)
+    changed = copy.deepcopy(world.job)
+    assert changed is not None
+    changed["TaskGroups"][0]["Count"] = 3
+    world.user_registers(changed)
+    during = look(world, item)
+    world.finish_deployment(success=False)
+    status = look(world, item, during)
+    assert at(status, ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.DEPLOYMENT_FAILED)
+    assert at(status, ConditionType.STALLED) == (TRUE, Reason.DEPLOYMENT_FAILED)
+    assert (status.secrets[0].serving_version, status.secrets[0].wanted_version) == ("1", "2")
+    assert status.failed is not None
+    assert status.failed.secret_versions == {"app": "2"}
+
+
+def test_a_failed_deployment_of_the_users_own_change_is_not_called_up_to_date() -> None:
+    world, item = scene(auto_revert=False)
+    world.settle([item])
+    changed = copy.deepcopy(world.job)
+    assert changed is not None
+    changed["TaskGroups"][0]["Tasks"][0]["Config"]["command"] = "/bin/broken"
+    world.user_registers(changed)
+    world.finish_deployment(success=False)
+    status = look(world, item)
+    assert at(status, ConditionType.ROTATION_HEALTHY) == (TRUE, Reason.DEPLOYMENT_FAILED)
+    assert "changes nothing of these secrets" in rotation(status).message
+    assert status.failed is None
+
+
+def test_a_version_that_has_not_come_through_is_not_said_to_serve_after_its_deployment_failed() -> None:
+    world, item = rolling(auto_revert=False)
+    # As for what was stable once: nothing is held for it.
+    world.versions[0] = {**copy.deepcopy(world.versions[-1]), "Version": 0, "Stable": True}
+    world.finish_deployment(success=False)
+    status = look(world, item)
+    assert at(status, ConditionType.ROTATION_HEALTHY)[1] is not Reason.UP_TO_DATE
+    assert status.secrets[0].serving_version == "1"
+
+
 def test_health_that_is_set_by_hand_is_asked_for() -> None:
     world, item = rolling()
     assert world.job is not None

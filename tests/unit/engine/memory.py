@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
+from pydantic import SecretStr
+
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.hooks import Hooks
 from secretbinding.engine.loop import Engine, EngineSettings
@@ -148,8 +150,16 @@ class MemoryVault:
     def kv_engine(self, mount: str) -> str | None:
         return "v2"
 
+    def kv_max_versions(self, mount: str) -> int | None:
+        return None
+
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
         return self._secrets.get(path)
+
+    def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
+        assert self._secrets[path].current == seen
+        number: int = self._writes.write("value", path, lambda: self.put(path))
+        return number
 
     def kv_folder(self, mount: str, path: str) -> None:
         return None

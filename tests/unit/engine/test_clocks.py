@@ -72,6 +72,34 @@ either_way = pytest.mark.parametrize(
 )
 
 
+# --- new values -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["set while it runs", "set before it starts"])
+@pytest.mark.parametrize("by", [HOUR, -HOUR, 6 * DAY, -6 * DAY, 40 * DAY], ids=str)
+def test_a_new_value_is_made_at_its_tick_by_vaults_clock_and_once_whatever_ours_shows(
+    by: timedelta, restarted: bool
+) -> None:
+    servers, process = stage(generate=[{"secret": "s0", "schedule": "0 3 * * *", "fields": ["password"]}])
+    off(servers, "ours", by)
+    if restarted:
+        process = Process(servers).start()
+    process.run(400.0)
+    assert servers.nomad.pins("j") == {1}
+    now = servers.clocks.vault_now()
+    tick = (now + DAY).replace(hour=3, minute=0, second=0, microsecond=0)
+    tick = tick - DAY if tick - DAY > now else tick
+    servers.clocks.passed += (tick - now).total_seconds() - 20.0
+    process.run(15.0)
+    assert servers.writes.done["value"] == 0
+    process.run(400.0)
+    assert servers.writes.done["value"] == 1
+    assert servers.nomad.pins("j") == {2}
+    off(servers, "ours", timedelta(0))
+    process.run(400.0)
+    assert servers.writes.done["value"] == 1
+
+
 # --- settling ---------------------------------------------------------------------------------------------------------
 
 

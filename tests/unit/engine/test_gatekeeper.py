@@ -140,7 +140,7 @@ def test_a_pass_that_failed_changes_nothing() -> None:
 
 
 LEASE = wanting(SecretDecision("app", pin=NEW, serving=OLD, lease_seconds=86400.0))
-LATE = wanting(SecretDecision("app", pin=NEW, serving=OLD, lease_seconds=86400.0, urgent=True))
+LATE = wanting(SecretDecision("app", pin=NEW, serving=OLD, lease_seconds=86400.0, urgent=True, overdue=True))
 
 
 def test_rolls_for_leases_begin_a_minute_apart_and_others_do_not_wait_for_them() -> None:
@@ -153,6 +153,48 @@ def test_rolls_for_leases_begin_a_minute_apart_and_others_do_not_wait_for_them()
     assert gates.enter(c, ROTATION)
     moment[0] += timedelta(seconds=61)
     assert gates.enter(b, LEASE)
+
+
+def test_a_roll_that_nomad_has_not_begun_keeps_its_place_for_a_while() -> None:
+    moment = [0.0]
+    gates = Gatekeeper(Limits(1), now=lambda: NOW, clock=lambda: moment[0])
+    a, b = workload("a"), workload("b")
+    assert gates.enter(a, ROTATION)
+    gates.note(a, a_pass(a, ROTATION, registered=True))
+    old = {"JobVersion": 1, "ClientStatus": "running", "DesiredStatus": "run"}
+    still = a_pass(a, DONE)
+    waiting = replace(still, observed=replace(still.observed, job={"Version": 2}, allocations=[old]))
+    gates.note(a, waiting)
+    assert not gates.gate(b).slot_free
+    begun = replace(waiting.observed, deployments=[{"JobVersion": 2, "Status": "running"}])
+    gates.note(a, replace(waiting, observed=begun))
+    assert not gates.gate(b).slot_free
+    moment[0] += 601.0
+    gates.note(a, waiting)
+    assert gates.gate(b).slot_free, "one that never begins must not stand in the way of all others"
+
+
+@pytest.mark.parametrize(
+    ("reason", "free"), [(Reason.PERMISSION_DENIED, True), (Reason.REJECTED, True), (Reason.NOMAD_UNREACHABLE, False)]
+)
+def test_a_registration_that_was_refused_gives_its_place_back(reason: Reason, free: bool) -> None:
+    gates = keeper(rolls=1)
+    a, b = workload("a"), workload("b")
+    assert gates.enter(a, ROTATION)
+    gates.note(b, a_pass(b, WAITING))
+    assert gates.note(a, a_pass(a, ROTATION, error=Fault(reason, "no"))) == ({b} if free else set())
+    assert gates.gate(b).slot_free is free
+
+
+def test_what_is_rolled_anyway_takes_a_place() -> None:
+    gates = keeper(rolls=1)
+    a, b, c = workload("a"), workload("b"), workload("c")
+    assert gates.enter(a, ROTATION)
+    assert not gates.enter(b, ROTATION)
+    assert gates.enter(b, ROTATION, anyway=True)
+    gates.note(a, a_pass(a, DONE))
+    assert not gates.gate(c).slot_free
+    assert gates.rolling() == 1
 
 
 def test_what_is_late_or_at_risk_takes_a_slot_whether_one_is_free_or_not() -> None:

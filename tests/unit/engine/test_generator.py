@@ -89,8 +89,8 @@ def test_a_value_is_written_over_the_version_that_was_seen() -> None:
     assert (what, mount, path, seen) == ("patch", "secret", "myapp", 3)
     assert len(fields["password"]) == 40
     assert fields["password"].isalnum()
-    assert made is not None
-    assert made.message == "version 4 of secret app was made (password), on request of 2026-03-10T12:00:00Z"
+    (told,) = made
+    assert told.message == "version 4 of secret app was made (password), on request of 2026-03-10T12:00:00Z"
 
 
 def test_two_values_are_never_the_same() -> None:
@@ -112,9 +112,9 @@ def test_a_value_that_vault_makes_goes_into_the_field(way: dict[str, Any]) -> No
 def test_a_static_role_that_was_rotated_since_it_was_seen_is_left_alone() -> None:
     vault = Writes(rotated="now")
     found = generator(vault)
-    assert found.make(action(STATIC_ROLE, seen="then")) is None
+    assert found.make(action(STATIC_ROLE, seen="then")) == ()
     assert vault.log == []
-    assert generator(Writes()).make(action(STATIC_ROLE, seen="then")) is not None
+    assert generator(Writes()).make(action(STATIC_ROLE, seen="then")) != ()
 
 
 def test_a_root_password_is_made_before_its_request_is_remembered() -> None:
@@ -137,7 +137,7 @@ def test_what_fails_is_remembered_with_its_reason_and_repeated_later_and_later(
     found = generator(Writes(error))
     waits: list[timedelta] = []
     for _ in range(12):
-        assert found.make(action()) is None, "nothing is raised"
+        assert found.make(action()) == (), "nothing is raised"
         tried = found.attempts().tried[KEY, "app"]
         assert tried.fault is not None
         assert tried.fault.reason is reason
@@ -149,7 +149,7 @@ def test_what_fails_is_remembered_with_its_reason_and_repeated_later_and_later(
 
 def test_a_write_of_somebody_else_is_no_fault_and_is_looked_at_soon() -> None:
     found = generator(Writes(Conflict("changed meanwhile", system="vault")))
-    assert found.make(action()) is None
+    assert found.make(action()) == ()
     tried = found.attempts().tried[KEY, "app"]
     assert tried.fault is None
     assert tried.retry_at - NOW == timedelta(seconds=1)
@@ -192,7 +192,7 @@ def test_of_many_who_want_one_password_anew_for_one_moment_one_has_it_made() -> 
     found = generator(vault)
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: found.make(action(STATIC_ROLE, seen="then")), range(8)))
-    assert len([one for one in made if one is not None]) == 1
+    assert len([one for one in made if one]) == 1
     assert vault.log == [("rotate", "secret", "myapp")]
     assert found.attempts().tried == {}
 
@@ -203,22 +203,74 @@ def test_a_secret_that_is_gone_again_is_made_again() -> None:
     found.make(action(seen=ABSENT))
     found.make(action(seen=ABSENT))
     assert [row[4] for row in vault.log] == [0, 0]
-    assert found.make(action()) is None
+    assert found.make(action()) == ()
 
 
 @pytest.mark.parametrize("refusal", [Denied("no", system="vault"), Conflict("changed", system="vault")])
 def test_a_secret_id_that_finds_no_place_is_destroyed(refusal: SecretBindingError) -> None:
     vault = Writes(refuses=refusal)
     of = {"secret_id_of": {"mount": "approle", "role": "payments"}}
-    assert generator(vault).make(action(**of)) is None
+    assert generator(vault).make(action(**of)) == ()
     assert vault.log == [("secret-id", "approle", "payments"), ("drop", "approle", "payments", "accessor")]
 
 
 def test_a_secret_id_that_may_have_found_its_place_is_kept() -> None:
     vault = Writes(refuses=Unreachable("no answer", system="vault"))
     of = {"secret_id_of": {"mount": "approle", "role": "payments"}}
-    assert generator(vault).make(action(**of)) is None
+    assert generator(vault).make(action(**of)) == ()
     assert vault.log == [("secret-id", "approle", "payments")]
+
+
+def of_two(first: GenerateValue, **entry: Any) -> GenerateValue:
+    """Two entries of one secret, the second of which is due an hour earlier."""
+    second = replace(first, entry=Generate(secret="tok", **entry), due=NOW - timedelta(hours=1), requested=False)
+    return replace(first, also=(second,))
+
+
+def test_all_entries_of_one_secret_are_written_at_once_and_each_is_told() -> None:
+    vault = Writes()
+    found = generator(vault)
+    made = found.make(of_two(action(length=40), fields=("token", "password"), length=16))
+    ((_, _, _, fields, seen),) = vault.log
+    assert {name: len(value) for name, value in fields.items()} == {"password": 40, "token": 16}
+    assert seen == 3
+    assert [(one.secret, one.message) for one in made] == [
+        ("app", "version 4 of secret app was made (password), on request of 2026-03-10T12:00:00Z"),
+        ("tok", "version 4 of secret tok was made (token, password), by schedule of 2026-03-10T11:00:00Z"),
+    ]
+    attempts, target = found.attempts(), Target(KV, "secret", "myapp")
+    assert (attempts.answered, attempts.served) == ({target: NOW}, {target: NOW - timedelta(hours=1)})
+
+
+def test_where_one_value_cannot_be_made_none_is_written_and_every_entry_says_so() -> None:
+    vault = Writes(Denied("no right to the password policy", system="vault"))
+    found = generator(vault)
+    assert found.make(of_two(action(), fields=("token",), password_policy="strong")) == ()
+    assert vault.log == []
+    faults = {name: tried.fault for (_, name), tried in found.attempts().tried.items()}
+    assert {name: fault.message for name, fault in faults.items() if fault is not None} == {
+        "app": "no new value of app: no right to the password policy",
+        "tok": "no new value of tok: no right to the password policy",
+    }
+
+
+def test_of_two_secret_ids_the_first_is_destroyed_when_the_second_is_refused() -> None:
+    vault = Writes()
+    refused = NotFound("no such role", system="vault")
+
+    def new_secret_id(mount: str, role: str) -> SecretId:
+        if role == "other":
+            raise refused
+        return SecretId(SecretStr(VALUE), "accessor")
+
+    vault.new_secret_id = new_secret_id  # type: ignore[method-assign]
+    two = of_two(
+        action(secret_id_of={"mount": "approle", "role": "app"}),
+        fields=("token",),
+        secret_id_of={"mount": "approle", "role": "other"},
+    )
+    assert generator(vault).make(two) == ()
+    assert vault.log == [("drop", "approle", "app", "accessor")]
 
 
 def test_what_worked_is_remembered_as_served_and_clears_what_failed() -> None:
@@ -228,7 +280,18 @@ def test_what_worked_is_remembered_as_served_and_clears_what_failed() -> None:
     vault.fails = None
     found.make(action())
     assert found.attempts().tried == {}
-    assert found.attempts().served == {Target(KV, "secret", "myapp"): NOW}
+    assert found.attempts().answered == {Target(KV, "secret", "myapp"): NOW}
+
+
+def test_what_was_made_by_a_schedule_is_remembered_apart_from_requests_whose_clock_may_be_another() -> None:
+    vault = Writes()
+    found = generator(vault)
+    tick = replace(action(), requested=False, due=NOW - timedelta(days=6))
+    assert found.make(action())
+    assert found.make(tick)
+    attempts, target = found.attempts(), Target(KV, "secret", "myapp")
+    assert (attempts.answered, attempts.served) == ({target: NOW}, {target: tick.due})
+    assert found.make(tick) == ()
 
 
 def test_no_value_is_in_what_is_told(caplog: pytest.LogCaptureFixture) -> None:

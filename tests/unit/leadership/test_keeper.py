@@ -17,6 +17,7 @@ class Server:
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.slow = 0.0
         self.away = False
         self.holders: dict[str, tuple[str, float]] = {}
         self.members: dict[str, str] = {}
@@ -25,6 +26,7 @@ class Server:
         return self.now
 
     def check(self) -> None:
+        self.now += self.slow
         if self.away:
             raise Unreachable("away", system="nomad", operation="take")
 
@@ -126,6 +128,20 @@ def test_what_cannot_be_renewed_is_held_to_its_end_and_not_longer(server: Server
     server.away = False
     assert one.look() == {0}
     assert one.gained == [{0}, {0}]
+
+
+@pytest.mark.parametrize(("late", "slow"), [(10.5, 0.0), (9.0, 1.5)], ids=["late", "slow"])
+def test_what_had_ended_when_it_was_renewed_counts_as_gained_anew(server: Server, late: float, slow: float) -> None:
+    """Jobs that came up in between were left to others."""
+    one = Side(server, "one", 1)
+    one.look()
+    server.now, server.slow = late, slow
+    assert one.look() == {0}
+    assert one.gained == [{0}, {0}]
+    server.slow = 0.0
+    server.now += 1.0
+    one.look()
+    assert one.gained == [{0}, {0}], "and no more than that"
 
 
 def test_who_stops_gives_back_at_once(server: Server) -> None:

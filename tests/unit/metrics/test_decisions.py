@@ -190,6 +190,20 @@ def test_a_version_that_was_held_and_then_passed_over_is_coalesced_into_the_next
     ]
 
 
+@pytest.mark.parametrize("between", [[], [sight(2, app=secret(3, 0))]], ids=["with-our-part", "without-it"])
+def test_versions_that_come_in_by_somebodys_own_registration_are_coalesced_once(between: list[Sight]) -> None:
+    waiting, there = sight(app=secret(3, 1, WINDOW)), sight(3, app=secret(3, 3))
+    counted = [detected(2), Decided(*WINDOW), Decided(Decision.COALESCED, count=2)]
+    assert told(sight(), waiting, *between, there, there) == counted
+
+
+def test_a_version_that_is_in_one_group_of_two_waits_still() -> None:
+    both = SecretSight(
+        newest=pin(2), versions={1: pin(1).created, 2: pin(2).created}, serving=frozenset({pin(1), pin(2)})
+    )
+    assert told(sight(), sight(app=secret(2, 1, WINDOW)), sight(2, app=both)) == [detected(), Decided(*WINDOW)]
+
+
 def test_a_version_that_was_rolled_and_failed_is_not_coalesced_into_the_next_roll() -> None:
     back = sight(3, app=secret(2, 1), stages={2: Stage.FAILED, 3: Stage.RUNNING}, holding=frozenset({2}))
     again = sight(3, app=secret(3, 1), registered=rolls(4, 3))

@@ -1,5 +1,6 @@
 """Hypothesis strategies for legal manifests."""
 
+import copy
 from typing import Any
 
 from hypothesis import strategies as st
@@ -70,7 +71,8 @@ VARIABLE = st.just({"nomadVariable": {"path": "shared/x", "accessGranted": True}
 TRANSIT = st.fixed_dictionaries(
     {"mount": PATHS, "key": LABELS, "operations": st.just(["Sign"])}, optional={"token": st.just("Env")}
 ).map(lambda transit: {"transit": transit})
-KINDS = st.one_of(KV, GENERIC, DATABASE, PKI, SSH, AWS, GCP, AZURE, MADE, VARIABLE, TRANSIT)
+# A test may change what it is given; the next one is not to get it so.
+KINDS = st.one_of(KV, GENERIC, DATABASE, PKI, SSH, AWS, GCP, AZURE, MADE, VARIABLE, TRANSIT).map(copy.deepcopy)
 _TIMES = st.sampled_from([{}, {"schedule": "0 3 1 * *"}, {"schedule": "*/5 0 * * SUN", "timeZone": "Europe/Berlin"}])
 _WAYS = st.sampled_from([{}, {"length": 20}, {"passwordPolicy": "strong"}])
 GENERATED = {

@@ -45,6 +45,12 @@ from tests.unit.ops.world import (
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
+WITH_ROLE = policy_text(
+    PolicyDocument(
+        OWNER, WORKLOAD, (Right("secret/data/myapp", ("read",)),), (ROLE,), ("pki/roles/nsb.default.app-tls.x",)
+    )
+)
+
 
 def agent(*blocks_: Any, **changes: Any) -> NomadAgent:
     made = NomadAgent("1.10.2", True, True, True, True, "global", tuple(blocks_) or (block(),))
@@ -282,9 +288,49 @@ FIRES: list[tuple[str, Facts, Severity, str]] = [
         WARNING,
         "its tasks lack rights",
     ),
+    (
+        "orphaned-engine-role",
+        facts(vault={"engine_roles": frozenset({"database/roles/nsb.default.app-db.x"})}),
+        WARNING,
+        "no policy of ours names it",
+    ),
+    (
+        "orphaned-engine-role",
+        facts(vault={"policies": {POLICY: WITH_ROLE}}),
+        WARNING,
+        "the engine role pki/roles/nsb.default.app-tls.x that its binding has made is not there",
+    ),
     ("literal-secret", facts(nomad={"jobs": [with_env(DB_PASSWORD="hunter2")]}), WARNING, "DB_PASSWORD looks like"),
     ("literal-secret", facts(job_files=[JobFile("a.hcl", with_env(DB_PASSWORD="hunter2"))]), WARNING, "looks like"),
 ]  # fmt: skip
+
+
+def test_who_removes_an_orphan_by_hand_removes_its_engine_roles_before_the_policy_that_tells_of_them() -> None:
+    left = facts(bindings=[], absent={KEY: True}, vault={"policies": {POLICY: WITH_ROLE}})
+    (finding,) = outcome("orphaned-policy", left).findings
+    assert finding.remedy.splitlines()[1:] == [
+        "vault delete pki/roles/nsb.default.app-tls.x",
+        f"vault delete auth/jwt-nomad/role/{ROLE}",
+        f"vault policy delete {POLICY}",
+    ]
+
+
+def remedy(name: str, **changes: Any) -> str:
+    """What the check of that name says is to be done, for one binding."""
+    (finding,) = outcome(name, facts(bindings=[bound(**changes)])).findings
+    return finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("secret", "command"),
+    [
+        (kv_state(fields=["user"]), "vault kv patch -mount=secret myapp password=-"),
+        (kv_state(2, deleted=[2]), "vault kv undelete -versions=2 -mount=secret myapp"),
+        (kv_state(2, destroyed=[2]), "vault kv put -mount=secret myapp @fields.json"),
+    ],
+)
+def test_a_secret_that_cannot_be_used_comes_with_the_command_that_mends_it(secret: SecretState, command: str) -> None:
+    assert remedy("binding-secret", secrets={"app": secret}).startswith(command)
 
 
 @pytest.mark.parametrize(

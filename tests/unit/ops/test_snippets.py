@@ -50,6 +50,14 @@ def test_the_clients_block_has_the_workload_identity_form() -> None:
     )
 
 
+def test_who_cannot_look_vault_up_gets_its_name_and_the_controller_what_it_was_given() -> None:
+    looked_up = "consul+http://127.0.0.1:8500/vault?tag=active"
+    found = around(vault_address="https://vault.service.consul:8200", lookup=looked_up)
+    assert '"https://vault.service.consul:8200"' in client_block(target(), found)
+    environment = re.findall(r'(\w+) += "(.*)"', job(target(login=Login.NOMAD), found))
+    assert ("VAULT_ADDR", looked_up) in environment
+
+
 def test_namespace_ca_and_default_role_are_in_the_clients_block_where_there_are_any() -> None:
     text = client_block(
         target(default_role="nomad-workloads", scope=Scope(jwt_mount="n")),

@@ -77,6 +77,7 @@ def vault(**changes: Any) -> VaultFacts:
         config={"jwks_url": JWKS},
         roles={ROLE: {"bound_audiences": ["vault.io"], "token_policies": [POLICY]}},
         policies={POLICY: TEXT},
+        engine_roles=frozenset(),
         probe="Vault says: error verifying token signature: failed to verify id token signature",
         keys=frozenset({"a", "b"}),
     )

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secretbinding.agent_settings import CHOICES
 from secretbinding.kinds.base import RENEW, Right
 from secretbinding.models.loading import parse_object
-from secretbinding.models.policy import SecretKind
+from secretbinding.models.policy import Choice, SecretKind
 from secretbinding.models.policy_loading import parse_policies
 from secretbinding.models.secrets import KINDS
 from secretbinding.tenancy import Target, Tenant, decide, decide_rights, policy_text, suggestion
@@ -190,6 +191,38 @@ def test_a_script_is_a_choice_that_has_to_be_allowed() -> None:
     assert judged(native, policy(choices=["script"])).allowed
 
 
+@pytest.mark.parametrize(
+    ("agent", "choices"),
+    [
+        ({}, []),
+        ({"memory": 64, "wait": False}, []),
+        ({"image": "vault:2"}, ["image"]),
+        (
+            {"driver": "raw_exec", "command": "/bin/x", "args": ["-a"], "user": "root"},
+            ["args", "command", "driver", "user"],
+        ),
+    ],
+)
+def test_what_a_sidecar_runs_is_a_choice_and_what_it_needs_is_none(agent: Json, choices: list[str]) -> None:
+    files = [{"destination": "../alloc/secrets/app"}]
+    entry = {"name": "app", "kv": {"mount": "secret", "path": "payments/app"}, "files": files}
+    bound = binding(entry, delivery="Agent", agent=agent)
+    refused = told(judged(bound, policy(delivery=["Agent"])))
+    assert refused.endswith(f"a choice of {', '.join(choices)}") if choices else refused == ""
+    assert judged(bound, policy(delivery=["Agent"], choices=choices)).allowed
+
+
+def test_where_an_agent_logs_in_is_a_choice_since_its_identity_is_that_of_all_bindings_of_the_group() -> None:
+    files = [{"destination": "../alloc/secrets/app"}]
+    entry = {"name": "app", "kv": {"mount": "secret", "path": "payments/app"}, "files": files}
+    workload = {"job": "api", "env": {"VAULT_ADDR": "http://elsewhere:8200"}}
+    allowed = policy(delivery=["Template", "Agent"])
+    assert judged(binding(workload=workload), allowed).allowed, "Nomad's client logs in where Nomad says"
+    agent = binding(entry, delivery="Agent", workload=workload)
+    assert "a choice of server" in told(judged(agent, allowed))
+    assert judged(agent, policy(delivery=["Agent"], choices=["server"])).allowed
+
+
 def test_taking_over_by_hand_has_to_be_allowed() -> None:
     assert "taking over" in told(decide([policy()], PAYMENTS, binding(), API, adopted=True))
     assert decide([policy(adopt=True)], PAYMENTS, binding(), API, adopted=True).allowed
@@ -337,6 +370,10 @@ def test_the_rule_that_a_refusal_shows_allows_just_that_binding(manifest: Json, 
     assert decide([pasted], tenant, bound, target, adopted=adopted).allowed
     assert not decide([pasted], replace(tenant, name="team-b"), bound, target, adopted=adopted).allowed
     assert not decide([pasted], tenant, bound, replace(target, namespace="team-b"), adopted=adopted).allowed
+
+
+def test_every_choice_of_a_sidecar_can_be_named_by_a_policy_as_by_the_settings() -> None:
+    assert {choice.value for choice in Choice} >= set(CHOICES)
 
 
 def test_every_kind_of_secret_can_be_named() -> None:

@@ -14,14 +14,26 @@ from pydantic import SecretStr
 
 from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import VaultConnection, token_ends
+from secretbinding.adapters.discovery.finding import nodes_of
 from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
+from secretbinding.adapters.vault.approle import AppRoles
 from secretbinding.adapters.vault.engines import SecretsEngines
 from secretbinding.adapters.vault.faults import NO_ROUTE, judge
 from secretbinding.adapters.vault.generation import NewValues
 from secretbinding.adapters.vault.remembered import Remembered
 from secretbinding.adapters.vault.shapes import data_of, keys_of, mapping
 from secretbinding.errors import Denied, NotFound, Rejected
-from secretbinding.ports import Json, KvMetadata, KvVersion, LeaseLimits, PkiRole, SecretId, StaticRole, VaultHealth
+from secretbinding.ports import (
+    Json,
+    KvMetadata,
+    KvVersion,
+    LeaseLimits,
+    PkiRole,
+    SecretId,
+    StaticRole,
+    VaultHealth,
+    WrappedSecretId,
+)
 
 _MERGE_PATCH = "application/merge-patch+json"
 _VERBS = {"patch": "patch", "read": "read", "list": "list", "update": "write", "create": "write", "delete": "delete"}
@@ -34,7 +46,8 @@ class VaultAdapter:
     Args:
         connection: where and how; `UsageError` when it can never work.
         on_call: told about each attempt, for metrics.
-        engine_seconds: how long the kind of a KV mount, and the lifetimes that a mount sets, are remembered.
+        engine_seconds: how long the kind of a KV mount, how many versions it keeps, and the lifetimes that a mount
+            sets, are remembered.
         now: our own wall clock; how far Vault's is from it is told by its answers.
     """
 
@@ -60,10 +73,13 @@ class VaultAdapter:
             judge=judge,
             on_call=on_call,
             clock=self.clock,
+            nodes=nodes_of(connection),
         )
         self._kv_engines: Remembered[str] = Remembered(engine_seconds)
+        self._kv_max_versions: Remembered[int] = Remembered(engine_seconds)
         self._engines = SecretsEngines(_Reader(self), engine_seconds)
         self._values = NewValues(_Writer(self))
+        self._app_roles = AppRoles(_Writer(self))
 
     def __repr__(self) -> str:
         return f"VaultAdapter({self._transport!r})"
@@ -175,6 +191,10 @@ class VaultAdapter:
         """`v1`, `v2` or None; remembered for `engine_seconds`, None for half a minute at most."""
         return self._kv_engines.get(mount.strip("/"), self._ask_engine)
 
+    def kv_max_versions(self, mount: str) -> int | None:
+        """See `ports.Vault`; remembered for `engine_seconds`, None for half a minute at most."""
+        return self._kv_max_versions.get(mount.strip("/"), self._ask_max_versions)
+
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
         """See `ports.Vault`; raises `NotFound` when nothing is mounted at `mount`."""
         mount = mount.strip("/")
@@ -238,6 +258,34 @@ class VaultAdapter:
         """See `ports.Vault`."""
         self._values.drop_secret_id(mount, role, accessor)
 
+    def present(self) -> datetime:
+        """See `ports.Vault`."""
+        return self.clock.now()
+
+    def read_app_role(self, mount: str, name: str) -> Json | None:
+        """See `ports.Vault`."""
+        return self._app_roles.read(mount, name)
+
+    def write_app_role(self, mount: str, name: str, body: Json) -> None:
+        """See `ports.Vault`; raises `NotFound` when no auth method is enabled at the mount."""
+        self._app_roles.write(mount, name, body)
+
+    def delete_app_role(self, mount: str, name: str) -> None:
+        """See `ports.Vault`."""
+        self._app_roles.delete(mount, name)
+
+    def wrapped_secret_id(self, mount: str, role: str, seconds: int) -> WrappedSecretId:
+        """See `ports.Vault`."""
+        return self._app_roles.wrapped_secret_id(mount, role, seconds)
+
+    def is_sealed(self, token: SecretStr) -> bool:
+        """See `ports.Vault`."""
+        return self._app_roles.is_sealed(token)
+
+    def secret_id_uses(self, mount: str, role: str, accessor: str) -> int | None:
+        """See `ports.Vault`."""
+        return self._app_roles.secret_id_uses(mount, role, accessor)
+
     def patch_kv(self, mount: str, path: str, fields: Mapping[str, SecretStr], *, seen: int) -> int:
         """See `ports.Vault`."""
         return self._values.patch_kv(mount, path, fields, seen=seen)
@@ -274,6 +322,19 @@ class VaultAdapter:
         except (Denied, NotFound, Rejected):
             return None
         return "v2" if mapping(found.get("options") or {}, call).get("version") == "2" else "v1"
+
+    def _ask_max_versions(self, mount: str) -> int | None:
+        path = f"{mount}/config"
+        call = self._call("kv_config_read", f"read how many versions mount {mount} keeps", path, "read")
+        try:
+            found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
+        except (Denied, NotFound, Rejected):
+            return None
+        try:
+            return int(found.get("max_versions") or 0)
+        except (ValueError, TypeError, OverflowError):
+            pass
+        raise unexpected("vault", call, "JSON of another shape")
 
     def _check_mounted(self, absent: NotFound, call: Call, mount: str) -> None:
         if NO_ROUTE in absent.message:
@@ -323,10 +384,11 @@ class _Writer:
         hidden: tuple[str, ...] = (),
         once: bool = False,
         merge: bool = False,
+        headers: tuple[tuple[str, str], ...] = (),
     ) -> Call:
         call = self._adapter._call(label, text, path, *capabilities)
         kind = _MERGE_PATCH if merge else call.content_type
-        return replace(call, hidden=hidden, repeatable=not once, content_type=kind)
+        return replace(call, hidden=hidden, repeatable=not once, content_type=kind, headers=headers)
 
     def send(self, call: Call, method: str, path: str, body: Json | None = None) -> Any:
         return self._adapter._hvac(call).send(method, f"/v1/{quote(path)}", body)
@@ -392,7 +454,6 @@ def _metadata(body: Mapping[str, Any], now: datetime, call: Call) -> KvMetadata:
                 int(number): _version(int(number), each, now) for number, each in (body.get("versions") or {}).items()
             },
             max_versions=int(body.get("max_versions", 0)),
-            oldest=int(body.get("oldest_version", 0)),
         )
     except (ValueError, TypeError, AttributeError, OverflowError):
         pass

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from secretbinding.adapters.connection import VaultConnection
+from secretbinding.adapters.discovery.finding import nodes_of
 from secretbinding.adapters.transport import Call, OnCall, Transport, unexpected
 from secretbinding.adapters.vault.faults import judge
 from secretbinding.adapters.vault.login import LoginMethod
@@ -56,6 +57,7 @@ class TokenCalls:
             headers={"X-Vault-Request": "true"},
             judge=_judge,
             on_call=on_call,
+            nodes=nodes_of(connection),
         )
 
     def log_in(self, method: LoginMethod) -> Life:

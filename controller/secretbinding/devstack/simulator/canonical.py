@@ -147,11 +147,11 @@ _DURATIONS = frozenset(
 )
 _JOB_NULLS = "Affinities Constraints Meta Multiregion Spreads UI VersionTag"
 _GROUP_NULLS = (
-    "Affinities Constraints Consul Disconnect MaxClientDisconnect MaxRunDuration Meta Scaling "
+    "Affinities Constraints Disconnect MaxClientDisconnect MaxRunDuration Meta Scaling "
     "ShutdownDelay Spreads StopAfterClientDisconnect Volumes"
 )
 _TASK_NULLS = (
-    "Actions Affinities Artifacts CSIPluginConfig Config Constraints Consul DispatchPayload Env Lifecycle Meta "
+    "Actions Affinities Artifacts CSIPluginConfig Config Constraints DispatchPayload Env Lifecycle Meta "
     "ScalingPolicies Schedule Secrets VolumeMounts"
 )
 
@@ -259,6 +259,7 @@ def _group(sent: Mapping[str, Any], job: Mapping[str, Any], kind: str, update: J
     group: Json = {
         **_nulls(sent, _GROUP_NULLS),
         "Count": 1 if count is None else int(count),
+        "Consul": _consul(sent),
         "Networks": canonical_networks(sent),
         "Services": canonical_services(sent, str(job.get("Namespace") or "default")),
         "EphemeralDisk": _given(sent.get("EphemeralDisk"), _DISK),
@@ -285,6 +286,14 @@ def _group(sent: Mapping[str, Any], job: Mapping[str, Any], kind: str, update: J
     return group
 
 
+def _consul(sent: Mapping[str, Any]) -> Json | None:
+    """The `consul` block of a group or task, which may be empty."""
+    if sent.get("Consul") is None:
+        return None
+    block = _given(sent["Consul"], {"Cluster": "", "Namespace": "", "Partition": ""})
+    return {**block, "Cluster": block["Cluster"] or "default"}
+
+
 def _set_fields(sent: Mapping[str, Any] | None) -> Json:
     return {name: value for name, value in (sent or {}).items() if value is not None}
 
@@ -299,6 +308,7 @@ def _task(sent: Mapping[str, Any], group_restart: Json, job: Mapping[str, Any]) 
     kill_timeout = sent.get("KillTimeout")
     task: Json = {
         **_nulls(sent, _TASK_NULLS),
+        "Consul": _consul(sent),
         "Driver": sent.get("Driver") or "",
         # An empty list stays where the only identity sent was the default one, which Nomad moves out of the list.
         "Identities": named if named or identities else None,

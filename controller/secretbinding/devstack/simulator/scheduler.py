@@ -116,10 +116,12 @@ class Scheduler:
                 deployments.placed(deployment, row, index)
             self._touched(row, index, "PlanResult")
             self._client.updated(row)
+        self._state.unplaced.discard(key)
         for placement in plan.place:
             node = self._state.nodes.get(placement.node) or self._choose(key)
             if node is None:
                 # It is placed when a node takes allocations again: that evaluates every job anew.
+                self._state.unplaced.add(key)
                 continue
             row = self._place(placement, node, key, evaluation, deployment, index)
             if deployment is not None and row["DeploymentID"]:

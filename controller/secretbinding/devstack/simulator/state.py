@@ -60,6 +60,7 @@ class State:
         self.allocations_by_job: dict[JobKey, list[str]] = {}
         self.evaluations: dict[str, Json] = {}
         self.evaluations_by_job: dict[JobKey, list[str]] = {}
+        self.unplaced: set[JobKey] = set()  # an allocation waits for a node (a blocked evaluation, in Nomad)
         self.deployments: dict[str, Json] = {}
         self.deployments_by_job: dict[JobKey, list[str]] = {}
         self.variables: dict[tuple[str, str], Json] = {}
@@ -260,7 +261,8 @@ class State:
         if any(not is_terminal(one) for one in allocations):
             return "running"
         evaluations = [self.evaluations[one] for one in self.evaluations_by_job.get(key, [])]
-        if any(one["Status"] in ("pending", "blocked") for one in evaluations):
+        waits = key in self.unplaced and not job["Stop"]
+        if waits or any(one["Status"] in ("pending", "blocked") for one in evaluations):
             return "pending"
         if job["Stop"] or allocations or evaluations:
             return "dead"

@@ -313,6 +313,12 @@ class TemplateGroup:
             with os.fdopen(descriptor, "w") as file:
                 file.write(rendering.text)
             temporary.chmod(int(template["Perms"] or "0644", 8))
+            uid, gid = (-1 if template[name] is None else template[name] for name in ("Uid", "Gid"))
+            try:
+                os.chown(temporary, uid, gid)
+            except OSError as error:
+                temporary.unlink()
+                raise TemplatesError(f"Template failed: {target}: {(error.strerror or '').lower()}") from None
             temporary.replace(target)
         self.env = {}
         for template in self._templates:

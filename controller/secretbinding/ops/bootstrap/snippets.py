@@ -32,7 +32,8 @@ class Surroundings:
     """What the texts name beside the target.
 
     Attributes:
-        vault_address, nomad_address: as the controller and Nomad's clients reach them.
+        vault_address, nomad_address: as the controller, Nomad's clients and the servers' own tools reach them.
+        lookup: the address by which the controller looks Vault up; "" when it takes `vault_address`.
         vault_namespace: of Vault; "" for the root namespace.
         vault_ca, nomad_ca: a file of certificates to trust; "" for the system's.
         credentials: the directory that credentials were written to; None when none were.
@@ -44,6 +45,7 @@ class Surroundings:
 
     vault_address: str
     nomad_address: str
+    lookup: str = ""
     vault_namespace: str = ""
     vault_ca: str = ""
     nomad_ca: str = ""
@@ -259,7 +261,7 @@ def job(target: Target, around: Surroundings) -> str:
 
 
 def _environment(target: Target, around: Surroundings) -> dict[str, str]:
-    values = {"VAULT_ADDR": around.vault_address, "NOMAD_ADDR": around.nomad_address}
+    values = {"VAULT_ADDR": around.lookup or around.vault_address, "NOMAD_ADDR": around.nomad_address}
     optional = {
         "VAULT_NAMESPACE": around.vault_namespace,
         "VAULT_CACERT": around.vault_ca,

@@ -46,11 +46,12 @@ Fact: TypeAlias = T | Unknown
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """How a server is reached."""
+    """How a server is reached: `address` is for any program, `setting` what ours was given where that is another."""
 
     system: str
     address: str
     verified: bool = True
+    setting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class VaultFacts:
         roles: all roles of the JWT mount.
         policies: the policies of our instance, and those that roles of the JWT mount grant; a name without text is
             one that a role grants and that is not there.
+        engine_roles: paths of our instance's roles in database and PKI engines.
         probe: what Vault says to a login with a token that cannot be right; "" when it has no role to try.
         keys: the keys at the address that the mount has them from, as read from here.
     """
@@ -77,6 +79,7 @@ class VaultFacts:
     config: Fact[Json | None]
     roles: Fact[Mapping[str, Json]]
     policies: Fact[Mapping[str, str | None]]
+    engine_roles: Fact[frozenset[str]]
     probe: Fact[str]
     keys: Fact[frozenset[str]]
 

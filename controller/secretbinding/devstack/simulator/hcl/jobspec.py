@@ -6,6 +6,7 @@ from typing import Any
 
 from secretbinding.devstack.simulator.durations import parse_duration
 from secretbinding.devstack.simulator.hcl.schema import check_names
+from secretbinding.devstack.simulator.hcl.services import api_name, read_nested
 from secretbinding.devstack.simulator.hcl.syntax import Block, Body, HclError, parse_hcl, resolve
 
 Json = dict[str, Any]
@@ -46,6 +47,7 @@ _DURATIONS = frozenset(
         "healthy_deadline",
         "progress_deadline",
         "delay",
+        "grace",
         "interval",
         "max_delay",
         "splay",
@@ -151,7 +153,9 @@ class _Reader:
             "consul": "Consul",
             "disconnect": "Disconnect",
         }
-        group = self._block(block, lists, single, {"task": self._task, "network": self._loose, "service": self._loose})
+        group = self._block(
+            block, lists, single, {"task": self._task, "network": self._nested, "service": self._nested}
+        )
         group["Name"] = _label(block)
         return group
 
@@ -178,7 +182,7 @@ class _Reader:
             block,
             lists,
             single,
-            {"template": self._template, "service": self._loose, "identity": self._plain, "artifact": self._loose},
+            {"template": self._template, "service": self._nested, "identity": self._plain, "artifact": self._loose},
         )
         task["Name"] = _label(block)
         for identity in task.get("Identities") or []:
@@ -200,6 +204,9 @@ class _Reader:
         return {
             _name(name, template=template): self._value(name, value) for name, value in block.body.attributes.items()
         }
+
+    def _nested(self, block: Block) -> Json:
+        return read_nested(block, self._plain, lambda value: resolve(value, self._names))
 
     def _loose(self, block: Block) -> Json:
         """A block that the simulator carries but does not understand: nested blocks become lists."""
@@ -276,4 +283,6 @@ def _name(name: str, *, template: bool = False) -> str:
     """`min_healthy_time` is `MinHealthyTime` in the API; some names are others altogether."""
     if name in _RENAMED and (template or name not in _TEMPLATE_ONLY):
         return _RENAMED[name]
+    if (special := api_name(name)) is not None:
+        return special
     return re.sub(r"(?:^|_)([a-z])", lambda match: match[1].upper(), name)

@@ -1,6 +1,6 @@
 """All checks, in the order in which they are reported. Pure: each judges observed facts."""
 
-from secretbinding.ops.doctor.checks import bindings, jobs, joined, leftovers, nomad, rights, vault
+from secretbinding.ops.doctor.checks import bindings, engine_roles, jobs, joined, leftovers, nomad, rights, vault
 from secretbinding.ops.doctor.findings import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -10,6 +10,7 @@ CHECKS: tuple[Check, ...] = (
     *rights.CHECKS,
     *bindings.CHECKS,
     *leftovers.CHECKS,
+    *engine_roles.CHECKS,
     *jobs.CHECKS,
 )
 

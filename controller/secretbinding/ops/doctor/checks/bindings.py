@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
+from secretbinding.errors import Problem
 from secretbinding.job.inject import strip
 from secretbinding.job.marks import placed_marks, serving_pins
 from secretbinding.job.targets import find_task, job_fault, select_tasks, task_fault, variables_of
 from secretbinding.kinds import SecretState
-from secretbinding.models.binding import Strategy
+from secretbinding.models.binding import Kv, SecretEntry, Strategy
+from secretbinding.ops.doctor.checks.remedies import mend, undelete, write
 from secretbinding.ops.doctor.facts import BindingFacts, Facts, Unknown
 from secretbinding.ops.doctor.findings import Finding, Severity, check
 from secretbinding.ports import Json
@@ -16,6 +18,12 @@ from secretbinding.rotation import decide_version
 
 def _subject(one: BindingFacts) -> str:
     return f"binding {one.key.tenant}/{one.key.name}"
+
+
+def _place(problem: Problem) -> str:
+    """Where it stands: `app.yaml:7:3, spec.secrets[0].env`, as far as that is known."""
+    place = ":".join(str(part) for part in (problem.file, problem.line, problem.column) if part)
+    return ", ".join(part for part in (place or "its manifest", problem.field) if part)
 
 
 def _strategy(one: BindingFacts) -> str:
@@ -39,7 +47,7 @@ def invalid(facts: Facts) -> Iterator[Finding | Unknown]:
                 Severity.ERROR,
                 _subject(one),
                 problem.message,
-                f"its manifest, {problem.field or problem.file}",
+                _place(problem),
                 problem.remedy,
             )
 
@@ -133,8 +141,19 @@ def secret(facts: Facts) -> Iterator[Finding | Unknown]:
                     f"{_subject(one)}, secret {entry.name}",
                     decision.fault.message,
                     f"Vault's metadata and field names ({decision.fault.reason.value})",
-                    "write or undelete the secret, or correct the binding",
+                    mend(entry, decision.fault.reason, _lacking(entry, state), _meant(entry, state)),
                 )
+
+
+def _meant(entry: SecretEntry, state: SecretState) -> int:
+    """The version that a binding wants."""
+    return (entry.source.version if isinstance(entry.source, Kv) else None) or state.current
+
+
+def _lacking(entry: SecretEntry, state: SecretState) -> list[str]:
+    """The fields that a binding uses and the version does not have."""
+    used = {*(entry.env or {}).values(), *(name for item in entry.files for name in (item.fields or {}).values())}
+    return sorted(used - set(state.fields.get(_meant(entry, state)) or ()))
 
 
 @check("pinned-version", "Every version that a job reads can still be read, and is not about to be pruned.")
@@ -158,7 +177,7 @@ def pinned_version(facts: Facts) -> Iterator[Finding | Unknown]:
                     subject,
                     f"the job reads version {pin.version}, which is gone: an allocation that starts anew fails",
                     how,
-                    "write a new version, or undelete this one; the controller rolls to it at once",
+                    f"{_bring_back(entry, pin.version)}; the controller rolls to a new version at once",
                 )
             elif decision.at_risk:
                 yield Finding(
@@ -166,8 +185,13 @@ def pinned_version(facts: Facts) -> Iterator[Finding | Unknown]:
                     subject,
                     f"the job reads version {pin.version}, the oldest that Vault keeps: the next one prunes it",
                     how,
-                    f"secretbinding rotate {one.key.name}, or raise max_versions of the secret",
+                    f"secretbinding rotate {one.key.name}, or raise max_versions of the secret or its mount",
                 )
+
+
+def _bring_back(entry: SecretEntry, version: int) -> str:
+    back = f"{undelete(entry.source, version)}, or " if isinstance(entry.source, Kv) else ""
+    return f"{back}{write(entry)}"
 
 
 @check("secret-age", "No secret is older than `--older-than-days`.")
@@ -185,7 +209,7 @@ def secret_age(facts: Facts) -> Iterator[Finding | Unknown]:
                     f"{_subject(one)}, secret {entry.name}",
                     f"it was last changed {days} days ago",
                     f"Vault's metadata: {changed:%Y-%m-%d}",
-                    "write a new version; the controller rolls the job",
+                    f"{write(entry)}; the controller rolls the job",
                 )
 
 

@@ -203,7 +203,9 @@ def orphaned_policy(facts: Facts) -> Iterator[Finding | Unknown]:
 
 def _removal(name: str, document: PolicyDocument, facts: Facts) -> str:
     roles = [f"vault delete auth/{facts.scope.jwt_mount}/role/{role}" for role in document.roles]
-    commands = [*roles, f"vault policy delete {name}"]
+    # The policy comes last: its mark is all that tells of the roles.
+    engines = [f"vault delete {path}" for path in document.engine_roles]
+    commands = [*engines, *roles, f"vault policy delete {name}"]
     return (
         "the controller removes it within ten minutes of a start, and says in its log when it does not; by hand:\n"
         + "\n".join(commands)

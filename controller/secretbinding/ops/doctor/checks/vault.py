@@ -81,8 +81,8 @@ def tls(facts: Facts) -> Iterator[Finding | Unknown]:
             Severity.WARNING,
             _subject(facts),
             "tokens and names of secrets travel in the clear",
-            f"VAULT_ADDR={endpoint.address}",
-            "give Vault's listener a certificate, and set VAULT_ADDR to https:// and VAULT_CACERT",
+            f"VAULT_ADDR={endpoint.setting or endpoint.address}",
+            "give Vault's listener a certificate, speak https:// in VAULT_ADDR, and set VAULT_CACERT",
         )
     if not endpoint.verified:
         yield Finding(

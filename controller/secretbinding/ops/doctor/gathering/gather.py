@@ -7,10 +7,11 @@ from typing import Any
 
 from secretbinding.errors import NotFound, SecretBindingError
 from secretbinding.job.marks import placed_marks
-from secretbinding.kinds import KINDS, Fault, SecretState, look
+from secretbinding.kinds import KINDS, Fault, SecretState, look, with_role_names
 from secretbinding.models.binding import SecretEntry
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
+from secretbinding.naming import Owner
 from secretbinding.ops.doctor.facts import (
     BindingFacts,
     Endpoint,
@@ -153,9 +154,9 @@ def _bindings(reach: Reach, given: Given, vault_answers: bool, nomad_answers: bo
 
 
 def _binding(reach: Reach, given: Given, item: SourceItem, vault_answers: bool, nomad_answers: bool) -> BindingFacts:
-    binding = item.binding
-    if binding is None:
+    if item.binding is None:
         return BindingFacts(item.key, None, item.nomad_namespace, None, problems=item.problems)
+    binding = with_role_names(item.binding, Owner(given.scope.instance, item.key))
     workload = binding.spec.workload
     namespace = workload.namespace or item.nomad_namespace
     job: Fact[Json | None] = Unknown("Nomad does not answer", "see the finding about that")

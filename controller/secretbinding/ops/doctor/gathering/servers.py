@@ -16,6 +16,7 @@ from secretbinding.ports import Json, Nomad, Vault, VaultHealth
 from secretbinding.render.role import AUDIENCE, role_policies
 
 _BUILT_IN = frozenset({"default", "root"})
+_ROLES_OF = {"database": ("roles", "static-roles"), "pki": ("roles",)}
 _ACCESSIBLE = "vault.accessible"
 _CLUSTER = "vault.cluster_name"
 
@@ -43,6 +44,7 @@ def vault_facts(
         config=config,
         roles=roles,
         policies=_policies(vault, scope.instance, roles),
+        engine_roles=_engine_roles(admin, scope.instance),
         probe=_probe(admin, mount, roles),
         keys=_keys(config, keys),
     )
@@ -60,6 +62,7 @@ def _silent_vault(endpoint: Endpoint, namespace: str, health: Fact[VaultHealth],
         config=away,
         roles=away,
         policies=away,
+        engine_roles=away,
         probe=away,
         keys=away,
     )
@@ -88,6 +91,20 @@ def _policies(vault: Vault, instance: str, roles: Fact[Mapping[str, Json]]) -> F
     granted = set() if isinstance(roles, Unknown) else {name for role in roles.values() for name in role_policies(role)}
     wanted = {name for name in names if name.startswith(name_prefix(instance))} | (granted - _BUILT_IN)
     return known(ask_each(sorted(wanted), vault.read_policy))
+
+
+def _engine_roles(admin: VaultAdmin, instance: str) -> Fact[frozenset[str]]:
+    """The paths of the roles of our instance in all engines where bindings can have roles made."""
+    mounts = ask(lambda: admin.read("sys/mounts"))
+    if isinstance(mounts, Unknown):
+        return mounts
+    kinds = {path: row.get("type") for path, row in (mounts or {}).items() if isinstance(row, Mapping)}
+    places = [f"{path}{place}" for path, kind in kinds.items() for place in _ROLES_OF.get(str(kind), ())]
+    found = known(ask_each(places, admin.list))
+    if isinstance(found, Unknown):
+        return found
+    prefix = name_prefix(instance)
+    return frozenset(f"{place}/{name}" for place, names in found.items() for name in names if name.startswith(prefix))
 
 
 def _probe(admin: VaultAdmin, mount: str, roles: Fact[Mapping[str, Json]]) -> Fact[str]:

@@ -1,0 +1,146 @@
+"""Agents that log in by AppRole, with secret-ids that come wrapped: on the simulator and on a real Nomad."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from secretbinding.devstack.api import Api
+from secretbinding.models.agent import AGENT_TASK
+from secretbinding.models.reasons import ConditionType, Reason
+from tests.support.agents import AgentWorld, by_agent, reads_file
+from tests.support.rights import shipped
+from tests.support.servers import Stack
+from tests.support.world import NAMESPACE, wait_until
+
+MOUNT = "approle-nomad"
+
+
+class AppRoleWorld(AgentWorld):
+    """A world with an AppRole mount, and a controller with the rights for it that `deploy/` gives."""
+
+    def __init__(self, stack: Stack) -> None:
+        stack.openbao.api.put(f"/v1/sys/auth/{MOUNT}", {"type": "approle"}).expect(200, 204, 400)
+        super().__init__(
+            stack, vault_rights=shipped("vault-policy-approle.hcl"), nomad_rights=shipped("nomad-policy-approle.hcl")
+        )
+
+    def items(self, job: str) -> dict[str, str]:
+        """The items of the variable that brings secret-ids to the agents of group `app`."""
+        answer = self.api.get(f"/v1/var/nomad/jobs/{job}/app/{AGENT_TASK}", namespace=NAMESPACE)
+        return dict(answer.json()["Items"]) if answer.status == 200 else {}
+
+    def sealed(self, job: str, indexes: int) -> bool:
+        """Whether there is an unopened token for each of so many indexes, and for no other."""
+        items = {name: value for name, value in self.items(job).items() if name.startswith("wrapped_")}
+        anybody = Api(self.stack.openbao.address, {})
+        found = [anybody.put("/v1/sys/wrapping/lookup", {"token": token}).status == 200 for token in items.values()]
+        return set(items) == {f"wrapped_{index}" for index in range(indexes)} and all(found)
+
+    def steal(self, job: str, index: int) -> str:
+        """Open the wrapping token of an index; gives the secret-id."""
+        token = self.items(job)[f"wrapped_{index}"]
+        opened = Api(self.stack.openbao.address, {"X-Vault-Token": token}).put("/v1/sys/wrapping/unwrap", {})
+        return str(opened.expect(200).json()["data"]["secret_id"])
+
+    def app_roles(self, having: str) -> list[str]:
+        answer = self.vault.request("LIST", f"/v1/auth/{MOUNT}/role")
+        return [name for name in answer.json()["data"]["keys"] if having in name] if answer.status == 200 else []
+
+    def log_in(self, job: str, secret_id: str) -> int:
+        (role,) = self.app_roles(job)
+        return self.vault.put(f"/v1/auth/{MOUNT}/login", {"role_id": role, "secret_id": secret_id}).status
+
+
+@pytest.fixture
+def world(stack: Stack) -> AppRoleWorld:
+    return AppRoleWorld(stack)
+
+
+def by_app_role(unique: str, **spec: Any) -> dict[str, Any]:
+    return by_agent(unique, unique, unique, auth={"method": "AppRole"}, **spec)
+
+
+def logins(world: AppRoleWorld, allocation: dict[str, Any]) -> int:
+    return world.agent_log(allocation).count("authentication successful")
+
+
+def no_finding(world: AppRoleWorld, name: str) -> bool:
+    return world.reason(name, ConditionType.VAULT_SYNCED) != Reason.WRAPPING_TOKEN_OPENED
+
+
+def restarted(world: AppRoleWorld, allocation: dict[str, Any]) -> Callable[[], bool]:
+    return lambda: logins(world, allocation) == 2
+
+
+def test_each_allocation_logs_in_once_restarts_and_replacements_too_and_nothing_is_left_behind(
+    world: AppRoleWorld, unique: str
+) -> None:
+    world.secret(unique, username="app", password="one")
+    world.register(reads_file(unique, count=2))
+    world.deployed(unique)
+    with world.running():
+        world.bind(by_app_role(unique))
+        world.await_reason(unique, Reason.READY, timeout=60)
+        assert world.seen(unique) == ["app one"] * 2
+        wait_until("each index has a fresh token", lambda: world.sealed(unique, 2))
+        first, second = world.running_allocations(unique)
+        world.api.put(f"/v1/client/allocation/{first['ID']}/restart", {"TaskName": AGENT_TASK}).expect(200)
+        wait_until("the agent has logged in again", restarted(world, first))
+        world.api.put(f"/v1/allocation/{second['ID']}/stop", {}).expect(200)
+        wait_until(
+            "another allocation has taken its place",
+            lambda: (
+                {item["ID"] for item in world.running_allocations(unique)}
+                not in ({first["ID"]}, {first["ID"], second["ID"]})
+            ),
+        )
+        wait_until("both read it", lambda: world.seen(unique) == ["app one"] * 2)
+        wait_until("each index has a fresh token again", lambda: world.sealed(unique, 2))
+        assert no_finding(world, unique)
+        world.secret(unique, username="app", password="two")
+        wait_until("both read the new one", lambda: world.seen(unique) == ["app two"] * 2, timeout=60)
+        world.await_reason(unique, Reason.UP_TO_DATE, ConditionType.ROTATION_HEALTHY)
+        assert no_finding(world, unique)
+        world.unbind(unique)
+        wait_until("the status is gone", lambda: world.status(unique) is None, timeout=60)
+    assert world.items(unique) == {}
+    assert world.app_roles(unique) == world.policies(having=unique) == []
+
+
+def test_a_token_that_somebody_else_opens_is_told_and_its_secret_id_is_worth_nothing(
+    world: AppRoleWorld, unique: str
+) -> None:
+    world.secret(unique, username="app", password="one")
+    world.register(reads_file(unique))
+    with world.running():
+        world.bind(by_app_role(unique))
+        world.await_reason(unique, Reason.READY, timeout=60)
+        wait_until("a fresh token is there", lambda: world.sealed(unique, 1))
+        (allocation,) = world.running_allocations(unique)
+        world.api.put(f"/v1/client/allocation/{allocation['ID']}/restart", {"TaskName": AGENT_TASK}).expect(200)
+        wait_until("the agent has logged in again", restarted(world, allocation))
+        wait_until("a fresh token is there again", lambda: world.sealed(unique, 1))
+        assert no_finding(world, unique)
+        kept = world.steal(unique, 0)
+        world.await_reason(unique, Reason.WRAPPING_TOKEN_OPENED, ConditionType.VAULT_SYNCED)
+        wait_until("a fresh token is there after the theft", lambda: world.sealed(unique, 1))
+        assert world.log_in(unique, kept) == 400
+        assert kept not in world.message(unique, ConditionType.VAULT_SYNCED)
+        assert world.seen(unique) == ["app one"]
+
+
+def test_a_login_with_what_was_stolen_is_told_and_a_request_takes_the_finding_back(
+    world: AppRoleWorld, unique: str
+) -> None:
+    world.secret(unique, username="app", password="one")
+    world.register(reads_file(unique))
+    with world.running():
+        world.bind(by_app_role(unique))
+        world.await_reason(unique, Reason.READY, timeout=60)
+        wait_until("a fresh token is there", lambda: world.sealed(unique, 1))
+        assert world.log_in(unique, world.steal(unique, 0)) == 200
+        world.await_reason(unique, Reason.WRAPPING_TOKEN_OPENED, ConditionType.VAULT_SYNCED)
+        assert "logged in" in world.message(unique, ConditionType.VAULT_SYNCED)
+        world.request_rotation(unique, "2099-01-01T00:00:00Z")
+        world.await_reason(unique, Reason.SYNCED, ConditionType.VAULT_SYNCED)
