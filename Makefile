@@ -7,9 +7,12 @@ WORKERS ?= 6
 FUZZ ?= 50
 # How long `soak-survival` looks, in seconds.
 SOAK_SECONDS ?= 960
+# What builds the image, and what it is called.
+DOCKER ?= docker
+IMAGE ?= secretbinding
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-e2e fuzz soak-survival bench-rotation lint types imports unit crd policies format lock clean
+.PHONY: help demo test test-e2e fuzz soak-survival bench-rotation lint types imports unit crd policies format lock audit sbom image docs clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -69,6 +72,19 @@ format: .venv/.ready ## Format the code
 lock: .venv/.ready ## Pin all dependencies anew, with hashes and without any index address
 	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --no-header -o deploy/requirements.txt pyproject.toml
 	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --no-header --extra dev --extra devstack -o tests/requirements.txt pyproject.toml
+
+audit: .venv/.ready ## Refuse what is installed in the image when a weakness of it is known (asks the package index, or OSV)
+	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r deploy/requirements.txt
+
+sbom: .venv/.ready ## What the image holds, as CycloneDX, in build/sbom.cdx.json
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON -o build/sbom.cdx.json deploy/requirements.txt
+
+image: audit sbom ## Build the image, with its bill of materials in it; nothing is built on a known weakness
+	@$(DOCKER) build -f deploy/image/Dockerfile -t $(IMAGE) .
+
+docs: .venv/.ready ## The pages as a site, in build/site
+	@$(BIN)/sphinx-build -q -n -W --keep-going -b html -c deploy/site . build/site
 
 clean: ## Remove what the targets made
 	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

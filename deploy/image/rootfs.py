@@ -3,7 +3,8 @@
     python rootfs.py ROOT PACKAGES
 
 Taken are the interpreter that runs this, its standard library without what only people at a terminal use, PACKAGES as
-`/app`, the shared libraries that any of these asks for (by `ldd`), the system's certificates, and two users.
+`/app`, the shared libraries that any of these asks for (by `ldd`), the system's certificates, two users, and the bill
+of materials `sbom.cdx.json` where one lies beside this file.
 """
 
 import compileall
@@ -18,6 +19,7 @@ from pathlib import Path
 
 UID = 65532
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
+SBOM = "usr/share/sbom/secretbinding.cdx.json"
 _LEFT_OUT = (
     "__pycache__", "site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "turtle.py",
     "ensurepip", "venv", "pydoc_data", "lib2to3", "config-*", "_tkinter*", "_test*", "*.a",
@@ -41,6 +43,9 @@ def build(root: Path, packages: Path) -> None:
         _copy(needed, root / needed.relative_to("/"))
     compileall.compile_dir(root / "app", quiet=1, stripdir=str(root))
     compileall.compile_dir(root / library.relative_to("/"), quiet=1, stripdir=str(root))
+    bill = Path(__file__).with_name("sbom.cdx.json")
+    if bill.is_file():
+        _copy(bill, root / SBOM)
     _settings(root)
 
 

@@ -5,60 +5,16 @@ from typing import Any
 
 import pytest
 
-from secretbinding.devstack.api import Api
 from secretbinding.models.agent import AGENT_TASK
 from secretbinding.models.reasons import ConditionType, Reason
-from tests.support.agents import AgentWorld, by_agent, reads_file
-from tests.support.rights import shipped
+from tests.support.agents import AppRoleWorld, by_app_role, reads_file
 from tests.support.servers import Stack
-from tests.support.world import NAMESPACE, wait_until
-
-MOUNT = "approle-nomad"
-
-
-class AppRoleWorld(AgentWorld):
-    """A world with an AppRole mount, and a controller with the rights for it that `deploy/` gives."""
-
-    def __init__(self, stack: Stack) -> None:
-        stack.openbao.api.put(f"/v1/sys/auth/{MOUNT}", {"type": "approle"}).expect(200, 204, 400)
-        super().__init__(
-            stack, vault_rights=shipped("vault-policy-approle.hcl"), nomad_rights=shipped("nomad-policy-approle.hcl")
-        )
-
-    def items(self, job: str) -> dict[str, str]:
-        """The items of the variable that brings secret-ids to the agents of group `app`."""
-        answer = self.api.get(f"/v1/var/nomad/jobs/{job}/app/{AGENT_TASK}", namespace=NAMESPACE)
-        return dict(answer.json()["Items"]) if answer.status == 200 else {}
-
-    def sealed(self, job: str, indexes: int) -> bool:
-        """Whether there is an unopened token for each of so many indexes, and for no other."""
-        items = {name: value for name, value in self.items(job).items() if name.startswith("wrapped_")}
-        anybody = Api(self.stack.openbao.address, {})
-        found = [anybody.put("/v1/sys/wrapping/lookup", {"token": token}).status == 200 for token in items.values()]
-        return set(items) == {f"wrapped_{index}" for index in range(indexes)} and all(found)
-
-    def steal(self, job: str, index: int) -> str:
-        """Open the wrapping token of an index; gives the secret-id."""
-        token = self.items(job)[f"wrapped_{index}"]
-        opened = Api(self.stack.openbao.address, {"X-Vault-Token": token}).put("/v1/sys/wrapping/unwrap", {})
-        return str(opened.expect(200).json()["data"]["secret_id"])
-
-    def app_roles(self, having: str) -> list[str]:
-        answer = self.vault.request("LIST", f"/v1/auth/{MOUNT}/role")
-        return [name for name in answer.json()["data"]["keys"] if having in name] if answer.status == 200 else []
-
-    def log_in(self, job: str, secret_id: str) -> int:
-        (role,) = self.app_roles(job)
-        return self.vault.put(f"/v1/auth/{MOUNT}/login", {"role_id": role, "secret_id": secret_id}).status
+from tests.support.world import wait_until
 
 
 @pytest.fixture
 def world(stack: Stack) -> AppRoleWorld:
     return AppRoleWorld(stack)
-
-
-def by_app_role(unique: str, **spec: Any) -> dict[str, Any]:
-    return by_agent(unique, unique, unique, auth={"method": "AppRole"}, **spec)
 
 
 def logins(world: AppRoleWorld, allocation: dict[str, Any]) -> int:

@@ -116,6 +116,7 @@ def test_as_a_nomad_job_the_controller_has_a_workload_identity_for_both_servers(
     try:
         wait_until("the controller runs", lambda: len(world.running_allocations(unique)) == 1, 60)
         is_injected(world, f"{unique}-app")
+        wait_until("its own checks have passed", lambda: world.deployment(unique)["Status"] == "successful", 60)
     finally:
         empty_nomad.api.delete(f"/v1/job/{unique}", purge="true")
 

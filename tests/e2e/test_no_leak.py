@@ -20,16 +20,18 @@ from secretbinding.devstack.openbao import OpenBao
 from secretbinding.devstack.simulator import Simulator
 from secretbinding.engine.reconciler import Pace
 from secretbinding.metrics import Monitoring
+from secretbinding.models.reasons import ConditionType
 from secretbinding.settings import VaultLogin, VaultSettings
 from secretbinding.sources import nomad
 from secretbinding.sources.kubernetes.source import KubernetesSource
 from secretbinding.sources.nomad import GENERATE_ITEM, REQUESTS, NomadSource
+from tests.support.agents import AppRoleWorld, by_app_role, reads_file
 from tests.support.commandline import CommandLine, cli
 from tests.support.faulty import NOMAD, VAULT, Faulty, faulty
 from tests.support.journal import Journal, journal
 from tests.support.kubernetes import Cluster, small_kubernetes
 from tests.support.metrics import get
-from tests.support.rights import name_of, shipped
+from tests.support.rights import shipped
 from tests.support.servers import Stack
 from tests.support.world import NAMESPACE, World, a_job, a_manifest, wait_until
 
@@ -54,14 +56,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 class Site:
     """A controller that logs in by AppRole, with a proxy before each server."""
 
-    def __init__(self, stack: Stack, name: str, vault: Faulty, nomad: Faulty, secret_id_file: Path) -> None:
-        generate = shipped("vault-policy-generate.hcl", myapp=name)
-        self.name, self.stack, self.vault, self.nomad = name, stack, vault, nomad
+    def __init__(self, world: World, name: str, vault: Faulty, nomad: Faulty, secret_id_file: Path) -> None:
+        stack = world.stack
+        self.name, self.stack, self.vault, self.nomad, self.world = name, stack, vault, nomad, world
         self.secret_id = f"canary-secret-id-of-{name}"
-        self.world = World(stack, vault_rights=generate)
         self.nomad_token = self.world.settings.nomad.token.get_secret_value()
         policies = [rule for rule in _policies(stack) if rule.startswith("shipped-")]
-        assert name_of(generate) in policies
+        assert len(policies) >= 2, "the controller's own, and what it needs for more"
         api = stack.openbao.api
         api.put("/v1/sys/auth/approle", {"type": "approle"}).expect(204, 400)
         role = {"token_policies": policies, "token_no_default_policy": True, "token_ttl": "2s", "token_max_ttl": "4s"}
@@ -110,10 +111,25 @@ def _policies(stack: Stack) -> list[str]:
     return [str(name) for name in found["data"]["keys"]]
 
 
+@contextmanager
+def site_of(world: World, name: str, place: Path) -> Iterator[Site]:
+    with faulty(world.stack.openbao.address, VAULT) as vault, faulty(world.stack.address, NOMAD) as proxy:
+        yield Site(world, name, vault, proxy, place / "secret-id")
+
+
 @pytest.fixture
 def site(stack: Stack, unique: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with faulty(stack.openbao.address, VAULT) as vault, faulty(stack.address, NOMAD) as proxy:
-        yield Site(stack, unique, vault, proxy, tmp_path_factory.mktemp("ids") / "secret-id")
+    world = World(stack, vault_rights=shipped("vault-policy-generate.hcl", myapp=unique))
+    with site_of(world, unique, tmp_path_factory.mktemp("ids")) as made:
+        yield made
+
+
+@pytest.fixture
+def agents(stack: Stack, unique: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, AppRoleWorld]]:
+    """A site whose tasks get their secrets by agents that log in by AppRole."""
+    world = AppRoleWorld(stack)
+    with site_of(world, unique, tmp_path_factory.mktemp("ids")) as made:
+        yield made, world
 
 
 @pytest.fixture
@@ -205,6 +221,53 @@ def _texts(stack: Stack) -> list[Any]:
         *(api.get(f"/v1/sys/policies/acl/{name}").expect().json()["data"] for name in names),
         *(api.get(f"/v1/auth/jwt-nomad/role/{name}").expect().json()["data"] for name in roles),
     ]
+
+
+def test_no_wrapped_secret_id_is_seen_but_in_its_variable_while_everything_goes_wrong(
+    agents: tuple[Site, AppRoleWorld], told: Journal, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "PAUSES", (0.05, 0.2))
+    monkeypatch.setattr(app, "Pace", partial(Pace, backoff_seconds=0.1, backoff_max_seconds=0.5))
+    monkeypatch.setattr(nomad, "_RETRY_MAX_SECONDS", 0.5)
+    site, world = agents
+    name, monitoring = site.name, Monitoring(("127.0.0.1", 0))
+    world.secret(name, username=USER, password=PASSWORDS[0])
+    world.register(reads_file(name, count=2))
+    wrapped: set[str] = set()
+    with ExitStack() as stack:
+        sources = app.Clients(world.settings)
+        stack.callback(sources.close)
+        stack.enter_context(world.running(NomadSource(sources.nomad, (NAMESPACE,)), monitoring=monitoring))
+        with site.trouble(every=True):
+            world.bind(by_app_role(name))
+        world.await_reason(name, "Ready", timeout=60)
+        wait_until("the tasks have it", lambda: world.seen(name) == [f"{USER} {PASSWORDS[0]}"] * 2, 60)
+        wait_until("each index has a fresh token", lambda: world.sealed(name, 2), 60)
+        wrapped |= set(world.items(name).values())
+        with site.trouble():
+            stolen = world.steal(name, 0)
+        world.await_reason(name, "WrappingTokenOpened", ConditionType.VAULT_SYNCED, timeout=60)
+        wait_until("each index has a fresh token again", lambda: world.sealed(name, 2), 60)
+        wrapped |= set(world.items(name).values())
+        shown = [
+            get(monitoring.address, "/metrics").text,
+            json.dumps(_variables(world)),
+            json.dumps([world.job(name), _texts(site.stack)]),
+        ]
+        with site.trouble():
+            world.unbind(name)
+        wait_until("nothing is left", lambda: world.policies(having=name) == [], 60)
+    tokens = {one for one in wrapped if one in site.vault.tokens}
+    assert len(tokens) >= 3, "two, and another one for what was stolen"
+    canaries = {stolen, *tokens}
+    assert any(line["level"] == "debug" for line in told.lines())
+    for text in (
+        told.text,
+        *shown,
+        *(path.read_text(errors="replace") for path in scratch.rglob("*") if path.is_file()),
+    ):
+        assert site.shows(text) == []
+        assert [one for one in canaries if one in text] == []
 
 
 @pytest.mark.parametrize("command", ["plan", "apply", "status", "doctor", "delete"])

@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from secretbinding.agent_settings import AgentSettings
+from secretbinding.devstack.api import Api
 from secretbinding.devstack.openbao import find_openbao
 from secretbinding.models.agent import AGENT_TASK
 from secretbinding.models.agent import AgentDriver as Driver
+from tests.support.rights import shipped
 from tests.support.servers import Stack
-from tests.support.world import World, a_job
+from tests.support.world import NAMESPACE, World, a_job
 
 FILE = "../alloc/secrets/app"
+APPROLE_MOUNT = "approle-nomad"
 
 
 def agent_settings(**changes: Any) -> AgentSettings:
@@ -34,6 +37,42 @@ class AgentWorld(World):
         """What an allocation's agent has logged."""
         path = f"/v1/client/fs/logs/{allocation['ID']}"
         return self.api.get(path, task=AGENT_TASK, type="stderr", plain="true").text
+
+
+class AppRoleWorld(AgentWorld):
+    """A world with an AppRole mount, and a controller with the rights for it that `deploy/` gives."""
+
+    def __init__(self, stack: Stack) -> None:
+        stack.openbao.api.put(f"/v1/sys/auth/{APPROLE_MOUNT}", {"type": "approle"}).expect(200, 204, 400)
+        super().__init__(
+            stack, vault_rights=shipped("vault-policy-approle.hcl"), nomad_rights=shipped("nomad-policy-approle.hcl")
+        )
+
+    def items(self, job: str) -> dict[str, str]:
+        """The items of the variable that brings secret-ids to the agents of group `app`."""
+        answer = self.api.get(f"/v1/var/nomad/jobs/{job}/app/{AGENT_TASK}", namespace=NAMESPACE)
+        return dict(answer.json()["Items"]) if answer.status == 200 else {}
+
+    def sealed(self, job: str, indexes: int) -> bool:
+        """Whether there is an unopened token for each of so many indexes, and for no other."""
+        items = {name: value for name, value in self.items(job).items() if name.startswith("wrapped_")}
+        anybody = Api(self.stack.openbao.address, {})
+        found = [anybody.put("/v1/sys/wrapping/lookup", {"token": token}).status == 200 for token in items.values()]
+        return set(items) == {f"wrapped_{index}" for index in range(indexes)} and all(found)
+
+    def steal(self, job: str, index: int) -> str:
+        """Open the wrapping token of an index; gives the secret-id."""
+        token = self.items(job)[f"wrapped_{index}"]
+        opened = Api(self.stack.openbao.address, {"X-Vault-Token": token}).put("/v1/sys/wrapping/unwrap", {})
+        return str(opened.expect(200).json()["data"]["secret_id"])
+
+    def app_roles(self, having: str) -> list[str]:
+        answer = self.vault.request("LIST", f"/v1/auth/{APPROLE_MOUNT}/role")
+        return [name for name in answer.json()["data"]["keys"] if having in name] if answer.status == 200 else []
+
+    def log_in(self, job: str, secret_id: str) -> int:
+        (role,) = self.app_roles(job)
+        return self.vault.put(f"/v1/auth/{APPROLE_MOUNT}/login", {"role_id": role, "secret_id": secret_id}).status
 
 
 def reads_file(name: str, *, path: str = FILE, count: int = 1, groups: Sequence[str] = ("app",), **changes: Any) -> Any:
@@ -62,3 +101,8 @@ def by_agent(name: str, job: str, path: str, **spec: Any) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": {"workload": workload, "delivery": "Agent", "secrets": [entry], **spec},
     }
+
+
+def by_app_role(name: str, **spec: Any) -> dict[str, Any]:
+    """A binding like `by_agent`, job and secret of the same name, whose agents log in by AppRole."""
+    return by_agent(name, name, name, auth={"method": "AppRole"}, **spec)

@@ -15,9 +15,10 @@ from secretbinding.cli.credentials import credential_files
 from secretbinding.cli.options import MadeRoles, Mounts, duration, mounts_of
 from secretbinding.cli.servers import Servers, servers
 from secretbinding.errors import Denied, UsageError
+from secretbinding.ops.bootstrap.controller_job import Driver
 from secretbinding.ops.bootstrap.credentials import FileStep, Issuer, Store, needed, show_files
 from secretbinding.ops.bootstrap.planning import Change, Plan, Step, describe, show
-from secretbinding.ops.bootstrap.snippets import Driver, Surroundings, snippets
+from secretbinding.ops.bootstrap.snippets import Surroundings, snippets
 from secretbinding.ops.bootstrap.snippets import show as show_snippets
 from secretbinding.ops.bootstrap.target import JWKS_PATH, Login, Target
 from secretbinding.ops.product import product_of

@@ -1,11 +1,13 @@
-"""The policies in `deploy/`: `python -m secretbinding.ops.shipped deploy` writes them. Made of the same lists as those
-that `bootstrap` writes."""
+"""The policies and Nomad configurations in `deploy/`: `python -m secretbinding.ops.shipped deploy` writes them. Made of
+the same lists as those that `bootstrap` writes and prints."""
 
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from secretbinding.ops.bootstrap.snippets import Surroundings, client_block, job, older_block, server_block
+from secretbinding.ops.bootstrap.target import Login, Target
 from secretbinding.ops.engines import ENGINES
 from secretbinding.ops.rights import (
     ELECTION,
@@ -39,7 +41,39 @@ def files() -> Mapping[str, str]:
         "nomad-policy.hcl": nomad_policy(SHIPPED),
         "nomad-policy-variables.hcl": _variables(),
         "nomad-policy-election.hcl": _election(),
+        **_nomad(),
     }
+
+
+def _nomad() -> Mapping[str, str]:
+    """Nomad's agents and the controller as a job, for a Vault and a Nomad that are found in Consul's DNS."""
+    around = Surroundings("http://vault.service.consul:8200", "http://nomad.service.consul:4646")
+    target = Target(replace(SHIPPED, election=True), "http://nomad.service.consul:4646/keys", login=Login.NOMAD)
+    return {
+        "nomad/controller.nomad.hcl": _headed(
+            "The controller as a Nomad job: nomad job run deploy/nomad/controller.nomad.hcl\n"
+            "`secretbinding bootstrap --login nomad` makes what it needs in Vault and Nomad, and prints it with your\n"
+            "addresses. Two allocations agree by a lock on a variable: one works, the other takes over.",
+            job(target, around),
+        ),
+        "nomad/client.hcl": _headed(
+            "Nomad clients: where Vault is, and where workload identities log in.", client_block(target, around)
+        ),
+        "nomad/server.hcl": _headed(
+            "Nomad servers. Only tasks with a `vault` block of their own need `default_identity`: the controller\n"
+            "gives each task its identity itself.",
+            server_block(),
+        ),
+        "nomad/client-before-1.10.hcl": _headed(
+            "The older form, with a token. Gone since Nomad 1.10.0: an agent still starts with it, ignores `token`,\n"
+            "and no task gets a token by it. Bindings need the form in client.hcl, which Nomad has since 1.7.0.",
+            older_block(around),
+        ),
+    }
+
+
+def _headed(words: str, text: str) -> str:
+    return "".join(f"# {line}\n" for line in words.splitlines()) + f"\n{text}"
 
 
 def _engines() -> str:
@@ -91,7 +125,9 @@ def _election() -> str:
 def main(directory: str) -> None:
     """Write them into a directory."""
     for name, text in files().items():
-        (Path(directory) / name).write_text(text, encoding="utf-8")
+        path = Path(directory) / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ GENERATE_ITEM = "generateRequestedAt"
 _NO_REQUEST = (0, "", "")
 _RETRY_MAX_SECONDS = 30.0
 
+_Take = Callable[[Sequence[VariableMeta]], bool]
+"""Takes what is listed; whether all of it could be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -99,7 +102,7 @@ class NomadSource:
             heard = min(self._heard.values(), default=time.monotonic())
             return Pulse(heard, sum(self._held.values()), tuple(self._threads))
 
-    def _watch(self, namespace: str, prefix: str, take: Callable[[Sequence[VariableMeta]], None]) -> None:
+    def _watch(self, namespace: str, prefix: str, take: _Take) -> None:
         thread = threading.Thread(
             target=self._loop, args=(namespace, prefix, take), name=f"variables-{namespace}", daemon=True
         )
@@ -108,15 +111,16 @@ class NomadSource:
             self._heard[f"{namespace}/{prefix}"] = time.monotonic()
         thread.start()
 
-    def _loop(self, namespace: str, prefix: str, take: Callable[[Sequence[VariableMeta]], None]) -> None:
-        index = 0
-        failures = 0
+    def _loop(self, namespace: str, prefix: str, take: _Take) -> None:
+        index = failures = unread = 0
         while not self._stopping.is_set():
             try:
+                # What was listed and could not be read is tried again before anything changes.
+                wait = min(self._wait_seconds, _pause(unread)) if unread else self._wait_seconds
                 found, rows = self._nomad.list_variables(
-                    namespace, prefix, index=index, wait_seconds=self._wait_seconds if index else 0.0
+                    namespace, prefix, index=index, wait_seconds=wait if index else 0.0
                 )
-                take(rows)
+                unread = 0 if take(rows) else unread + 1
                 failures = 0
                 # An index that goes back means another server or a restored state: begin anew.
                 index = found if found >= index else 0
@@ -126,17 +130,17 @@ class NomadSource:
                 failures += 1
                 index = 0
                 _log.warning("variables cannot be listed", namespace=namespace, prefix=prefix, error=str(error))
-                pause = min(_RETRY_MAX_SECONDS, 2.0 ** min(failures, 6))
-                self._stopping.wait(pause * random.uniform(0.5, 1.0))
+                self._stopping.wait(_pause(failures))
 
-    def _take_bindings(self, namespace: str, sink: Sink, rows: Sequence[VariableMeta]) -> None:
+    def _take_bindings(self, namespace: str, sink: Sink, rows: Sequence[VariableMeta]) -> bool:
         seen: set[BindingKey] = set()
+        complete = True
         for row in rows:
             key = _key(row, BINDINGS)
             seen.add(key)
             known = self._known.get(key)
             if known is None or known.index != row.modify_index:
-                self._look(key, sink)
+                complete &= self._look(key, sink)
         missing = [key for key in self._known if namespace in ("*", key.tenant) and key not in seen]
         held = [key for key in missing if not self._missing(key, sink)]
         with self._lock:
@@ -145,13 +149,16 @@ class NomadSource:
             self._listed.add(namespace)
             if self._listed == set(self._namespaces):
                 sink.listed(NAME)
+        return complete
 
-    def _look(self, key: BindingKey, sink: Sink) -> None:
+    def _look(self, key: BindingKey, sink: Sink) -> bool:
         """Read one binding. One that may be listed and not read keeps what it had, and does not stop the others."""
         try:
             self._read(key, sink)
         except Denied as error:
             _log.error("binding cannot be read", binding=str(key), error=str(error))
+            return False
+        return True
 
     def _read(self, key: BindingKey, sink: Sink) -> None:
         variable = self._nomad.read_variable(key.tenant, BINDINGS + key.name)
@@ -178,7 +185,7 @@ class NomadSource:
             sink.vanished(key)
         return True
 
-    def _take_requests(self, sink: Sink, rows: Sequence[VariableMeta]) -> None:
+    def _take_requests(self, sink: Sink, rows: Sequence[VariableMeta]) -> bool:
         for row in rows:
             key = _key(row, REQUESTS)
             if self._requests.get(key, _NO_REQUEST)[0] == row.modify_index:
@@ -195,6 +202,7 @@ class NomadSource:
                 item = replace(known.item, rotate_requested_at=rotate, generate_requested_at=generate)
                 self._known[key] = _Known(known.index, item)
             sink.upsert(item)
+        return True
 
     def _stored_status(self, key: BindingKey) -> SecretBindingStatus:
         variable = self._nomad.read_variable(key.tenant, STATUS + key.name)
@@ -289,6 +297,11 @@ def _check_identity(key: BindingKey, name: str, namespace: str | None, place: st
     if namespace not in (None, key.tenant):
         message = f"the variable is in Nomad namespace {key.tenant} and the binding names {namespace}"
         raise ManifestError([Problem(message, "leave metadata.namespace out", "metadata.namespace", place)])
+
+
+def _pause(failures: int) -> float:
+    """Seconds to the next try after so many in vain."""
+    return min(_RETRY_MAX_SECONDS, 2.0 ** min(failures, 6)) * random.uniform(0.5, 1.0)
 
 
 def _key(row: VariableMeta, prefix: str) -> BindingKey:

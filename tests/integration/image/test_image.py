@@ -119,7 +119,7 @@ def test_the_docker_file_copies_what_is_there_and_ends_in_an_empty_image_without
     copied = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from" not in line]
     assert copied
     for name in (name for names in copied for name in names):
-        assert (PROJECT / name).exists(), name
+        assert list(PROJECT.glob(name)) or "[" in name, name
     last = lines[max(number for number, line in enumerate(lines) if line.startswith("FROM ")) :]
     assert last[0] == "FROM scratch"
     assert f"USER {NOBODY}" in last

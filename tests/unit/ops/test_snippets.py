@@ -10,8 +10,8 @@ import yaml
 
 from secretbinding.devstack.simulator.hcl import parse_hcl, parse_job
 from secretbinding.models.policy_loading import parse_policies
+from secretbinding.ops.bootstrap.controller_job import Driver
 from secretbinding.ops.bootstrap.snippets import (
-    Driver,
     Snippet,
     Surroundings,
     client_block,
@@ -130,6 +130,30 @@ def test_without_acls_the_job_needs_no_token_for_nomad() -> None:
 @pytest.mark.parametrize(("driver", "key"), [(Driver.DOCKER, "image"), (Driver.EXEC, "command")])
 def test_the_job_runs_an_image_or_a_program(driver: Driver, key: str) -> None:
     assert re.search(rf"\n +{key} +=", job(target(login=Login.NOMAD), around(driver=driver)))
+
+
+def test_the_controllers_own_deployments_are_gated_by_its_readiness_and_a_stuck_one_is_started_again() -> None:
+    (group,) = parse_job(job(target(login=Login.NOMAD), AROUND))["TaskGroups"]
+    assert (group["Count"], group["Update"]["HealthCheck"], group["Update"]["AutoRevert"]) == (1, "checks", True)
+    checks = {check["Path"]: check for check in group["Services"][0]["Checks"]}
+    assert set(checks) == {"/healthz", "/readyz"}
+    assert checks["/healthz"]["CheckRestart"]["Limit"] == 3
+    assert not checks["/readyz"].get("CheckRestart")
+
+
+@pytest.mark.parametrize("driver", list(Driver))
+def test_its_metrics_are_on_the_port_that_nomad_gives_it(driver: Driver) -> None:
+    (group,) = parse_job(job(target(login=Login.NOMAD), around(driver=driver)))["TaskGroups"]
+    (task,) = group["Tasks"]
+    assert group["Services"][0]["PortLabel"] == group["Networks"][0]["DynamicPorts"][0]["Label"] == "metrics"
+    assert "metrics}" in task["Env"]["SECRETBINDING_METRICS_ADDRESS"]
+    assert task["Config"].get("ports") == (["metrics"] if driver is Driver.DOCKER else None)
+
+
+def test_where_controllers_agree_by_locks_there_are_two_and_each_is_told() -> None:
+    made = parse_job(job(target(login=Login.NOMAD, scope=Scope(election=True)), AROUND))
+    assert made["TaskGroups"][0]["Count"] == 2
+    assert made["TaskGroups"][0]["Tasks"][0]["Env"]["SECRETBINDING_ELECTION"] == "nomad"
 
 
 def test_another_instance_or_mount_is_told_to_the_controller() -> None:

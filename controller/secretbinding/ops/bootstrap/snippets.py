@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import PurePath
 from shlex import quote
 from textwrap import wrap
 
 from secretbinding.models.binding import API_VERSION
 from secretbinding.models.policy import POLICY_KIND
+from secretbinding.ops.bootstrap.blocks import block
+from secretbinding.ops.bootstrap.controller_job import Driver, Program, controller_job
 from secretbinding.ops.bootstrap.target import Login, Target
 from secretbinding.ops.product import Product
 from secretbinding.render.role import AUDIENCE
@@ -17,14 +18,6 @@ from secretbinding.strictyaml import dump
 
 _WIDTH = 100
 CREDENTIALS = "/etc/secretbinding"
-
-
-class Driver(StrEnum):
-    """How the controller's own Nomad job runs it."""
-
-    DOCKER = "docker"
-    EXEC = "exec"
-    RAW_EXEC = "raw_exec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,19 +126,19 @@ def client_block(target: Target, around: Surroundings) -> str:
         values.append(("ca_file", _string(around.vault_ca)))
     if target.default_role:
         values.append(("create_from_role", _string(target.default_role)))
-    return _block("vault", values)
+    return block("vault", values)
 
 
 def server_block() -> str:
     """The `vault` block of a Nomad server."""
     identity = [("aud", f"[{_string(AUDIENCE)}]"), ("env", "false"), ("file", "false"), ("ttl", '"1h"')]
-    return f"vault {{\n  enabled = true\n\n{_indented(_block('default_identity', identity))}}}\n"
+    return block("vault", [("enabled", "true")], block("default_identity", identity))
 
 
 def older_block(around: Surroundings) -> str:
     """The form with a token, for agents before 1.10."""
     values = [("enabled", "true"), ("address", _string(around.vault_address)), ("token", '"<nomad-vault-token>"')]
-    return _block("vault", values)
+    return block("vault", values)
 
 
 def _controller(target: Target, around: Surroundings) -> Iterator[Snippet]:
@@ -220,44 +213,16 @@ def _is_mounted(file: str, target: Target) -> bool:
 
 
 def job(target: Target, around: Surroundings) -> str:
-    """The controller as a Nomad job, with a workload identity for both servers."""
-    environment = {**_environment(target, around)}
-    if target.nomad_acl:
-        environment["NOMAD_TOKEN_FILE"] = "${NOMAD_SECRETS_DIR}/nomad_token"
-    program = ("image", around.image) if around.driver is Driver.DOCKER else ("command", around.command)
-    config = [(program[0], _string(program[1])), ("args", '["run", "--source", "nomad"]')]
-    lines = [
-        f"job {_string(target.job)} {{",
-        f"  namespace = {_string(target.job_namespace)}",
-        "",
-        '  group "controller" {',
-        '    task "controller" {',
-        f"      driver = {_string(around.driver.value)}",
-        "",
-        *_nested(_block("config", config), 6),
-        "",
-        "      # The controller logs in to Vault with this identity, in secrets/nomad_vault.jwt.",
-        "      identity {",
-        '        name = "vault"',
-        f"        aud  = [{_string(AUDIENCE)}]",
-        "        env  = false",
-        "        file = true",
-        '        ttl  = "1h"',
-        "      }",
-    ]
-    if target.nomad_acl:
-        lines += [
-            "",
-            "      # The token for Nomad, in secrets/nomad_token.",
-            "      identity {",
-            "        env  = false",
-            "        file = true",
-            "      }",
-        ]
-    values = [(name, _string(value)) for name, value in environment.items()]
-    lines += ["", *_nested(_block("env", values), 6)]
-    lines += ["", *_nested(_block("resources", [("cpu", "200"), ("memory", "256")]), 6)]
-    return "\n".join([*lines, "    }", "  }", "}", ""])
+    """The controller as a Nomad job, with a workload identity for both servers, health checks that gate its own
+    deployments, and two allocations where they agree by locks on variables."""
+    return controller_job(
+        target.job,
+        target.job_namespace,
+        Program(around.driver, around.image, around.command),
+        _environment(target, around),
+        nomad_acl=target.nomad_acl,
+        several=target.scope.election,
+    )
 
 
 def _environment(target: Target, around: Surroundings) -> dict[str, str]:
@@ -267,6 +232,7 @@ def _environment(target: Target, around: Surroundings) -> dict[str, str]:
         "VAULT_CACERT": around.vault_ca,
         "NOMAD_CACERT": around.nomad_ca,
         "SECRETBINDING_INSTANCE": target.scope.instance if target.scope.instance != "default" else "",
+        "SECRETBINDING_ELECTION": "nomad" if target.scope.election else "",
         "SECRETBINDING_JWT_MOUNT": target.scope.jwt_mount if target.scope.jwt_mount != "jwt-nomad" else "",
     }
     return values | {name: value for name, value in (optional | _login(target, around)).items() if value}
@@ -353,23 +319,6 @@ def _file(around: Surroundings, name: str) -> str:
 
 def _string(value: str) -> str:
     return go_string(value)
-
-
-def _block(name: str, values: list[tuple[str, str]]) -> str:
-    return f"{name} {{\n{_aligned(values)}}}\n"
-
-
-def _aligned(values: list[tuple[str, str]]) -> str:
-    width = max(len(name) for name, _ in values)
-    return "".join(f"  {name:<{width}} = {value}\n" for name, value in values)
-
-
-def _indented(text: str) -> str:
-    return "".join(f"  {line}" if line.strip() else line for line in text.splitlines(keepends=True))
-
-
-def _nested(text: str, depth: int) -> list[str]:
-    return [f"{' ' * depth}{line}" for line in text.splitlines()]
 
 
 def _duration(seconds: int) -> str:

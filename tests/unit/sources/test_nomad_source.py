@@ -1,0 +1,70 @@
+"""Bindings in Nomad variables: what cannot be read for once is read again soon, though nothing changes."""
+
+import threading
+from collections.abc import Sequence
+from typing import cast
+
+import yaml
+
+from secretbinding.errors import Denied
+from secretbinding.models.key import BindingKey
+from secretbinding.ports import Nomad, Variable, VariableMeta
+from secretbinding.sources.base import SourceItem
+from secretbinding.sources.nomad import BINDINGS, MANIFEST_ITEM, NomadSource
+from tests.support.world import a_manifest, wait_until
+
+
+class Variables:
+    """One binding's variable. Reading it is refused a number of times; a list with an index takes its whole wait."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+        self.waited: list[float] = []
+        self.stopped = threading.Event()
+
+    def list_variables(
+        self, namespace: str, prefix: str, *, index: int = 0, wait_seconds: float = 0.0
+    ) -> tuple[int, Sequence[VariableMeta]]:
+        if prefix != BINDINGS:
+            self.stopped.wait(60.0 if index else 0.0)
+            return 1, []
+        if index:
+            self.waited.append(wait_seconds)
+            self.stopped.wait(wait_seconds)
+        return 7, [VariableMeta("default", f"{BINDINGS}web", 7)]
+
+    def read_variable(self, namespace: str, path: str) -> Variable | None:
+        if not path.startswith(BINDINGS):
+            return None
+        if self.refusals:
+            self.refusals -= 1
+            raise Denied("not now", system="nomad", operation="read variable", remedy="")
+        return Variable(namespace, path, 7, {MANIFEST_ITEM: yaml.safe_dump(a_manifest("web", "web", "web"))})
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.items: list[SourceItem] = []
+
+    def upsert(self, item: SourceItem) -> None:
+        self.items.append(item)
+
+    def vanished(self, key: BindingKey) -> None:
+        raise AssertionError(f"{key} is there")
+
+    def listed(self, source: str) -> None:
+        """Told, and of no interest here."""
+
+
+def test_a_binding_that_may_not_be_read_for_a_moment_is_read_before_anything_changes() -> None:
+    variables, sink = Variables(refusals=1), Sink()
+    source = NomadSource(cast(Nomad, variables), ("default",), wait_seconds=60.0)
+    source.start(sink)
+    try:
+        wait_until("it is read", lambda: bool(sink.items), timeout=10)
+        wait_until("the next list waits for a change", lambda: len(variables.waited) == 2)
+    finally:
+        variables.stopped.set()
+        source.stop()
+    assert variables.waited[0] <= 2.0
+    assert variables.waited[1] == 60.0
