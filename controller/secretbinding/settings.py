@@ -309,6 +309,11 @@ class ControllerSettings(BaseSettings):
         return value
 
     @property
+    def watched(self) -> tuple[str, ...]:
+        """The Kubernetes namespaces whose bindings are seen; empty for all."""
+        return tuple(name.strip() for name in self.watch_namespaces.split(",") if name.strip())
+
+    @property
     def metrics_bind(self) -> tuple[str, int] | None:
         """Where to serve metrics and health checks: host and port; None for nowhere."""
         bind = listen_address(self.metrics_address) if self.metrics_address else None

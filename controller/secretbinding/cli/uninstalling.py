@@ -66,6 +66,8 @@ def uninstall(
     instance stays: first each job is registered without our part, then the rights go that no allocation needs any more.
     Run it with an administrator's tokens. What would be done is shown first, and nothing is done before you agree.
 
+    With SECRETBINDING_WATCH_NAMESPACES set, finalizers go from bindings in those namespaces alone.
+
     Bindings themselves are yours and stay, as do the controller's own policy, role and token that `bootstrap` made.
 
     Examples:
@@ -91,7 +93,7 @@ def uninstall(
             done = _remove_all(settings, connected, retained=retained, yes=yes, dry_run=dry_run, timeout=timeout)
     if finalizers and done:
         with kubernetes() as client:
-            _release(client, yes=yes, dry_run=dry_run)
+            _release(client, settings.controller.watched, yes=yes, dry_run=dry_run)
     return 0 if done else 1
 
 
@@ -179,12 +181,13 @@ def _lines(what: str, names: Sequence[str]) -> Iterator[str]:
         yield f"- {what}: {name}"
 
 
-def _release(client: "KubernetesClient", *, yes: bool, dry_run: bool) -> None:
+def _release(client: "KubernetesClient", namespaces: Sequence[str], *, yes: bool, dry_run: bool) -> None:
     from secretbinding.sources.kubernetes.items import FINALIZER
 
     held = [
         (str(item["metadata"]["namespace"]), str(item["metadata"]["name"]))
-        for item in client.each("")
+        for namespace in namespaces or [""]
+        for item in client.each(namespace)
         if FINALIZER in (item["metadata"].get("finalizers") or ())
     ]
     for namespace, name in held:
