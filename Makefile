@@ -70,8 +70,8 @@ format: .venv/.ready ## Format the code
 	@$(BIN)/ruff format controller tests
 
 lock: .venv/.ready ## Pin all dependencies anew, with hashes and without any index address
-	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --no-header -o deploy/requirements.txt pyproject.toml
-	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --no-header --extra dev --extra devstack -o tests/requirements.txt pyproject.toml
+	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --no-header --extra otel -o deploy/requirements.txt pyproject.toml
+	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --no-header --extra dev --extra devstack --extra otel -o tests/requirements.txt pyproject.toml
 
 audit: .venv/.ready ## Refuse what is installed in the image when a weakness of it is known (asks the package index, or OSV)
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r deploy/requirements.txt

@@ -170,6 +170,8 @@ class ControllerSettings(BaseSettings):
         label_seconds: how often labels of tenants are looked at, where a policy asks for labels.
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
         metrics_address: where metrics and health checks are served: `host:port`; empty for nowhere.
+        page: whom the web page on the same port is shown to: `local` to this machine, and so to who may forward the
+            port; `on` to whoever reaches the port; `off` to nobody.
         stuck_seconds: how long a worker may be at one job before the process counts as stuck.
         log_level: DEBUG, INFO, WARNING or ERROR.
         log_format: `text` or `json`.
@@ -221,6 +223,7 @@ class ControllerSettings(BaseSettings):
     label_seconds: Annotated[float, Field(gt=0)] = 30.0
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
     metrics_address: str = Field(default_factory=_metrics_address)
+    page: Annotated[str, Field(pattern="^(local|on|off)$")] = "local"
     stuck_seconds: Annotated[float, Field(gt=0)] = 600.0
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"

@@ -129,9 +129,13 @@ def parse_sources(texts: Sequence[str]) -> tuple[list[SourceName], list[tuple[st
 
 def _monitoring(settings: Settings) -> "Monitoring | None":
     from secretbinding.metrics import Monitoring
+    from secretbinding.page.access import Access
 
     own = settings.controller
-    return Monitoring(own.metrics_bind, stuck_seconds=own.stuck_seconds) if own.metrics_bind is not None else None
+    if own.metrics_bind is None:
+        return None
+    page = Access(own.page)
+    return Monitoring(own.metrics_bind, stuck_seconds=own.stuck_seconds, page=page, instance=own.instance)
 
 
 def _sources(

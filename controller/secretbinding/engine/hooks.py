@@ -7,9 +7,10 @@ from contextlib import contextmanager
 import structlog
 
 from secretbinding.engine.queue import Priority
-from secretbinding.models.key import WorkloadKey
+from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.status import SecretBindingStatus
 from secretbinding.plan import Action
-from secretbinding.status import Pass
+from secretbinding.status import Pass, Transition
 
 _RECONCILE_ID = "reconcile_id"
 
@@ -38,6 +39,15 @@ class Hooks:
 
     def forgotten(self, workload: WorkloadKey) -> None:
         """Nothing names the job any more."""
+
+    def reported(
+        self,
+        key: BindingKey,
+        before: SecretBindingStatus,
+        after: SecretBindingStatus,
+        events: Sequence[Transition],
+    ) -> None:
+        """A status that differs from the one before was written to the binding's source."""
 
 
 class Several(Hooks):
@@ -73,6 +83,16 @@ class Several(Hooks):
     def forgotten(self, workload: WorkloadKey) -> None:
         for each in self._hooks:
             each.forgotten(workload)
+
+    def reported(
+        self,
+        key: BindingKey,
+        before: SecretBindingStatus,
+        after: SecretBindingStatus,
+        events: Sequence[Transition],
+    ) -> None:
+        for each in self._hooks:
+            each.reported(key, before, after, events)
 
 
 @contextmanager

@@ -131,6 +131,10 @@ class Engine:
         """The sources by name."""
         return self._sources
 
+    def owns(self, workload: WorkloadKey) -> bool:
+        """Whether a workload is this controller's."""
+        return self._owns(workload)
+
     def upsert(self, item: SourceItem) -> None:
         entry = self.store.get(item.key)
         # What a source lists first was there before: a change that somebody makes now is not to wait for all of it.
@@ -335,14 +339,16 @@ class Engine:
         if (status == entry.status and not made) or source is None:
             return True
         events = [Transition("Normal", Reason.VALUE_GENERATED, each.message) for each in made]
+        events += transitions(entry.status, status)
         try:
             with asked(bindings=[str(entry.item.key)], changed=changed_conditions(entry.status, status)):
-                source.report(entry.item.key, status, (*events, *transitions(entry.status, status)))
+                source.report(entry.item.key, status, tuple(events))
         except SecretBindingError as error:
             _log.warning("status cannot be written", binding=str(entry.item.key), error=str(error))
             return False
         self._untold.told(entry.item.key, made)
         self.store.set_status(entry.item.key, status)
+        self._hooks.reported(entry.item.key, entry.status, status, events)
         return True
 
     def _finish(self, found: Pass, bindings: Sequence[BindingInput]) -> None:
