@@ -24,7 +24,7 @@
 
 {{/* A name for objects of the whole cluster, which no release of another namespace has. */}}
 {{- define "secretbinding.clusterName" -}}
-{{- printf "%s-%s" (include "secretbinding.namespace" .) (include "secretbinding.fullname" .) -}}
+{{- list (include "secretbinding.namespace" .) (include "secretbinding.fullname" .) | compact | join "-" -}}
 {{- end -}}
 
 {{- define "secretbinding.serviceAccountName" -}}
