@@ -127,6 +127,7 @@ class ControllerSettings(BaseSettings):
         audit_listen_anywhere: allow `audit_listen` to be no loopback address; nobody has to prove who he is there.
         audit_listen: where a `socket` audit device of Vault finds us: `host:port` or `unix:/path`.
         audit_file: the file that a `file` audit device of Vault writes; None for no file.
+        watch_namespaces: the Kubernetes namespaces whose bindings are seen, separated by commas; empty for all.
         files_seconds: how often the files of `--source files=PATH` are looked at.
         resync_seconds: how often each job is compared with what it should be, changes or not.
         progress_seconds: how often a job with a running deployment is looked at when no event comes.
@@ -187,6 +188,7 @@ class ControllerSettings(BaseSettings):
     audit_listen_anywhere: bool = False
     audit_listen: str = ""
     audit_file: Path | None = None
+    watch_namespaces: str = ""
     files_seconds: Annotated[float, Field(gt=0)] = 2.0
     resync_seconds: Annotated[float, Field(gt=0)] = 300.0
     progress_seconds: Annotated[float, Field(gt=0)] = 5.0
@@ -308,6 +310,11 @@ class ControllerSettings(BaseSettings):
         if value and isinstance(listen_address(value), Path):
             raise ValueError("write HOST:PORT, or nothing to serve no metrics")
         return value
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The Kubernetes namespaces whose bindings are seen; empty for all."""
+        return tuple(name.strip() for name in self.watch_namespaces.split(",") if name.strip())
 
     @property
     def metrics_bind(self) -> tuple[str, int] | None:

@@ -179,7 +179,7 @@ def _sources(
         if name is SourceName.NOMAD:
             made.append(NomadSource(connected.nomad))
         elif name is SourceName.KUBERNETES:
-            made.append(kubernetes_source(namespace, on_call))
+            made.append(kubernetes_source(namespace, on_call, settings.controller.watched))
         else:
             interval = settings.controller.files_seconds
             # With open tenancy there are no tenants to tell apart, and a manifest may name its own.
