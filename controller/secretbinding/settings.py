@@ -170,6 +170,7 @@ class ControllerSettings(BaseSettings):
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
         metrics_address: where metrics and health checks are served: `host:port`; empty for nowhere.
         stuck_seconds: how long a worker may be at one job before the process counts as stuck.
+        stop_seconds: how long passes under way may take after a signal to stop; shorter than whoever stops it waits.
         log_level: DEBUG, INFO, WARNING or ERROR.
         log_format: `text` or `json`.
     """
@@ -220,6 +221,7 @@ class ControllerSettings(BaseSettings):
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
     metrics_address: str = Field(default_factory=_metrics_address)
     stuck_seconds: Annotated[float, Field(gt=0)] = 600.0
+    stop_seconds: Annotated[float, Field(gt=0)] = 25.0
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
 
