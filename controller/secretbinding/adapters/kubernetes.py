@@ -302,7 +302,11 @@ class KubernetesClient:
         there."""
         try:
             found = self._call(
-                "get", "deployments", namespace, name, lambda client: dict(client.get(_Deployment, name, namespace=namespace))
+                "get",
+                "deployments",
+                namespace,
+                name,
+                lambda client: dict(client.get(_Deployment, name, namespace=namespace)),
             )
         except NotFound:
             return 0
