@@ -45,6 +45,7 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)
 _SecretBinding = create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
 _Policy = create_global_resource(GROUP, VERSION, "SecretBindingPolicy", POLICY_PLURAL)
 _Event = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")
+_Deployment = create_namespaced_resource("apps", "v1", "Deployment", "deployments")
 _Lease = create_namespaced_resource("coordination.k8s.io", "v1", "Lease", "leases")
 
 
@@ -283,6 +284,35 @@ class KubernetesClient:
             )
         except NotFound:
             return
+
+    def scale_deployment(self, namespace: str, name: str, replicas: int) -> None:
+        """Have a Deployment run so many pods (`deployments/scale`); one that is not there is success."""
+        patch = {"spec": {"replicas": replicas}}
+
+        def scaled(client: Client) -> None:
+            client.patch(_Deployment.Scale, name, patch, namespace=namespace, patch_type=PatchType.MERGE)
+
+        try:
+            self._call("patch", "deployments/scale", namespace, name, scaled)
+        except NotFound:
+            return
+
+    def pods_of_deployment(self, namespace: str, name: str) -> int:
+        """How many pods a Deployment has, as its status says (also those that are ending); 0 for one that is not
+        there."""
+        try:
+            found = self._call(
+                "get",
+                "deployments",
+                namespace,
+                name,
+                lambda client: dict(client.get(_Deployment, name, namespace=namespace)),
+            )
+        except NotFound:
+            return 0
+        status = found.get("status") or {}
+        current = int(status.get("observedGeneration") or 0) >= int(found["metadata"].get("generation") or 0)
+        return int(status.get("replicas") or 0) if current else 1
 
     def _change_finalizers(
         self,

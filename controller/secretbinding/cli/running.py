@@ -57,7 +57,8 @@ def run(
     ] = None,
     namespace: Namespace = "default",
 ) -> int:
-    """Run the controller until SIGTERM or SIGINT; a second signal ends it at once.
+    """Run the controller until SIGTERM or SIGINT; passes under way are finished, for SECRETBINDING_STOP_SECONDS at most
+    (25). A second signal ends it at once.
 
     Only what a SecretBindingPolicy allows is done: a binding that is refused shows the policy that would allow it. For
     a single team that may have every secret, SECRETBINDING_TENANCY=open allows everything.
@@ -179,7 +180,7 @@ def _sources(
         if name is SourceName.NOMAD:
             made.append(NomadSource(connected.nomad))
         elif name is SourceName.KUBERNETES:
-            made.append(kubernetes_source(namespace, on_call))
+            made.append(kubernetes_source(namespace, on_call, settings.controller.watched))
         else:
             interval = settings.controller.files_seconds
             # With open tenancy there are no tenants to tell apart, and a manifest may name its own.
@@ -292,20 +293,34 @@ def _serve(
             nomad=settings.nomad.address,
         )
         signals.wait()
-        _log.info("stopping; passes under way are finished first")
+        patience = settings.controller.stop_seconds
+        _log.info("stopping; passes under way are finished first", seconds=patience)
+        done = threading.Event()
         stopping = threading.Thread(
-            target=_stop, args=(controller, webhook, telemetry, signals), name="stop", daemon=True
+            target=_stop, args=(controller, webhook, telemetry, signals, done), name="stop", daemon=True
         )
         stopping.start()
+        overdue = threading.Timer(patience, signals.wake)
+        overdue.daemon = True
+        overdue.start()
         if signals.wait():
             _log.warning("stopped at once")
+            os._exit(1)
+        overdue.cancel()
+        if not done.is_set():
+            # Whoever stops it would kill it soon, in the middle of a line of the log.
+            _log.warning("not all passes have ended in time; the next start takes up what was cut off")
             os._exit(1)
     _log.info("stopped")
     return 0
 
 
 def _stop(
-    controller: "Controller", webhook: "AdmissionWebhook | None", telemetry: "Telemetry | None", signals: Signals
+    controller: "Controller",
+    webhook: "AdmissionWebhook | None",
+    telemetry: "Telemetry | None",
+    signals: Signals,
+    done: threading.Event,
 ) -> None:
     try:
         if webhook is not None:
@@ -314,6 +329,7 @@ def _stop(
         if telemetry is not None:
             telemetry.stop()
     finally:
+        done.set()
         signals.wake()
 
 

@@ -16,6 +16,7 @@ import yaml
 from tests.support.commandline import environment, servers_of
 from tests.support.metrics import get, scrape
 from tests.support.servers import Stack
+from tests.support.stalling import stalling
 from tests.support.world import World, a_job, a_manifest, wait_until
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -159,6 +160,50 @@ def test_a_second_signal_ends_it_at_once(simulator: Stack, tmp_path: Path) -> No
         os.kill(process.child.pid, signal.SIGTERM)
         os.kill(process.child.pid, signal.SIGINT)
         assert process.child.wait(timeout=5) == 1
+
+
+REGISTRATION = b"T /v1/jobs"
+"""Of the request that registers a job: PUT or POST."""
+
+
+def test_a_pass_that_is_under_way_is_finished_before_it_stops(simulator: Stack, tmp_path: Path, unique: str) -> None:
+    world = World(simulator)
+    world.secret(unique, username="app", password="first")
+    world.register(a_job(unique, count=0))
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    with (
+        stalling(simulator.address, REGISTRATION) as proxy,
+        controller(simulator, tmp_path / "log", f"files={path}", NOMAD_ADDR=proxy.address) as process,
+    ):
+        assert proxy.held.wait(30), "the pass is at the registration"
+        process.child.send_signal(signal.SIGTERM)
+        process.await_event("stopping; passes under way are finished first")
+        assert process.child.poll() is None, "it waits for the pass"
+        proxy.go.set()
+        assert process.child.wait(timeout=20) == 0
+        assert process.events()[-1] == "stopped"
+        assert len(world.versions(unique)) == 2
+        assert "pass done" in process.events()
+
+
+def test_a_pass_that_does_not_end_is_not_waited_for_longer_than_the_setting_says(
+    simulator: Stack, tmp_path: Path, unique: str
+) -> None:
+    world = World(simulator)
+    world.secret(unique, username="app", password="first")
+    world.register(a_job(unique, count=0))
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    pace = {"SECRETBINDING_STOP_SECONDS": "0.5"}
+    with (
+        stalling(simulator.address, REGISTRATION) as proxy,
+        controller(simulator, tmp_path / "log", f"files={path}", NOMAD_ADDR=proxy.address, **pace) as process,
+    ):
+        assert proxy.held.wait(30), "the pass is at the registration"
+        process.child.send_signal(signal.SIGTERM)
+        assert process.child.wait(timeout=10) == 1
+        assert process.events()[-1].startswith("not all passes have ended in time")
 
 
 def test_a_server_that_is_away_is_waited_for(simulator: Stack, tmp_path: Path, unique: str) -> None:
