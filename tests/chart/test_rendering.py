@@ -122,7 +122,9 @@ def test_selectors_find_the_controllers_pods_and_no_other_pod_of_the_release(nam
     selectors = [deployment["spec"]["selector"]["matchLabels"]]
     selectors += [each["spec"]["selector"] for each in of_kind(name, "Service")]
     selectors += [each["spec"]["podSelector"]["matchLabels"] for each in of_kind(name, "NetworkPolicy")]
-    selectors += [each["spec"]["selector"]["matchLabels"] for each in of_kind(name, "PodDisruptionBudget", "PodMonitor")]
+    selectors += [
+        each["spec"]["selector"]["matchLabels"] for each in of_kind(name, "PodDisruptionBudget", "PodMonitor")
+    ]
     for selector in selectors:
         assert selector.items() <= labels.items()
         assert not any(selector.items() <= other.items() for other in others)
@@ -244,7 +246,9 @@ def rules(name: str, *kinds: str) -> set[tuple[str, str, str]]:
 
 def test_rights_are_no_more_than_needed() -> None:
     for name in MATRIX:
-        assert not {row for row in rules(name) if row[1] == "secrets" or row[2] in ("*", "escalate", "bind", "deletecollection")}
+        assert not {
+            row for row in rules(name) if row[1] == "secrets" or row[2] in ("*", "escalate", "bind", "deletecollection")
+        }
     assert rules("some namespaces", "ClusterRole") == {
         ("ClusterRole", "secretbindingpolicies", "list"),
         ("ClusterRole", "secretbindingpolicies", "watch"),

@@ -159,7 +159,9 @@ def test_the_charts_own_rules_and_dashboards_are_all_in_it() -> None:
     file = CHART / "files" / "alerts.yaml"
     rules = [each["spec"] for each in made if each["kind"] == "PrometheusRule"]
     assert rules == ([yaml.safe_load(file.read_text())] if file.is_file() else [])
-    shown = {name: text for each in made if "-dashboard-" in each["metadata"]["name"] for name, text in each["data"].items()}
+    shown = {
+        name: text for each in made if "-dashboard-" in each["metadata"]["name"] for name, text in each["data"].items()
+    }
     files = {path.name: json.loads(path.read_text()) for path in (CHART / "files" / "dashboards").glob("*.json")}
     assert {name: json.loads(text) for name, text in shown.items()} == files
 
@@ -176,9 +178,7 @@ ALL: Json = {
     "webhook": {"certificate": OWN_CERTIFICATE},
     "nacp": {"enabled": True, "existingSecret": "nacp"},
     "audit": {"enabled": True},
-    "metrics": {
-        name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "prometheusRule", "dashboard")
-    },
+    "metrics": {name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "prometheusRule", "dashboard")},
     "networkPolicy": {"enabled": True, "auditFrom": CIDR},
     "cleanup": {"enabled": True},
     "crds": {"enabled": False},
