@@ -17,6 +17,8 @@ from tests.support.monitoring import Prometheus, Target, boards, filled, need, r
 from tests.support.servers import Stack
 from tests.support.world import World, a_job, a_manifest, wait_until
 
+pytestmark = pytest.mark.xdist_group("monitoring")
+
 JOB = "secretbinding"
 ROTATED, FAILED, HELD, AT_RISK, WAITING, UNREADABLE, HOMELESS = (
     "rotated", "failed", "held", "at-risk", "waiting", "unreadable", "homeless"
