@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.browser import chromium
 from tests.support.kubernetes import kubernetes_api, real_kubernetes, small_kubernetes, tenant
 from tests.support.postgres import postgres
 from tests.support.servers import (
@@ -19,6 +20,7 @@ from tests.support.servers import (
 )
 
 __all__ = [
+    "chromium",
     "cluster",
     "cluster_nomad",
     "cluster_simulator",

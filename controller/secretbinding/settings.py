@@ -127,6 +127,7 @@ class ControllerSettings(BaseSettings):
         audit_listen_anywhere: allow `audit_listen` to be no loopback address; nobody has to prove who he is there.
         audit_listen: where a `socket` audit device of Vault finds us: `host:port` or `unix:/path`.
         audit_file: the file that a `file` audit device of Vault writes; None for no file.
+        watch_namespaces: the Kubernetes namespaces whose bindings are seen, separated by commas; empty for all.
         files_seconds: how often the files of `--source files=PATH` are looked at.
         resync_seconds: how often each job is compared with what it should be, changes or not.
         progress_seconds: how often a job with a running deployment is looked at when no event comes.
@@ -169,6 +170,8 @@ class ControllerSettings(BaseSettings):
         label_seconds: how often labels of tenants are looked at, where a policy asks for labels.
         purge_grace_seconds: how long tasks of a purged job may still be stopping.
         metrics_address: where metrics and health checks are served: `host:port`; empty for nowhere.
+        page: whom the web page on the same port is shown to: `local` to this machine, and so to who may forward the
+            port; `on` to whoever reaches the port; `off` to nobody.
         stuck_seconds: how long a worker may be at one job before the process counts as stuck.
         stop_seconds: how long passes under way may take after a signal to stop; shorter than whoever stops it waits.
         log_level: DEBUG, INFO, WARNING or ERROR.
@@ -186,6 +189,7 @@ class ControllerSettings(BaseSettings):
     audit_listen_anywhere: bool = False
     audit_listen: str = ""
     audit_file: Path | None = None
+    watch_namespaces: str = ""
     files_seconds: Annotated[float, Field(gt=0)] = 2.0
     resync_seconds: Annotated[float, Field(gt=0)] = 300.0
     progress_seconds: Annotated[float, Field(gt=0)] = 5.0
@@ -220,6 +224,7 @@ class ControllerSettings(BaseSettings):
     label_seconds: Annotated[float, Field(gt=0)] = 30.0
     purge_grace_seconds: Annotated[float, Field(ge=0)] = 30.0
     metrics_address: str = Field(default_factory=_metrics_address)
+    page: Annotated[str, Field(pattern="^(local|on|off)$")] = "local"
     stuck_seconds: Annotated[float, Field(gt=0)] = 600.0
     stop_seconds: Annotated[float, Field(gt=0)] = 25.0
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
@@ -307,6 +312,11 @@ class ControllerSettings(BaseSettings):
         if value and isinstance(listen_address(value), Path):
             raise ValueError("write HOST:PORT, or nothing to serve no metrics")
         return value
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The Kubernetes namespaces whose bindings are seen; empty for all."""
+        return tuple(name.strip() for name in self.watch_namespaces.split(",") if name.strip())
 
     @property
     def metrics_bind(self) -> tuple[str, int] | None:

@@ -196,7 +196,6 @@ def test_what_is_for_a_region_that_is_not_there_is_refused(nomad: Nomad, unique:
         *(("GET", f"/v1/{what}/{uuid.uuid4()}", None) for what in ("allocation", "evaluation", "deployment")),
         ("GET", "/v1/namespaces", None),
         ("GET", "/v1/namespace/default", None),
-        ("PUT", f"/v1/namespace/{unique}", {"Name": unique}),
         ("GET", f"/v1/var/{unique}", None),
         ("PUT", f"/v1/var/{unique}", {"Items": {"a": "b"}}),
         ("DELETE", f"/v1/var/{unique}", None),
@@ -209,6 +208,9 @@ def test_what_is_for_a_region_that_is_not_there_is_refused(nomad: Nomad, unique:
         assert (answer.status, answer.text) == (500, "No path to region"), f"{method} {path}"
     health = nomad.api.get("/v1/agent/health", region="mars")
     assert (health.status, health.json()["server"]) == (500, {"ok": False, "message": "No path to region"})
+    # With ACLs namespaces are written in the authoritative region, whatever the request says.
+    assert nomad.api.put(f"/v1/namespace/{unique}", {"Name": unique}, region="mars").status == 200
+    assert nomad.api.get(f"/v1/namespace/{unique}").status == 200
     assert [one["Version"] for one in nomad.versions(unique)] == [0]
 
 

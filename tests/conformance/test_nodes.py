@@ -1,6 +1,7 @@
 """Jobs on several nodes: system jobs and how they roll, and what a drain moves."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,13 +133,19 @@ def test_a_failing_version_of_a_system_job_goes_on_to_further_nodes_where_it_is_
     nomad.wait("a second node to be hit", hit)
 
 
-def test_a_system_jobs_node_stays_empty_after_a_failure_until_the_job_is_evaluated(nomad: Nomad, unique: str) -> None:
-    # Each first start on a node works.
-    script = "[ -e ../alloc/data/up ] && exit 3; touch ../alloc/data/up; sleep 1.5; exit 3"
+def test_a_system_jobs_node_stays_empty_after_a_failure_until_the_job_is_evaluated(
+    nomad: Nomad, unique: str, tmp_path: Path
+) -> None:
+    fail = tmp_path / "fail"
+    script = f"while [ ! -e {fail} ]; do sleep 0.1; done; exit 3"
     policy = {"Attempts": 1, "Interval": 60 * SECOND, "Delay": 100 * MS, "Mode": "fail"}
     sent = job(unique, task(script), kind="system", RestartPolicy=policy)
     nomad.register(sent)
     nomad.wait_deployed(unique, 0)
+    # What the end of the deployment has Nomad look at must not see the failures.
+    path = f"/v1/job/{unique}/evaluations"
+    nomad.wait("quiet", lambda: {one["Status"] for one in nomad.api.get(path).expect().json()} == {"complete"})
+    fail.touch()
     nomad.wait("all to fail", lambda: [one["ClientStatus"] for one in nomad.allocations(unique)] == ["failed"] * 3)
     nomad.api.put(f"/v1/job/{unique}/evaluate", {"JobID": unique}).expect(200)
     nomad.wait("another on each node", lambda: len(nomad.allocations(unique)) == 6)

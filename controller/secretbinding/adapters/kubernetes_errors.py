@@ -7,7 +7,13 @@ from secretbinding.errors import Conflict, Denied, NotFound, Rejected, ServiceEr
 
 API_GROUP = "nomad-vault.io"
 _SYSTEM = "kubernetes"
-_OTHER_GROUPS = {"events": "events.k8s.io", "leases": "coordination.k8s.io", "namespaces": '""'}
+_OTHER_GROUPS = {
+    "events": "events.k8s.io",
+    "leases": "coordination.k8s.io",
+    "namespaces": '""',
+    "deployments": "apps",
+    "deployments/scale": "apps",
+}
 _SAID_LIMIT = 1000
 _LONGEST_PAUSE = 10.0
 

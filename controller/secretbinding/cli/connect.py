@@ -4,7 +4,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -89,11 +89,13 @@ def kubernetes_client(on_call: "OnCall | None" = None) -> "KubernetesClient":
     return KubernetesClient(kubernetes_connection(), on_call=on_call)
 
 
-def kubernetes_source(nomad_namespace: str, on_call: "OnCall | None" = None) -> "KubernetesSource":
-    """The source of custom resources in all Kubernetes namespaces that the credentials may see."""
+def kubernetes_source(
+    nomad_namespace: str, on_call: "OnCall | None" = None, namespaces: Sequence[str] = ()
+) -> "KubernetesSource":
+    """The source of custom resources in the given Kubernetes namespaces, or in all without any."""
     from secretbinding.sources.kubernetes.source import KubernetesSource
 
-    return KubernetesSource(kubernetes_client(on_call), nomad_namespace=nomad_namespace)
+    return KubernetesSource(kubernetes_client(on_call), namespaces, nomad_namespace=nomad_namespace)
 
 
 @contextmanager

@@ -4,10 +4,12 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.style import Style
 from rich.text import Text
 
 from secretbinding.errors import ManifestError, SecretBindingError, UsageError
@@ -36,6 +38,14 @@ def emit_value(value: Any, form: str) -> None:
         emit(json.dumps(value, indent=2, ensure_ascii=False))
     else:
         emit(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120))
+
+
+def painter() -> Callable[[str, str], str]:
+    """Gives data a style, where standard output is a terminal that shows colors and NO_COLOR is not set."""
+    console = Console(file=sys.stdout)
+    if console.no_color or console.color_system is None:
+        return lambda text, style: text
+    return lambda text, style: Style.parse(style).render(text)
 
 
 def say(text: str, *, style: str = "") -> None:

@@ -1,6 +1,6 @@
 """Statuses as rows of a table, or as objects. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from secretbinding.cli.console import printable
 from secretbinding.models.binding import API_VERSION, KIND
 from secretbinding.models.key import BindingKey
-from secretbinding.models.reasons import ConditionType
+from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 
 COLUMNS = ("NAMESPACE", "NAME", "JOB", "READY", "REASON", "ROTATION", "AGE")
@@ -78,18 +78,59 @@ def age(moment: str, now: datetime) -> str:
     return f"{max(0, seconds)}s"
 
 
-def table(rows: Sequence[Row], now: datetime, *, wide: bool, header: bool = True) -> str:
-    """The rows in columns, as `kubectl get` prints them: always the same ones, with `-` where there is nothing."""
+Paint = Callable[[str, str], str]
+"""`(text, style)`: the text in a style of rich's, such as `bold red`."""
+
+
+def table(
+    rows: Sequence[Row],
+    now: datetime,
+    *,
+    wide: bool,
+    header: bool = True,
+    paint: Paint = lambda text, style: text,
+) -> str:
+    """The rows in columns, as `kubectl get` prints them: always the same ones, with `-` where there is nothing. What is
+    not well stands out by `paint`."""
     lines = [[text or "-" for text in cells(row, now, wide=wide)] for row in rows]
+    styles = [_styles(row) for row in rows]
     if header:
         lines.insert(0, [*COLUMNS, *(WIDE if wide else ())])
+        styles.insert(0, dict.fromkeys((*COLUMNS, *WIDE), "bold"))
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    return "".join(_padded(line, widths) for line in lines)
+    return "".join(_padded(line, widths, style, paint) for line, style in zip(lines, styles, strict=True))
 
 
-def _padded(line: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (text + " " * (width - cell_len(text)) for text, width in zip(line, widths, strict=True))
-    return "   ".join(padded).rstrip() + "\n"
+_COLORS = {ConditionStatus.TRUE: "green", ConditionStatus.FALSE: "bold red", ConditionStatus.UNKNOWN: "yellow"}
+_UNDER_WAY = frozenset(
+    {
+        Reason.DEPLOYMENT_RUNNING,
+        Reason.WAITING_FOR_PROMOTION,
+        Reason.NEW_VERSION_HELD,
+        Reason.MANUAL_ROTATION_PENDING,
+    }
+)
+
+
+def _styles(row: Row) -> Mapping[str, str]:
+    """The style of each column that has one."""
+    ready, rotation = (row.status.condition(kind) for kind in (ConditionType.READY, ConditionType.ROTATION_HEALTHY))
+    color = _COLORS[ready.status if ready is not None else ConditionStatus.UNKNOWN]
+    styles = {"READY": color, "REASON": "" if row.ready else color}
+    if rotation is not None and rotation.status is ConditionStatus.FALSE:
+        styles["ROTATION"] = _COLORS[rotation.status]
+    elif rotation is not None and rotation.reason in _UNDER_WAY:
+        styles["ROTATION"] = "cyan"
+    return styles
+
+
+def _padded(line: Sequence[str], widths: Sequence[int], styles: Mapping[str, str], paint: Paint) -> str:
+    columns = zip((*COLUMNS, *WIDE), line, widths, strict=False)
+    painted = [
+        (paint(text, styles[name]) if styles.get(name) else text) + " " * (width - cell_len(text))
+        for name, text, width in columns
+    ]
+    return "   ".join(painted).rstrip() + "\n"
 
 
 def _version(serving: str | None, wanted: str | None) -> str:

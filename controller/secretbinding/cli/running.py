@@ -16,6 +16,7 @@ from secretbinding.models.key import WorkloadKey
 from secretbinding.settings import Settings
 from secretbinding.sources.base import Source
 from secretbinding.sources.files.tenants import is_tenant
+from secretbinding.telemetry.asked import asked as asked_for
 
 if TYPE_CHECKING:
     from secretbinding.adapters.kubernetes import KubernetesClient
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from secretbinding.ports import Leases
     from secretbinding.sources.policies.labels import Lister
     from secretbinding.status import Pass
+    from secretbinding.telemetry.running import Telemetry
     from secretbinding.webhooks.kubernetes import AdmissionWebhook
 
 _log = structlog.get_logger(__name__)
@@ -77,6 +79,7 @@ def run(
     settings = read_settings(quiet=False)
     asked = parse_policies_option(policies, names)
     monitoring = _monitoring(settings)
+    telemetry = _telemetry(settings, monitoring)
     on_call = monitoring.called if monitoring is not None else None
     with clients(settings, on_call, keep=True) as connected:
         sources = _sources(names, paths, settings, connected, namespace, on_call)
@@ -84,7 +87,7 @@ def run(
         tenancy = _tenancy(asked, names, settings, connected, cluster)
         webhook = _webhook(settings, connected, cluster, tenancy, namespace)
         with leases(settings, connected, on_call) as held:
-            return _serve(settings, connected, sources, monitoring, tenancy, webhook, held)
+            return _serve(settings, connected, sources, monitoring, tenancy, webhook, held, telemetry)
 
 
 def parse_policies_option(
@@ -130,9 +133,35 @@ def parse_sources(texts: Sequence[str]) -> tuple[list[SourceName], list[tuple[st
 
 def _monitoring(settings: Settings) -> "Monitoring | None":
     from secretbinding.metrics import Monitoring
+    from secretbinding.page.access import Access
 
     own = settings.controller
-    return Monitoring(own.metrics_bind, stuck_seconds=own.stuck_seconds) if own.metrics_bind is not None else None
+    if own.metrics_bind is None:
+        return None
+    page = Access(own.page)
+    return Monitoring(own.metrics_bind, stuck_seconds=own.stuck_seconds, page=page, instance=own.instance)
+
+
+def _telemetry(settings: Settings, monitoring: "Monitoring | None") -> "Telemetry | None":
+    """What OpenTelemetry's variables ask for; nothing of it is imported unless they do. Raises `UsageError`."""
+    wanted = asked_for(os.environ)
+    if not wanted.anything:
+        return None
+    if wanted.metrics and monitoring is None:
+        raise UsageError(
+            f"{wanted.because} asks for metrics, and SECRETBINDING_METRICS_ADDRESS is empty, so that there are none",
+            remedy="give it an address such as 127.0.0.1:9464, or set OTEL_METRICS_EXPORTER=none",
+        )
+    try:
+        from secretbinding.telemetry.running import Telemetry
+    except ImportError as failure:
+        raise UsageError(
+            f"{wanted.because} asks for OpenTelemetry, which needs {failure.name or 'a package'}, and that is not "
+            "installed",
+            remedy="install the extra: pip install 'secretbinding[otel]'; or unset the variable",
+        ) from None
+    families = monitoring.registry.collect if monitoring is not None else tuple
+    return Telemetry(wanted, families, instance=settings.controller.instance)
 
 
 def _sources(
@@ -151,7 +180,7 @@ def _sources(
         if name is SourceName.NOMAD:
             made.append(NomadSource(connected.nomad))
         elif name is SourceName.KUBERNETES:
-            made.append(kubernetes_source(namespace, on_call))
+            made.append(kubernetes_source(namespace, on_call, settings.controller.watched))
         else:
             interval = settings.controller.files_seconds
             # With open tenancy there are no tenants to tell apart, and a manifest may name its own.
@@ -236,6 +265,7 @@ def _serve(
     tenancy: "Tenancy",
     webhook: "AdmissionWebhook | None",
     held: "Leases | None",
+    telemetry: "Telemetry | None",
 ) -> int:
     from secretbinding.app import Controller
 
@@ -249,6 +279,8 @@ def _serve(
         leases=held,
     )
     with Signals() as signals:
+        if telemetry is not None:
+            telemetry.start()
         controller.start()
         if webhook is not None:
             webhook.start()
@@ -264,7 +296,9 @@ def _serve(
         patience = settings.controller.stop_seconds
         _log.info("stopping; passes under way are finished first", seconds=patience)
         done = threading.Event()
-        stopping = threading.Thread(target=_stop, args=(controller, webhook, signals, done), name="stop", daemon=True)
+        stopping = threading.Thread(
+            target=_stop, args=(controller, webhook, telemetry, signals, done), name="stop", daemon=True
+        )
         stopping.start()
         overdue = threading.Timer(patience, signals.wake)
         overdue.daemon = True
@@ -282,20 +316,28 @@ def _serve(
 
 
 def _stop(
-    controller: "Controller", webhook: "AdmissionWebhook | None", signals: Signals, done: threading.Event
+    controller: "Controller",
+    webhook: "AdmissionWebhook | None",
+    telemetry: "Telemetry | None",
+    signals: Signals,
+    done: threading.Event,
 ) -> None:
     try:
         if webhook is not None:
             webhook.stop()
         controller.stop()
+        if telemetry is not None:
+            telemetry.stop()
     finally:
         done.set()
         signals.wake()
 
 
 def _log_pass(workload: WorkloadKey, found: "Pass", seconds: float) -> None:
-    """A line for each pass that did something, or could not."""
+    """One line for each pass: a warning for one that could not do its work, debug for one that had nothing to do."""
     if found.error is not None:
         _log.warning("pass failed", workload=str(workload), reason=found.error.reason.value, error=found.error.message)
-    elif found.plan is not None and found.plan.actions:
-        _log.info("pass done", workload=str(workload), actions=len(found.plan.actions), seconds=round(seconds, 3))
+        return
+    actions = len(found.plan.actions) if found.plan is not None else 0
+    tell = _log.info if actions else _log.debug
+    tell("pass done", workload=str(workload), actions=actions, seconds=round(seconds, 3))

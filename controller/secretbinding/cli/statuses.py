@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from secretbinding.cli.connect import clients, kubernetes, one_shot, read_settings
-from secretbinding.cli.console import emit, emit_value, error, say
+from secretbinding.cli.console import emit, emit_value, error, painter, say
 from secretbinding.cli.options import (
     DEFAULT_TIMEOUT_SECONDS,
     Kept,
@@ -190,4 +190,4 @@ def _print(rows: Sequence[Row], output: Output, *, header: bool = True) -> None:
     if output in (Output.JSON, Output.YAML):
         emit_value(to_list(rows), output.value)
     elif rows:
-        emit(table(rows, datetime.now(UTC), wide=output is Output.WIDE, header=header))
+        emit(table(rows, datetime.now(UTC), wide=output is Output.WIDE, header=header, paint=painter()))

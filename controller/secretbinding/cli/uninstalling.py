@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +44,14 @@ def uninstall(
             show_default=False,
         ),
     ] = None,
+    deployment: Annotated[
+        str,
+        typer.Option(
+            "--stop-deployment",
+            metavar="NAMESPACE/NAME",
+            help="First scale the controller's own Deployment to zero, and wait until its pods are gone.",
+        ),
+    ] = "",
     running: Annotated[
         bool, typer.Option("--even-if-running", help="Go on though a controller of this instance takes part.")
     ] = False,
@@ -56,6 +65,8 @@ def uninstall(
     left to let go of them; jobs keep their secrets and rights. With --all nothing that carries the mark of this
     instance stays: first each job is registered without our part, then the rights go that no allocation needs any more.
     Run it with an administrator's tokens. What would be done is shown first, and nothing is done before you agree.
+
+    With SECRETBINDING_WATCH_NAMESPACES set, finalizers go from bindings in those namespaces alone.
 
     Bindings themselves are yours and stay, as do the controller's own policy, role and token that `bootstrap` made.
 
@@ -73,6 +84,8 @@ def uninstall(
     finalizers = _cluster_configured() if in_kubernetes is None and everything else in_kubernetes is not False
     if not everything and not finalizers:
         raise UsageError("there is nothing to do", remedy="give --all, or leave --no-kubernetes out")
+    if deployment and not dry_run:
+        _stop_deployment(deployment, timeout)
     done = True
     if everything:
         with clients(settings) as connected:
@@ -80,8 +93,23 @@ def uninstall(
             done = _remove_all(settings, connected, retained=retained, yes=yes, dry_run=dry_run, timeout=timeout)
     if finalizers and done:
         with kubernetes() as client:
-            _release(client, yes=yes, dry_run=dry_run)
+            _release(client, settings.controller.watched, yes=yes, dry_run=dry_run)
     return 0 if done else 1
+
+
+def _stop_deployment(deployment: str, timeout: float) -> None:
+    namespace, _, name = deployment.partition("/")
+    if not namespace or not name:
+        raise UsageError(f"{deployment!r} is no Deployment", remedy="write NAMESPACE/NAME")
+    with kubernetes() as client:
+        client.scale_deployment(namespace, name, 0)
+        deadline = time.monotonic() + timeout
+        while client.pods_of_deployment(namespace, name):
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"pods of Deployment {deployment} still run", remedy="see why, or give it a longer --timeout"
+                )
+            time.sleep(1.0)
 
 
 def _cluster_configured() -> bool:
@@ -153,12 +181,13 @@ def _lines(what: str, names: Sequence[str]) -> Iterator[str]:
         yield f"- {what}: {name}"
 
 
-def _release(client: "KubernetesClient", *, yes: bool, dry_run: bool) -> None:
+def _release(client: "KubernetesClient", namespaces: Sequence[str], *, yes: bool, dry_run: bool) -> None:
     from secretbinding.sources.kubernetes.items import FINALIZER
 
     held = [
         (str(item["metadata"]["namespace"]), str(item["metadata"]["name"]))
-        for item in client.each("")
+        for namespace in namespaces or [""]
+        for item in client.each(namespace)
         if FINALIZER in (item["metadata"].get("finalizers") or ())
     ]
     for namespace, name in held:

@@ -2,14 +2,16 @@
 
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import structlog
 
+from secretbinding import tracing
 from secretbinding.engine.queue import Priority
-from secretbinding.models.key import WorkloadKey
+from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.status import SecretBindingStatus
 from secretbinding.plan import Action
-from secretbinding.status import Pass
+from secretbinding.status import Pass, Transition
 
 _RECONCILE_ID = "reconcile_id"
 
@@ -38,6 +40,15 @@ class Hooks:
 
     def forgotten(self, workload: WorkloadKey) -> None:
         """Nothing names the job any more."""
+
+    def reported(
+        self,
+        key: BindingKey,
+        before: SecretBindingStatus,
+        after: SecretBindingStatus,
+        events: Sequence[Transition],
+    ) -> None:
+        """A status that differs from the one before was written to the binding's source."""
 
 
 class Several(Hooks):
@@ -74,6 +85,16 @@ class Several(Hooks):
         for each in self._hooks:
             each.forgotten(workload)
 
+    def reported(
+        self,
+        key: BindingKey,
+        before: SecretBindingStatus,
+        after: SecretBindingStatus,
+        events: Sequence[Transition],
+    ) -> None:
+        for each in self._hooks:
+            each.reported(key, before, after, events)
+
 
 @contextmanager
 def reconcile_id() -> Iterator[None]:
@@ -85,3 +106,13 @@ def reconcile_id() -> Iterator[None]:
 def current_reconcile_id() -> str:
     """The name of the pass that this thread is at, "" when it is at none."""
     return str(structlog.contextvars.get_contextvars().get(_RECONCILE_ID, ""))
+
+
+def traced_pass(workload: WorkloadKey) -> AbstractContextManager[tracing.Span]:
+    """The span of a pass, which the names of its job and its own name tell from others."""
+    return tracing.span(
+        "reconcile",
+        secretbinding__reconcile_id=current_reconcile_id(),
+        secretbinding__nomad__namespace=workload.namespace,
+        secretbinding__nomad__job=workload.job,
+    )

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 import structlog
 
+from secretbinding import tracing
 from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.engine.gatekeeper import Gatekeeper
-from secretbinding.engine.hooks import Hooks, reconcile_id
+from secretbinding.engine.hooks import Hooks, reconcile_id, traced_pass
 from secretbinding.engine.orphans import find_orphans
 from secretbinding.engine.queue import Priority, WorkQueue
 from secretbinding.engine.reconciler import Pace, Reconciler, next_pass_seconds
@@ -131,6 +132,10 @@ class Engine:
         """The sources by name."""
         return self._sources
 
+    def owns(self, workload: WorkloadKey) -> bool:
+        """Whether a workload is this controller's."""
+        return self._owns(workload)
+
     def upsert(self, item: SourceItem) -> None:
         entry = self.store.get(item.key)
         # What a source lists first was there before: a change that somebody makes now is not to wait for all of it.
@@ -181,11 +186,12 @@ class Engine:
             workload = self.queue.get()
             if workload is None:
                 return
-            with reconcile_id():
+            with reconcile_id(), traced_pass(workload) as traced:
                 try:
                     self.reconcile(workload)
-                except Exception:  # noqa: BLE001 - one workload's surprise must not end the worker that all others need
+                except Exception as error:  # noqa: BLE001 - its surprise must not end the worker that all others need
                     _log.exception("pass failed", workload=str(workload))
+                    traced.failed(type(error).__name__)
                     self._hooks.crashed(workload)
                     self._retry(workload, self._settings.pace.backoff_max_seconds)
                 finally:
@@ -219,8 +225,9 @@ class Engine:
             found = self._run(workload, bindings)
         if self._gates is not None:
             self.wake(self._gates.note(workload, found), Priority.PROGRESS)
-        reported = self._report(entries, found)
-        self._finish(found, bindings)
+        with tracing.span("report"):
+            reported = self._report(entries, found)
+            self._finish(found, bindings)
         self._again(workload, found if reported else None)
         return found
 
@@ -335,14 +342,16 @@ class Engine:
         if (status == entry.status and not made) or source is None:
             return True
         events = [Transition("Normal", Reason.VALUE_GENERATED, each.message) for each in made]
+        events += transitions(entry.status, status)
         try:
             with asked(bindings=[str(entry.item.key)], changed=changed_conditions(entry.status, status)):
-                source.report(entry.item.key, status, (*events, *transitions(entry.status, status)))
+                source.report(entry.item.key, status, tuple(events))
         except SecretBindingError as error:
             _log.warning("status cannot be written", binding=str(entry.item.key), error=str(error))
             return False
         self._untold.told(entry.item.key, made)
         self.store.set_status(entry.item.key, status)
+        self._hooks.reported(entry.item.key, entry.status, status, events)
         return True
 
     def _finish(self, found: Pass, bindings: Sequence[BindingInput]) -> None:

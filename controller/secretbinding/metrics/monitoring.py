@@ -1,11 +1,12 @@
 """Metrics and health checks of one controller, put together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry
 
-from secretbinding.engine.hooks import Hooks
+from secretbinding.engine.hooks import Hooks, Several
+from secretbinding.engine.store import Entry
 from secretbinding.metrics.collector import Gauges
 from secretbinding.metrics.health import Check, live, ready
 from secretbinding.metrics.instruments import Instruments
@@ -14,8 +15,11 @@ from secretbinding.metrics.passes import references_of
 from secretbinding.metrics.probe import INTERVAL_SECONDS, ProbedNomad, ProbedVault, ServerProbe
 from secretbinding.metrics.recorder import Recorder
 from secretbinding.metrics.sight import References
-from secretbinding.metrics.web import MetricsServer, application
-from secretbinding.models.key import WorkloadKey
+from secretbinding.metrics.web import Application, MetricsServer, application
+from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.page.access import Access
+from secretbinding.page.journal import Journal
+from secretbinding.page.words import part_of
 
 
 class Monitoring:
@@ -26,10 +30,18 @@ class Monitoring:
         bind: where to serve, host and port; port 0 for any free one.
         stuck_seconds: how long a worker may be at one workload.
         probe_seconds: how long without a word from a server until it is asked.
+        page: whom the web page is shown to.
+        instance: the controller's name on it.
     """
 
     def __init__(
-        self, bind: tuple[str, int], *, stuck_seconds: float = 600.0, probe_seconds: float = INTERVAL_SECONDS
+        self,
+        bind: tuple[str, int],
+        *,
+        stuck_seconds: float = 600.0,
+        probe_seconds: float = INTERVAL_SECONDS,
+        page: Access = Access.OFF,
+        instance: str = "default",
     ) -> None:
         self.registry = CollectorRegistry()
         self._stuck_seconds = stuck_seconds
@@ -38,12 +50,14 @@ class Monitoring:
         self._recorder = Recorder(Instruments(self.registry), self._references, lambda: self._vault_now())
         self._parts: Parts | None = None
         self._probe: ServerProbe | None = None
-        self._server = MetricsServer(bind, application(self.registry, self._live, self._ready))
+        self._journal = Journal() if page is not Access.OFF else None
+        pages = _pages(self._journal, lambda: self._parts, self._ready, page, instance)
+        self._server = MetricsServer(bind, application(self.registry, self._live, self._ready, pages))
 
     @property
     def hooks(self) -> Hooks:
         """What the engine is to tell."""
-        return self._recorder
+        return Several([self._recorder, *([self._journal] if self._journal is not None else [])])
 
     @property
     def address(self) -> str:
@@ -93,3 +107,37 @@ class Monitoring:
         if self._parts is None or self._probe is None:
             return (Check("start", "is under way"),)
         return ready(self._parts, self._probe)
+
+
+def _pages(
+    journal: Journal | None,
+    parts: Callable[[], Parts | None],
+    checks: Callable[[], Sequence[Check]],
+    access: Access,
+    instance: str,
+) -> Mapping[str, Application]:
+    """The web page's paths; none where nobody may see it."""
+    if journal is None:
+        return {}
+    from secretbinding.page.site import Site
+    from secretbinding.page.surroundings import Answering, Surroundings
+
+    def own(key: BindingKey) -> Entry | None:
+        now = parts()
+        entry = now.engine.store.get(key) if now is not None else None
+        owned = now is not None and entry is not None and now.engine.owns(entry.workload)
+        return entry if owned else None
+
+    def part() -> str:
+        keeper = now.keeper if (now := parts()) is not None else None
+        return part_of(keeper.held(), keeper.total) if keeper is not None else ""
+
+    around = Surroundings(
+        entries=lambda: now.engine.store.snapshot() if (now := parts()) is not None else (),
+        get=own,
+        checks=lambda: [Answering(check.name, check.problem) for check in checks()],
+        held=lambda: now.engine.held if (now := parts()) is not None else {},
+        part=part,
+    )
+    site = Site(around, journal, instance=instance, access=access)
+    return dict.fromkeys(site.paths, site)

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from socketserver import TCPServer, ThreadingMixIn
+from types import MappingProxyType
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -25,18 +26,22 @@ Application = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def application(
-    registry: CollectorRegistry, live: Callable[[], Sequence[Check]], ready: Callable[[], Sequence[Check]]
+    registry: CollectorRegistry,
+    live: Callable[[], Sequence[Check]],
+    ready: Callable[[], Sequence[Check]],
+    pages: Mapping[str, Application] = MappingProxyType({}),
 ) -> Application:
     """`/metrics` (Prometheus' text, or OpenMetrics where `Accept` asks for it), `/healthz`, `/readyz`: 503 when a check
-    fails, with a line for each check."""
+    fails, with a line for each check. And `pages`, by path."""
     metrics: Any = make_wsgi_app(registry)
     checks = {"/healthz": live, "/readyz": ready}
+    paths = "".join(f"{path}\n" for path in ("/metrics", *checks, *sorted(pages)))
 
     def answer(environment: Mapping[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         try:
             return route(environment, start)
         except Exception as error:  # noqa: BLE001 - the library would print a traceback among the log's lines
-            _log.error("metrics cannot be read", error=type(error).__name__)
+            _log.error("request cannot be answered", path=environment.get("PATH_INFO"), error=type(error).__name__)
             return _text(start, "500 Internal Server Error", "see the log\n")
 
     def route(environment: Mapping[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
@@ -44,8 +49,10 @@ def application(
         if path == "/metrics":
             served: Iterable[bytes] = metrics(environment, start)
             return served
+        if path in pages:
+            return pages[path](environment, start)
         if path not in checks:
-            return _text(start, "404 Not Found", "/metrics\n/healthz\n/readyz\n")
+            return _text(start, "404 Not Found", paths)
         if method not in ("GET", "HEAD"):
             return _text(start, "405 Method Not Allowed", "use GET\n", ("Allow", "GET, HEAD"))
         well, text = report(checks[path]())

@@ -239,6 +239,33 @@ def test_metrics_and_health_are_served_where_the_variable_says(world: World, tmp
         assert process.child.wait(timeout=30) == 0
 
 
+def test_each_pass_is_one_line_and_every_line_of_it_has_its_names(
+    simulator: Stack, tmp_path: Path, unique: str
+) -> None:
+    otlp = pytest.importorskip("tests.support.otlp", reason="the extra `otel` is not installed")
+    world = World(simulator)
+    world.secret(unique, username="app", password="canary-of-a-run")
+    world.register(a_job(unique))
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    with otlp.collecting() as collector:
+        asked = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address, "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}
+        asked |= {"SECRETBINDING_METRICS_ADDRESS": "127.0.0.1:0", "SECRETBINDING_LOG_LEVEL": "DEBUG"}
+        with controller(simulator, tmp_path / "log", f"files={path}", **asked) as process:
+            process.await_event("UpToDate", binding=f"default/{unique}")
+            process.child.send_signal(signal.SIGTERM)
+            assert process.child.wait(timeout=30) == 0
+            entries = [entry for entry in process.entries() if "reconcile_id" in entry]
+        spans = {span.attributes["secretbinding.reconcile_id"]: span for span in collector.spans("reconcile")}
+    passes = [entry["reconcile_id"] for entry in entries if entry["event"] == "pass done"]
+    assert len(passes) == len(set(passes)) >= 2
+    assert {entry["actions"] for entry in entries if entry["event"] == "pass done"} >= {0}
+    for entry in entries:
+        assert entry["trace_id"] == spans[entry["reconcile_id"]].trace, entry["event"]
+    assert "secretbinding_reconciles_total" in collector.metrics()
+    assert b"canary-of-a-run" not in b"".join(collector.raw)
+
+
 def test_an_empty_variable_serves_no_metrics(simulator: Stack, tmp_path: Path) -> None:
     with controller(simulator, tmp_path / "log", "nomad", SECRETBINDING_METRICS_ADDRESS="") as process:
         process.await_event("started")

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from secretbinding.cli.console import painter
 from secretbinding.cli.rows import Row, age, table, to_list
 from secretbinding.models.key import BindingKey
 from secretbinding.models.status import (
@@ -102,3 +103,50 @@ def test_objects_have_the_shape_of_the_custom_resource() -> None:
     assert listed["kind"] == "SecretBindingList"
     assert listed["items"][0]["metadata"] == {"name": "api", "namespace": "payments"}
     assert listed["items"][0]["status"]["conditions"][0]["lastTransitionTime"] == "2026-01-01T00:00:00Z"
+
+
+def test_what_is_not_well_stands_out_and_the_columns_stay_aligned() -> None:
+    rows = [
+        row(condition("Ready", "True", "Ready"), condition("RotationHealthy", "False", "DeploymentFailed"), name="a"),
+        row(condition("Ready", "False", "SecretNotFound"), name="b"),
+        row(condition("Ready", "True", "Ready"), condition("RotationHealthy", "True", "DeploymentRunning"), name="c"),
+        row(name="d"),
+    ]
+    plain = table(rows, NOW, wide=False)
+    seen: list[tuple[str, str]] = []
+
+    def paint(text: str, style: str) -> str:
+        seen.append((text, style))
+        return f"<{text}>"
+
+    colored = table(rows, NOW, wide=False, paint=paint)
+    assert colored.replace("<", "").replace(">", "") == plain
+    assert [one for one in seen if one[1] != "bold"] == [
+        ("True", "green"),
+        ("DeploymentFailed", "bold red"),
+        ("False", "bold red"),
+        ("SecretNotFound", "bold red"),
+        ("True", "green"),
+        ("DeploymentRunning", "cyan"),
+        ("Unknown", "yellow"),
+        ("-", "yellow"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "colored"),
+    [
+        ({"FORCE_COLOR": "1"}, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        ({"FORCE_COLOR": "1", "TERM": "dumb"}, False),
+        ({}, False),
+    ],
+)
+def test_colors_are_for_terminals_that_want_them(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], colored: bool
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", **variables}.items():
+        monkeypatch.setenv(name, value)
+    assert ("\x1b[32mTrue" in painter()("True", "green")) is colored

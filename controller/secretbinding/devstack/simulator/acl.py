@@ -179,6 +179,13 @@ class Acl:
         anonymous = {"Name": "Anonymous Token", "Type": "client", "Policies": ["anonymous"]}
         return found or {**_token_row(anonymous, "", 0), "AccessorID": "anonymous"}
 
+    def accessor(self, token: str) -> str:
+        """The accessor of an ACL token, which Nomad writes into the jobs that are registered with it; "" for workload
+        identities and without ACLs."""
+        with self._lock:
+            known = not token or token in self._tokens
+        return str(self.own_row(token)["AccessorID"]) if self.enabled and known else ""
+
     def delete_token(self, accessor: str) -> bool:
         """Whether there was one."""
         row = self.token_row(accessor)

@@ -87,7 +87,8 @@ def combined_meta(job: Json, group: Json, task: Json) -> dict[str, str]:
 
 def job_diff(old: Json | None, new: Json) -> dict[str, Any]:
     """A diff in the shape of Nomad's `JobDiff`: primitive fields and maps as fields, blocks as objects."""
-    diff: dict[str, Any] = {"ID": new["ID"], **_fields_and_objects(old, new, {"TaskGroups", "ID", *_NOT_SPEC})}
+    hidden = {"TaskGroups", "ID", "NomadTokenID", *_NOT_SPEC}
+    diff: dict[str, Any] = {"ID": new["ID"], **_fields_and_objects(old, new, hidden)}
     names = [group["Name"] for group in new["TaskGroups"] or []]
     names += [group["Name"] for group in (old or {}).get("TaskGroups") or [] if group["Name"] not in names]
     groups = []

@@ -71,6 +71,8 @@ class RegistrationRoutes:
         self._admitted(job)
         if not (rights.namespace(key[0], "submit-job") or rights.namespace(key[0], "register-job")):
             raise denied()
+        if accessor := self._parts.acl.accessor(request.token):
+            job["NomadTokenID"] = accessor
         with self._state.lock:
             old = self._state.jobs.get(key)
             if body.get("EnforceIndex"):

@@ -106,7 +106,10 @@ class SystemRoutes:
         return Response(found, index=found["ModifyIndex"], known_leader=True)
 
     def put_namespace(self, request: Request) -> Response:
-        if not self._parts.rights(request).management:
+        # With ACLs namespaces are written in the authoritative region, whatever the request says.
+        if not self._parts.acl.enabled:
+            self._parts.route(request.region)
+        if not self._parts.local_rights(request).management:
             raise denied()
         body = request.json()
         self._state.put_namespace(str(body["Name"]), str(body.get("Description") or ""), body.get("Meta"))
