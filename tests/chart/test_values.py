@@ -44,6 +44,7 @@ def _generator() -> ModuleType:
 
 generate: Any = _generator()
 VALUES: Any = generate.read_values((CHART / "values.yaml").read_text())
+SCHEMA: Json = generate.schema(VALUES)
 LEAVES: Mapping[str, Any] = dict(generate.leaves(VALUES.defaults))
 
 
@@ -250,7 +251,7 @@ def nested(path: str, value: Any) -> Json:
 
 
 def schema_of(path: str) -> Json:
-    found: Json = generate.schema(VALUES)
+    found = SCHEMA
     for key in path.split("."):
         found = found["properties"][key]
     return found
