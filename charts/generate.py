@@ -255,7 +255,7 @@ def _setting(model: type[ControllerSettings] | type[AgentSettings], name: str, v
     kept = {key: made[key] for key in ("minimum", "maximum", "exclusiveMinimum", "pattern") if key in made}
     words = re.fullmatch(r"\^\(([A-Za-z|]+)\)\$", kept.get("pattern", ""))
     if words is not None:
-        kept = {"enum": words[1].split("|")}
+        kept = {"enum": [*words[1].split("|"), *([None] if value is None else [])]}
     return {"type": [made["type"], "null"] if value is None else made["type"], **kept}
 
 
