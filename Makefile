@@ -12,7 +12,7 @@ DOCKER ?= docker
 IMAGE ?= secretbinding
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-e2e fuzz soak-survival bench-rotation lint types imports unit crd chart policies format lock audit sbom image docs clean
+.PHONY: help demo test test-e2e fuzz soak-survival bench-rotation lint types imports unit crd chart policies format lock audit sbom image docs kustomize clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -85,6 +85,9 @@ sbom: .venv/.ready ## What the image holds, as CycloneDX, in build/sbom.cdx.json
 
 image: audit sbom ## Build the image, with its bill of materials in it; nothing is built on a known weakness
 	@$(DOCKER) build -f deploy/image/Dockerfile -t $(IMAGE) .
+
+kustomize: .venv/.ready ## Make deploy/kustomize/base from the chart
+	@$(BIN)/python deploy/kustomize/render.py deploy/kustomize/base/controller.yaml
 
 docs: .venv/.ready ## The pages as a site, in build/site
 	@$(BIN)/sphinx-build -q -n -W --keep-going -b html -c deploy/site . build/site

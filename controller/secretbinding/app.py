@@ -20,6 +20,7 @@ from secretbinding.engine.store import Store
 from secretbinding.errors import UsageError
 from secretbinding.leadership import Callbacks, Keeper, shard_of
 from secretbinding.metrics import Monitoring, Parts
+from secretbinding.metrics.parts import Looping
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
 from secretbinding.ports import Leases
@@ -79,6 +80,11 @@ class Tenancy:
                 remedy="give --policies kubernetes, nomad or files=PATH; or set SECRETBINDING_TENANCY=open, where "
                 "whoever may create a binding may have every secret that this controller can grant",
             )
+
+    @property
+    def watches(self) -> Sequence[Looping]:
+        """What looks at policies and labels; none where tenancy is open."""
+        return (*self._sources, self.labels) if self.guard is not None else ()
 
     def start(self, changed: Callable[[], None], *, patience_seconds: float = _POLICY_PATIENCE_SECONDS) -> None:
         """Start, and wait a while for the policies: bindings are left as they are until they are known."""
@@ -201,6 +207,7 @@ class Controller:
                 others,
                 keeper,
                 self.tenancy.board if guard is not None else None,
+                self.tenancy.watches,
             )
             monitoring.attach(parts, clients.vault, clients.nomad, clients.vault.clock.now)
 

@@ -6,12 +6,14 @@ import sys
 from typing import TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
+
+from secretbinding import tracing
 
 # At DEBUG and INFO these write whole bodies, headers and patches, which may hold secrets.
 QUIET = (
     *("urllib3", "requests", "httpx", "httpx2", "httpcore", "httpcore2", "asyncio"),
-    *("hvac", "nomad", "kopf", "lightkube", "stamina"),
+    *("hvac", "nomad", "kopf", "lightkube", "stamina", "opentelemetry"),
 )
 
 
@@ -23,6 +25,7 @@ def configure(level: str = "INFO", form: str = "text", stream: TextIO | None = N
     target = stream if stream is not None else sys.stderr
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _traced,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -43,6 +46,13 @@ def configure(level: str = "INFO", form: str = "text", stream: TextIO | None = N
     root.setLevel(number)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def _traced(logger: object, method: str, event: EventDict) -> EventDict:
+    """The line with `trace_id` and `span_id`, where what it tells of is traced."""
+    for name, value in tracing.ids().items():
+        event.setdefault(name, value)
+    return event
 
 
 def _renderer(form: str, target: TextIO) -> Processor:

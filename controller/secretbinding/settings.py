@@ -173,6 +173,7 @@ class ControllerSettings(BaseSettings):
         page: whom the web page on the same port is shown to: `local` to this machine, and so to who may forward the
             port; `on` to whoever reaches the port; `off` to nobody.
         stuck_seconds: how long a worker may be at one job before the process counts as stuck.
+        stop_seconds: how long passes under way may take after a signal to stop; shorter than whoever stops it waits.
         log_level: DEBUG, INFO, WARNING or ERROR.
         log_format: `text` or `json`.
     """
@@ -225,6 +226,7 @@ class ControllerSettings(BaseSettings):
     metrics_address: str = Field(default_factory=_metrics_address)
     page: Annotated[str, Field(pattern="^(local|on|off)$")] = "local"
     stuck_seconds: Annotated[float, Field(gt=0)] = 600.0
+    stop_seconds: Annotated[float, Field(gt=0)] = 25.0
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_format: Annotated[str, Field(pattern="^(text|json)$")] = "text"
 

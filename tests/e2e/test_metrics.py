@@ -284,7 +284,7 @@ def test_health_and_readiness_of_a_controller_that_works(stack: Stack, watched: 
         running.served(unique)
         wait_until("it is ready", lambda: get(running.address, "/readyz").status == 200)
         health = get(running.address, "/healthz")
-        assert (health.status, health.text) == (200, "ok     threads\nok     workers\nok     queue\n")
+        assert (health.status, health.text) == (200, "ok     threads\nok     workers\nok     queue\nok     loops\n")
         promtool = shutil.which("promtool")
         if promtool is None:
             pytest.skip("no `promtool` on PATH (Debian: apt-get install prometheus): the scrape is not checked by it")

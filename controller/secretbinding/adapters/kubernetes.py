@@ -20,6 +20,7 @@ from lightkube.generic_resource import create_global_resource, create_namespaced
 from lightkube.resources.core_v1 import Namespace
 from lightkube.types import PatchType
 
+from secretbinding import tracing
 from secretbinding.adapters.kubeconfig import KubernetesCredentials, load_credentials
 from secretbinding.adapters.kubernetes_errors import API_GROUP, AttemptError, failed
 from secretbinding.adapters.transport import OnCall
@@ -36,6 +37,7 @@ REPORTING_CONTROLLER = "nomad-vault.io/secretbinding"
 _ALL_NAMESPACES = "*"
 _NOTE_BYTES = 1024
 _WORD_LIMIT = 128
+_METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 
 # At INFO it writes a line for each request.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -300,7 +302,11 @@ class KubernetesClient:
         there."""
         try:
             found = self._call(
-                "get", "deployments", namespace, name, lambda client: dict(client.get(_Deployment, name, namespace=namespace))
+                "get",
+                "deployments",
+                namespace,
+                name,
+                lambda client: dict(client.get(_Deployment, name, namespace=namespace)),
             )
         except NotFound:
             return 0
@@ -377,22 +383,24 @@ class KubernetesClient:
     def _attempt(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
         started = time.monotonic()
         outcome = "Success"
-        try:
-            client = self._client
+        with tracing.call("kubernetes", f"{verb} {resource}", _METHODS.get(verb, "")) as traced:
             try:
-                return function(client)
-            except httpx2.HTTPStatusError as error:
-                if error.response.status_code != 401:
+                client = self._client
+                try:
+                    return function(client)
+                except httpx2.HTTPStatusError as error:
+                    if error.response.status_code != 401:
+                        raise
+                return function(self._logged_in_again(client))
+            except Exception as error:
+                failure = failed(error, verb, resource, namespace, name)
+                if failure is None:
                     raise
-            return function(self._logged_in_again(client))
-        except Exception as error:
-            failure = failed(error, verb, resource, namespace, name)
-            if failure is None:
-                raise
-            outcome = failure.error.reason
-            raise failure from None
-        finally:
-            self._heard(f"{verb} {resource}", started, outcome)
+                outcome = failure.error.reason
+                traced.failed(outcome)
+                raise failure from None
+            finally:
+                self._heard(f"{verb} {resource}", started, outcome)
 
     def _heard(self, operation: str, started: float, outcome: str) -> None:
         if self._on_call is not None:

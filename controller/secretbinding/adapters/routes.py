@@ -51,6 +51,12 @@ class Routes:
         node = self._route.node if self._route is not None else None
         return self._address if node is None else f"{self._address}, node {node.authority},"
 
+    def authority(self, route: Route) -> str:
+        """Host and port of a route, without a user; "" for a socket."""
+        if route.node is not None:
+            return route.node.authority
+        return "" if socket_path(self._address) else urlsplit(self._address).netloc.rpartition("@")[2]
+
     def now(self) -> Route:
         """The route for a request that begins now. Raises `ServiceError` when no node can be found."""
         route = self._route

@@ -13,6 +13,7 @@ import stamina
 import urllib3
 from urllib3.exceptions import ClosedPoolError, ConnectTimeoutError, HTTPError, NewConnectionError
 
+from secretbinding import tracing
 from secretbinding.adapters.calls import Answer, Call, unexpected
 from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import Connection, check, close_source, current_token, refused
@@ -249,14 +250,18 @@ class Transport:
         except ServiceError as error:
             error.__traceback__ = None
             outcome: Answer | _Failure = _Failure(error, repeat=error.transient)
-        else:
+            self._count(call, started, outcome)
+            return outcome
+        with tracing.call(self._system, call.label, method, self._routes.authority(route)) as traced:
             opened = self._open(call, method, target, payload, limits, token, route.pools, long=long)
             if not isinstance(opened, _Failure):
                 self.clock.heard(opened.headers.get("Date"), sent)
+                traced.set(http__response__status_code=opened.status)
             outcome = opened if isinstance(opened, _Failure) else self._finish(call, opened, token)
             if isinstance(outcome, _Failure):
+                traced.failed(outcome.error.reason)
                 outcome = self._elsewhere(route, outcome)
-        self._count(call, started, outcome)
+            self._count(call, started, outcome)
         return outcome
 
     def _elsewhere(self, route: Route, failure: _Failure) -> _Failure:
@@ -294,7 +299,7 @@ class Transport:
         long: bool,
     ) -> urllib3.BaseHTTPResponse | _Failure:
         """Send and read the answer's head. `limits`: seconds of silence, and seconds for the answer as a whole."""
-        headers = {**self._fixed_headers, **dict(call.headers)}
+        headers = {**self._fixed_headers, **dict(call.headers), **dict(tracing.headers())}
         if payload is not None:
             headers["Content-Type"] = call.content_type
         if token:

@@ -16,6 +16,7 @@ from secretbinding.models.key import WorkloadKey
 from secretbinding.settings import Settings
 from secretbinding.sources.base import Source
 from secretbinding.sources.files.tenants import is_tenant
+from secretbinding.telemetry.asked import asked as asked_for
 
 if TYPE_CHECKING:
     from secretbinding.adapters.kubernetes import KubernetesClient
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from secretbinding.ports import Leases
     from secretbinding.sources.policies.labels import Lister
     from secretbinding.status import Pass
+    from secretbinding.telemetry.running import Telemetry
     from secretbinding.webhooks.kubernetes import AdmissionWebhook
 
 _log = structlog.get_logger(__name__)
@@ -55,7 +57,8 @@ def run(
     ] = None,
     namespace: Namespace = "default",
 ) -> int:
-    """Run the controller until SIGTERM or SIGINT; a second signal ends it at once.
+    """Run the controller until SIGTERM or SIGINT; passes under way are finished, for SECRETBINDING_STOP_SECONDS at most
+    (25). A second signal ends it at once.
 
     Only what a SecretBindingPolicy allows is done: a binding that is refused shows the policy that would allow it. For
     a single team that may have every secret, SECRETBINDING_TENANCY=open allows everything.
@@ -76,6 +79,7 @@ def run(
     settings = read_settings(quiet=False)
     asked = parse_policies_option(policies, names)
     monitoring = _monitoring(settings)
+    telemetry = _telemetry(settings, monitoring)
     on_call = monitoring.called if monitoring is not None else None
     with clients(settings, on_call, keep=True) as connected:
         sources = _sources(names, paths, settings, connected, namespace, on_call)
@@ -83,7 +87,7 @@ def run(
         tenancy = _tenancy(asked, names, settings, connected, cluster)
         webhook = _webhook(settings, connected, cluster, tenancy, namespace)
         with leases(settings, connected, on_call) as held:
-            return _serve(settings, connected, sources, monitoring, tenancy, webhook, held)
+            return _serve(settings, connected, sources, monitoring, tenancy, webhook, held, telemetry)
 
 
 def parse_policies_option(
@@ -136,6 +140,28 @@ def _monitoring(settings: Settings) -> "Monitoring | None":
         return None
     page = Access(own.page)
     return Monitoring(own.metrics_bind, stuck_seconds=own.stuck_seconds, page=page, instance=own.instance)
+
+
+def _telemetry(settings: Settings, monitoring: "Monitoring | None") -> "Telemetry | None":
+    """What OpenTelemetry's variables ask for; nothing of it is imported unless they do. Raises `UsageError`."""
+    wanted = asked_for(os.environ)
+    if not wanted.anything:
+        return None
+    if wanted.metrics and monitoring is None:
+        raise UsageError(
+            f"{wanted.because} asks for metrics, and SECRETBINDING_METRICS_ADDRESS is empty, so that there are none",
+            remedy="give it an address such as 127.0.0.1:9464, or set OTEL_METRICS_EXPORTER=none",
+        )
+    try:
+        from secretbinding.telemetry.running import Telemetry
+    except ImportError as failure:
+        raise UsageError(
+            f"{wanted.because} asks for OpenTelemetry, which needs {failure.name or 'a package'}, and that is not "
+            "installed",
+            remedy="install the extra: pip install 'secretbinding[otel]'; or unset the variable",
+        ) from None
+    families = monitoring.registry.collect if monitoring is not None else tuple
+    return Telemetry(wanted, families, instance=settings.controller.instance)
 
 
 def _sources(
@@ -239,6 +265,7 @@ def _serve(
     tenancy: "Tenancy",
     webhook: "AdmissionWebhook | None",
     held: "Leases | None",
+    telemetry: "Telemetry | None",
 ) -> int:
     from secretbinding.app import Controller
 
@@ -252,6 +279,8 @@ def _serve(
         leases=held,
     )
     with Signals() as signals:
+        if telemetry is not None:
+            telemetry.start()
         controller.start()
         if webhook is not None:
             webhook.start()
@@ -264,28 +293,51 @@ def _serve(
             nomad=settings.nomad.address,
         )
         signals.wait()
-        _log.info("stopping; passes under way are finished first")
-        stopping = threading.Thread(target=_stop, args=(controller, webhook, signals), name="stop", daemon=True)
+        patience = settings.controller.stop_seconds
+        _log.info("stopping; passes under way are finished first", seconds=patience)
+        done = threading.Event()
+        stopping = threading.Thread(
+            target=_stop, args=(controller, webhook, telemetry, signals, done), name="stop", daemon=True
+        )
         stopping.start()
+        overdue = threading.Timer(patience, signals.wake)
+        overdue.daemon = True
+        overdue.start()
         if signals.wait():
             _log.warning("stopped at once")
+            os._exit(1)
+        overdue.cancel()
+        if not done.is_set():
+            # Whoever stops it would kill it soon, in the middle of a line of the log.
+            _log.warning("not all passes have ended in time; the next start takes up what was cut off")
             os._exit(1)
     _log.info("stopped")
     return 0
 
 
-def _stop(controller: "Controller", webhook: "AdmissionWebhook | None", signals: Signals) -> None:
+def _stop(
+    controller: "Controller",
+    webhook: "AdmissionWebhook | None",
+    telemetry: "Telemetry | None",
+    signals: Signals,
+    done: threading.Event,
+) -> None:
     try:
         if webhook is not None:
             webhook.stop()
         controller.stop()
+        if telemetry is not None:
+            telemetry.stop()
     finally:
+        done.set()
         signals.wake()
 
 
 def _log_pass(workload: WorkloadKey, found: "Pass", seconds: float) -> None:
-    """A line for each pass that did something, or could not."""
+    """One line for each pass: a warning for one that could not do its work, debug for one that had nothing to do."""
     if found.error is not None:
         _log.warning("pass failed", workload=str(workload), reason=found.error.reason.value, error=found.error.message)
-    elif found.plan is not None and found.plan.actions:
-        _log.info("pass done", workload=str(workload), actions=len(found.plan.actions), seconds=round(seconds, 3))
+        return
+    actions = len(found.plan.actions) if found.plan is not None else 0
+    tell = _log.info if actions else _log.debug
+    tell("pass done", workload=str(workload), actions=actions, seconds=round(seconds, 3))

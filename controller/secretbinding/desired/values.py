@@ -128,6 +128,7 @@ class Desired:
         generations: what is decided about new values, by binding and secret.
         bringing: what is decided about wrapped secret-ids, by group.
         restored: the job lacks our part, and what it is to have is what it had before.
+        again_at: when to look at the job again; None when no date is known.
     """
 
     job: Json | None
@@ -140,6 +141,7 @@ class Desired:
     bringing: Mapping[str, Bringing] = field(default_factory=dict)
     engine_roles: Mapping[str, EngineRole] = field(default_factory=dict)
     restored: bool = False
+    again_at: datetime | None = None
 
     def holding(self) -> frozenset[int]:
         """The job versions whose failures hold something now: single bindings, or the whole wanted state."""

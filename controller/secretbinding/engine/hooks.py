@@ -2,10 +2,11 @@
 
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import structlog
 
+from secretbinding import tracing
 from secretbinding.engine.queue import Priority
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.status import SecretBindingStatus
@@ -105,3 +106,13 @@ def reconcile_id() -> Iterator[None]:
 def current_reconcile_id() -> str:
     """The name of the pass that this thread is at, "" when it is at none."""
     return str(structlog.contextvars.get_contextvars().get(_RECONCILE_ID, ""))
+
+
+def traced_pass(workload: WorkloadKey) -> AbstractContextManager[tracing.Span]:
+    """The span of a pass, which the names of its job and its own name tell from others."""
+    return tracing.span(
+        "reconcile",
+        secretbinding__reconcile_id=current_reconcile_id(),
+        secretbinding__nomad__namespace=workload.namespace,
+        secretbinding__nomad__job=workload.job,
+    )

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 import structlog
 
+from secretbinding import tracing
 from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.engine.gatekeeper import Gatekeeper
-from secretbinding.engine.hooks import Hooks, reconcile_id
+from secretbinding.engine.hooks import Hooks, reconcile_id, traced_pass
 from secretbinding.engine.orphans import find_orphans
 from secretbinding.engine.queue import Priority, WorkQueue
 from secretbinding.engine.reconciler import Pace, Reconciler, next_pass_seconds
@@ -185,11 +186,12 @@ class Engine:
             workload = self.queue.get()
             if workload is None:
                 return
-            with reconcile_id():
+            with reconcile_id(), traced_pass(workload) as traced:
                 try:
                     self.reconcile(workload)
-                except Exception:  # noqa: BLE001 - one workload's surprise must not end the worker that all others need
+                except Exception as error:  # noqa: BLE001 - its surprise must not end the worker that all others need
                     _log.exception("pass failed", workload=str(workload))
+                    traced.failed(type(error).__name__)
                     self._hooks.crashed(workload)
                     self._retry(workload, self._settings.pace.backoff_max_seconds)
                 finally:
@@ -223,8 +225,9 @@ class Engine:
             found = self._run(workload, bindings)
         if self._gates is not None:
             self.wake(self._gates.note(workload, found), Priority.PROGRESS)
-        reported = self._report(entries, found)
-        self._finish(found, bindings)
+        with tracing.span("report"):
+            reported = self._report(entries, found)
+            self._finish(found, bindings)
         self._again(workload, found if reported else None)
         return found
 

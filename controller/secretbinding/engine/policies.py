@@ -11,6 +11,7 @@ import structlog
 from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.job.targets import find_task, select_tasks
 from secretbinding.kinds import Fault
+from secretbinding.loops import Loop
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.policy import SecretBindingPolicy
 from secretbinding.models.reasons import Reason
@@ -39,6 +40,14 @@ class PolicySource(Protocol):
     """One place where policies come from."""
 
     name: str
+
+    @property
+    def threads(self) -> Sequence[threading.Thread]:
+        """Its own, which live from `start` to `stop`."""
+
+    @property
+    def loops(self) -> Sequence[Loop]:
+        """What comes round in them."""
 
     def start(self, sink: PolicySink) -> None:
         """Begin to deliver, in a thread of the source's own; returns at once."""

@@ -4,9 +4,11 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from secretbinding import tracing
 from secretbinding.desired import Desired, Observed, desire
 from secretbinding.desired.adoption import dressed
 from secretbinding.desired.carrying import carried, may_have_had_it
+from secretbinding.desired.fighting import fight, paused
 from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.apply import Applier
@@ -117,7 +119,8 @@ class Reconciler:
         judged = Judged(tuple(bindings), {})
         if self._guard is not None:
             judged = self._guard.before(workload, self._nomad.region(), bindings)
-        found = self._observer.observe(workload, judged.bindings)
+        with tracing.span("observe"):
+            found = self._observer.observe(workload, judged.bindings)
         if self._guard is not None:
             judged = self._guard.after(judged, found)
         bindings = judged.bindings
@@ -126,17 +129,27 @@ class Reconciler:
         if self._gates is not None:
             observed = replace(observed, gate=self._gates.gate(workload))
         if _unsettled(observed):
-            observed = self._observer.with_history(observed)
+            observed = self._with_history(observed)
         preview = self._decided(observed, judged)
         due = preview.plan.registers or preview.plan.generates or _waits(preview.desired)
         due = due or (_faulty(preview.desired) and may_have_had_it(preview.observed, bindings, self._instance))
         if due and not observed.versions:
             # Only the history tells whether this very state has failed before, when the job was last rolled, and what
             # the job had from us before its user registered it without.
-            preview = self._decided(self._observer.with_history(observed), judged)
+            preview = self._decided(self._with_history(observed), judged)
         return preview
 
+    def _with_history(self, observed: Observed) -> Observed:
+        with tracing.span("observe", secretbinding__history=True):
+            return self._observer.with_history(observed)
+
     def _decided(self, observed: Observed, judged: Judged) -> Preview:
+        with tracing.span("plan") as traced:
+            preview = self._planned(observed, judged)
+            traced.set(secretbinding__actions=len(preview.plan.actions))
+            return preview
+
+    def _planned(self, observed: Observed, judged: Judged) -> Preview:
         bindings = judged.bindings
         seen = dressed(observed, bindings, self._instance)
         shown = carried(seen, bindings, self._instance)
@@ -147,6 +160,9 @@ class Reconciler:
         if shown.carried and desired.job is not None:
             same = part_state(desired.job, self._instance) == part_state(shown.job, self._instance)
             desired = replace(desired, restored=same)
+        found = fight(seen, bindings, self._instance)
+        if found is not None:
+            desired = paused(desired, found)
         return Preview(seen, desired, make_plan(seen, desired, bindings, self._instance), judged)
 
     def _evaluated_once(self, workload: WorkloadKey, preview: Preview) -> Preview:
@@ -199,7 +215,8 @@ class Reconciler:
                 preview = self.preview(workload, bindings, applier.refused)
                 preview = self._deferred(workload, self._evaluated_once(workload, preview))
                 preview = self._entered(workload, preview)
-                done = applier.apply(preview.plan, workload.namespace, workload.job)
+                with tracing.span("apply", secretbinding__actions=len(preview.plan.actions)):
+                    done = applier.apply(preview.plan, workload.namespace, workload.job)
             assert preview is not None
             for action in preview.plan.actions:
                 if isinstance(action, EvaluateJob):
@@ -278,6 +295,7 @@ def _gate_seconds(found: Pass, settings: "Pace") -> float:
     dates = [
         item.until for result in found.desired.results.values() for item in result.secrets if item.until is not None
     ]
+    dates += [found.desired.again_at] if found.desired.again_at is not None else []
     dates += [item.look_at for item in found.desired.generations.values() if item.look_at is not None]
     ahead = [moment for moment in dates if moment > now]
     # A moment later, so that the clock has surely passed the date.

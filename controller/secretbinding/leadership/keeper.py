@@ -9,6 +9,7 @@ import structlog
 
 from secretbinding.errors import SecretBindingError
 from secretbinding.leadership.shards import LEADER, Roll, assigned, shard_of
+from secretbinding.loops import Loop
 from secretbinding.models.key import WorkloadKey
 from secretbinding.ports import Leases
 
@@ -59,6 +60,7 @@ class Keeper:
         self._told: set[int] = set()
         self._looked_at = clock()
         self._stopping = threading.Event()
+        self._loop = Loop("leadership", clock=clock)
         self._thread = threading.Thread(target=self._run, name="leadership", daemon=True)
 
     @property
@@ -70,6 +72,11 @@ class Keeper:
     def threads(self) -> tuple[threading.Thread, ...]:
         """The thread that lives from `start` to `stop`."""
         return (self._thread,)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What comes round from `start` to `stop`."""
+        return (self._loop,)
 
     def held(self) -> frozenset[int]:
         """The shards whose jobs this controller works on now."""
@@ -188,9 +195,11 @@ class Keeper:
 
     def _run(self) -> None:
         pause = 0.0
+        self._loop.turned()
         while not self._stopping.wait(pause):
             self.look()
             pause = self._leases.seconds / _LOOKS_IN_A_LEASE
+            self._loop.turned(pause)
 
     def _try(self, action: Callable[[], None], what: str) -> None:
         """Do what may fail: the lease ends by itself then."""

@@ -216,6 +216,12 @@ POLICIES_UNKNOWN = _metric(
 TENANCY_OPEN = _metric(
     "tenancy_open", Kind.GAUGE, "", "1 where no policy is asked (SECRETBINDING_TENANCY=open), else 0."
 )
+HEALTH = _metric(
+    "health_check_failing",
+    Kind.GAUGE,
+    "check",
+    "1 while a check of /healthz fails, else 0: threads, workers, queue, loops.",
+)
 BUILD = _metric("build_info", Kind.GAUGE, "version python", "1, with the release that runs.")
 
 PROCESS = (

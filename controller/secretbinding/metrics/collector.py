@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -11,6 +11,7 @@ from secretbinding import __version__
 from secretbinding.engine.queue import Priority
 from secretbinding.metrics import catalogue
 from secretbinding.metrics.catalogue import Metric
+from secretbinding.metrics.health import Check
 from secretbinding.metrics.instruments import label
 from secretbinding.metrics.parts import Parts
 from secretbinding.metrics.probe import SYSTEMS, ServerProbe
@@ -25,12 +26,15 @@ Series = tuple[Sequence[str], float]
 
 
 class Gauges(Collector):
-    """One look at each part for each scrape."""
+    """One look at each part for each scrape; `live` are the checks of `/healthz`."""
 
-    def __init__(self, parts: Parts, recorder: Recorder, probe: ServerProbe) -> None:
+    def __init__(
+        self, parts: Parts, recorder: Recorder, probe: ServerProbe, live: Callable[[], Iterable[Check]]
+    ) -> None:
         self._parts = parts
         self._recorder = recorder
         self._probe = probe
+        self._live = live
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Nothing: registering looks at no part."""
@@ -46,6 +50,7 @@ class Gauges(Collector):
         yield from self._policies()
         yield _family(catalogue.LAST_ROTATION, (([source], moment) for source, moment in summary.last.items()))
         yield _family(catalogue.NEXT_ROTATION, (([source], moment) for source, moment in summary.next.items()))
+        yield _family(catalogue.HEALTH, (([check.name], bool(check.problem)) for check in self._live()))
         yield _family(catalogue.BUILD, [([__version__, platform.python_version()], 1)])
 
     def _work(self) -> Iterator[GaugeMetricFamily]:

@@ -16,16 +16,23 @@ class Check:
     problem: str = ""
 
 
-def live(parts: Parts, stuck_seconds: float) -> Sequence[Check]:
-    """Whether the process works, as far as a new start would mend it: every thread lives, no worker is at one workload
-    and nothing that is due waits for longer than `stuck_seconds`. A server that is away is no reason."""
-    dead = sorted(thread.name for thread in parts.threads() if thread.ident is not None and not thread.is_alive())
+def live(parts: Parts, probe: ServerProbe, stuck_seconds: float) -> Sequence[Check]:
+    """Whether the process works, as far as a new start would mend it: every thread lives, no worker is at one workload,
+    nothing that is due waits, and no watch, source or election has not come round for longer than `stuck_seconds`.
+
+    A server that is away is no reason, and neither is a watch of which a server brings nothing: what has no right to a
+    stream hears nothing of it, and would after a new start, too.
+    """
+    threads = (*parts.threads(), *probe.threads)
+    dead = sorted(thread.name for thread in threads if thread.ident is not None and not thread.is_alive())
+    late = sorted({loop.name for loop in (*parts.loops(), *probe.loops) if loop.late_seconds() > stuck_seconds})
     _, longest = parts.engine.queue.busy()
     stalled = parts.engine.queue.stalled_seconds()
     return (
         Check("threads", f"ended: {', '.join(dead)}" if dead else ""),
         Check("workers", f"a worker is at one job for {longest:.0f} s" if longest > stuck_seconds else ""),
         Check("queue", f"nothing was handed out for {stalled:.0f} s" if stalled > stuck_seconds else ""),
+        Check("loops", f"stuck for longer than {stuck_seconds:.0f} s: {', '.join(late)}" if late else ""),
     )
 
 

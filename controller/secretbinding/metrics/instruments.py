@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 
+from secretbinding import tracing
 from secretbinding.engine.queue import Priority
 from secretbinding.metrics import catalogue
 from secretbinding.metrics.catalogue import Metric
@@ -94,4 +95,6 @@ def label(priority: Priority) -> str:
 
 
 def _labels(exemplar: str) -> dict[str, str] | None:
-    return {"reconcile_id": exemplar} if exemplar else None
+    """The labels of an exemplar: the pass, and the trace and span where it is traced: 91 characters of the 128 that
+    OpenMetrics allows."""
+    return {"reconcile_id": exemplar, **tracing.ids()} if exemplar else None

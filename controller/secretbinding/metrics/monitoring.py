@@ -78,7 +78,7 @@ class Monitoring:
         self._parts = parts
         self._vault_now = vault_now or self._vault_now
         self._probe = ServerProbe(vault, nomad, interval_seconds=self._probe_seconds)
-        self.registry.register(Gauges(parts, self._recorder, self._probe))
+        self.registry.register(Gauges(parts, self._recorder, self._probe, self._live))
 
     def start(self) -> None:
         """Start serving; returns at once. Raises `errors.UsageError` when it cannot listen where it is told to."""
@@ -99,7 +99,9 @@ class Monitoring:
         return references_of((item.key, item.binding) for item in items if item.binding is not None)
 
     def _live(self) -> Sequence[Check]:
-        return live(self._parts, self._stuck_seconds) if self._parts is not None else ()
+        if self._parts is None or self._probe is None:
+            return ()
+        return live(self._parts, self._probe, self._stuck_seconds)
 
     def _ready(self) -> Sequence[Check]:
         if self._parts is None or self._probe is None:

@@ -17,6 +17,7 @@ from secretbinding.errors import (
     Unreachable,
     VaultSealed,
 )
+from secretbinding.loops import Loop
 from secretbinding.ports import VaultHealth
 
 _log = structlog.get_logger(__name__)
@@ -75,6 +76,7 @@ class ServerProbe:
         self._silenced: set[str] = set()
         self._tokens_at = clock()
         self._stopping = threading.Event()
+        self._loop = Loop("server-probe", clock=clock)
         self._thread = threading.Thread(target=self._run, name="server-probe", daemon=True)
 
     def start(self) -> None:
@@ -91,6 +93,11 @@ class ServerProbe:
     def threads(self) -> tuple[threading.Thread, ...]:
         """The thread that lives from `start` to `stop`."""
         return (self._thread,)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What comes round from `start` to `stop`."""
+        return (self._loop,)
 
     def called(self, system: str, operation: str, outcome: str) -> None:
         """A request was answered, or not (`adapters.transport.OnCall`)."""
@@ -146,9 +153,11 @@ class ServerProbe:
             self._expiry[system] = expiry
 
     def _run(self) -> None:
+        self._loop.turned()
         while not self._stopping.is_set():
             try:
                 self.look()
+                self._loop.turned(self._interval)
             except Exception as error:  # noqa: BLE001 - a surprise must not end the probe; its text may hold anything
                 _log.error("server cannot be asked", error=type(error).__name__)
             self._stopping.wait(self._interval)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from secretbinding.errors import Problem
+from secretbinding.loops import Loop
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
@@ -52,11 +53,13 @@ class Pulse:
             as long as it has not.
         held: how many bindings are out of its sight though it does not take them for gone.
         threads: its own, which live from `start` to `stop`.
+        loops: what comes round in them.
     """
 
     heard: float
     held: int
     threads: tuple[threading.Thread, ...]
+    loops: tuple[Loop, ...] = ()
 
 
 class Sink(Protocol):

@@ -4,13 +4,14 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
 
 from secretbinding.errors import Denied, ManifestError, Problem, SecretBindingError
+from secretbinding.loops import Loop
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import identify, parse_manifests
 from secretbinding.models.reasons import ConditionType, Reason
@@ -32,7 +33,7 @@ GENERATE_ITEM = "generateRequestedAt"
 _NO_REQUEST = (0, "", "")
 _RETRY_MAX_SECONDS = 30.0
 
-_Take = Callable[[Sequence[VariableMeta]], bool]
+_Take = Callable[[Iterable[VariableMeta]], bool]
 """Takes what is listed; whether all of it could be read."""
 
 
@@ -65,6 +66,7 @@ class NomadSource:
         self._held: dict[str, int] = {}
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._loops: list[Loop] = []
 
     def start(self, sink: Sink) -> None:
         for namespace in self._namespaces:
@@ -100,27 +102,30 @@ class NomadSource:
     def pulse(self) -> Pulse:
         with self._lock:
             heard = min(self._heard.values(), default=time.monotonic())
-            return Pulse(heard, sum(self._held.values()), tuple(self._threads))
+            return Pulse(heard, sum(self._held.values()), tuple(self._threads), tuple(self._loops))
 
     def _watch(self, namespace: str, prefix: str, take: _Take) -> None:
+        loop = Loop(f"variables-{namespace}")
         thread = threading.Thread(
-            target=self._loop, args=(namespace, prefix, take), name=f"variables-{namespace}", daemon=True
+            target=self._listen, args=(namespace, prefix, take, loop), name=loop.name, daemon=True
         )
+        loop.turned()
         with self._lock:
             self._threads.append(thread)
+            self._loops.append(loop)
             self._heard[f"{namespace}/{prefix}"] = time.monotonic()
         thread.start()
 
-    def _loop(self, namespace: str, prefix: str, take: _Take) -> None:
+    def _listen(self, namespace: str, prefix: str, take: _Take, loop: Loop) -> None:
         index = failures = unread = 0
         while not self._stopping.is_set():
             try:
                 # What was listed and could not be read is tried again before anything changes.
                 wait = min(self._wait_seconds, _pause(unread)) if unread else self._wait_seconds
-                found, rows = self._nomad.list_variables(
-                    namespace, prefix, index=index, wait_seconds=wait if index else 0.0
-                )
-                unread = 0 if take(rows) else unread + 1
+                wait = wait if index else 0.0
+                loop.turned(wait)
+                found, rows = self._nomad.list_variables(namespace, prefix, index=index, wait_seconds=wait)
+                unread = 0 if take(_each(rows, loop)) else unread + 1
                 failures = 0
                 # An index that goes back means another server or a restored state: begin anew.
                 index = found if found >= index else 0
@@ -130,9 +135,11 @@ class NomadSource:
                 failures += 1
                 index = 0
                 _log.warning("variables cannot be listed", namespace=namespace, prefix=prefix, error=str(error))
-                self._stopping.wait(_pause(failures))
+                pause = _pause(failures)
+                loop.turned(pause)
+                self._stopping.wait(pause)
 
-    def _take_bindings(self, namespace: str, sink: Sink, rows: Sequence[VariableMeta]) -> bool:
+    def _take_bindings(self, namespace: str, sink: Sink, rows: Iterable[VariableMeta]) -> bool:
         seen: set[BindingKey] = set()
         complete = True
         for row in rows:
@@ -185,7 +192,7 @@ class NomadSource:
             sink.vanished(key)
         return True
 
-    def _take_requests(self, sink: Sink, rows: Sequence[VariableMeta]) -> bool:
+    def _take_requests(self, sink: Sink, rows: Iterable[VariableMeta]) -> bool:
         for row in rows:
             key = _key(row, REQUESTS)
             if self._requests.get(key, _NO_REQUEST)[0] == row.modify_index:
@@ -306,3 +313,10 @@ def _pause(failures: int) -> float:
 
 def _key(row: VariableMeta, prefix: str) -> BindingKey:
     return BindingKey(NAME, row.namespace, row.path.removeprefix(prefix))
+
+
+def _each(rows: Iterable[VariableMeta], loop: Loop) -> Iterator[VariableMeta]:
+    """Thousands that are read one after the other are no hanging loop."""
+    for row in rows:
+        loop.turned()
+        yield row

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from secretbinding.errors import SecretBindingError
+from secretbinding.loops import Loop
 from secretbinding.models.key import WorkloadKey
 from secretbinding.ports import Event, Nomad
 
@@ -25,7 +26,8 @@ class NomadEventWatcher:
     `*` needs the right in every namespace.
 
     After each reconnect all workloads of the namespace are looked at: the stream's buffer is short, and an index that
-    is too old silently starts at the closest one. `workloads` lists those of a namespace.
+    is too old silently starts at the closest one. `workloads` lists those of a namespace; after `quiet_seconds` without
+    a heartbeat the connection gives a stream up.
     """
 
     def __init__(
@@ -36,13 +38,17 @@ class NomadEventWatcher:
         on_reconnect: Callable[[set[WorkloadKey]], None],
         *,
         namespaces_seconds: float = 1.0,
+        quiet_seconds: float = 60.0,
     ) -> None:
         self._nomad = nomad
         self._workloads = workloads
         self._on_change = on_change
         self._on_reconnect = on_reconnect
         self._namespaces_seconds = namespaces_seconds
+        self._quiet_seconds = quiet_seconds
         self._streams: dict[str, threading.Thread] = {}
+        self._loop = Loop("nomad-events")
+        self._loops: dict[str, Loop] = {}
         self._named: set[str] = set()
         self._begun: dict[str, float] = {}
         self._heard: dict[str, float] = {}
@@ -51,6 +57,7 @@ class NomadEventWatcher:
 
     def start(self) -> None:
         """Start listening."""
+        self._loop.turned()
         self._thread.start()
 
     def stop(self) -> None:
@@ -75,8 +82,15 @@ class NomadEventWatcher:
         """The threads that live from `start` to `stop`, and those of the streams."""
         return (self._thread, *list(self._streams.values()))
 
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What comes round from `start` to `stop`, and one for each stream: a turn of it is whatever it brings, and a
+        connection that was given up since it brought nothing."""
+        return (self._loop, *list(self._loops.values()))
+
     def _run(self) -> None:
         while not self._stopping.wait(self._namespaces_seconds):
+            self._loop.turned(self._namespaces_seconds)
             self._named = {workload.namespace for workload in self._workloads(None) if workload.job}
             for namespace in self._named:
                 if namespace not in self._streams:
@@ -85,6 +99,8 @@ class NomadEventWatcher:
                     )
                     self._streams[namespace] = thread
                     self._begun[namespace] = time.monotonic()
+                    self._loops[namespace] = loop = Loop(thread.name)
+                    loop.turned(self._quiet_seconds)
                     thread.start()
 
     def _listen(self, namespace: str) -> None:
@@ -96,6 +112,7 @@ class NomadEventWatcher:
                     if self._stopping.is_set():
                         return
                     self._heard[namespace] = time.monotonic()
+                    self._loops[namespace].turned(self._quiet_seconds)
                     if failures or not connected_before:
                         # Whatever happened before the stream began, or while it was cut, brought no event.
                         self._on_reconnect(set(self._workloads(namespace)))
@@ -106,6 +123,7 @@ class NomadEventWatcher:
                 failures += 1
                 _log.warning("event stream ended", namespace=namespace, error=str(error))
             pause = min(_RETRY_MAX_SECONDS, _RETRY_SECONDS * 2 ** min(failures - 1, 8))
+            self._loops[namespace].turned(pause + self._quiet_seconds)
             self._stopping.wait(pause * _CHANCE.uniform(0.5, 1.0))
 
     def _take(self, namespace: str, event: Event) -> None:

@@ -11,6 +11,7 @@ import structlog
 from secretbinding.engine.store import Store
 from secretbinding.errors import SecretBindingError, Unavailable, Unreachable
 from secretbinding.kinds import Subject
+from secretbinding.loops import Loop
 from secretbinding.models.key import WorkloadKey
 from secretbinding.status import Pass
 from secretbinding.watch.folders import Folders
@@ -100,10 +101,12 @@ class SecretWatcher:
         self._stale = True
         self._stopping = threading.Event()
         self._wake = threading.Event()
+        self._loop = Loop("secret-watch")
         self._thread = threading.Thread(target=self._run, name="secret-watch", daemon=True)
 
     def start(self) -> None:
         """Start looking."""
+        self._loop.turned()
         self._thread.start()
 
     def stop(self) -> None:
@@ -150,6 +153,11 @@ class SecretWatcher:
     def threads(self) -> tuple[threading.Thread, ...]:
         """The threads that live from `start` to `stop`."""
         return (self._thread,)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What comes round from `start` to `stop`."""
+        return (self._loop,)
 
     def step(self) -> float:
         """Make the one look that is due, if any; returns how many seconds may pass until the next step."""
@@ -338,6 +346,7 @@ class SecretWatcher:
             self._wake.clear()
             try:
                 seconds = self.step()
+                self._loop.turned(seconds)
             except Exception as error:  # noqa: BLE001 - a surprise must not end the watch; its text may hold anything
                 _log.error("look failed", error=type(error).__name__)
                 seconds = _REFRESH_SECONDS

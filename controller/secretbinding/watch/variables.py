@@ -10,6 +10,7 @@ import structlog
 
 from secretbinding.engine.store import Entry, Store
 from secretbinding.errors import SecretBindingError
+from secretbinding.loops import Loop
 from secretbinding.models.key import WorkloadKey
 from secretbinding.ports import VariableMeta
 
@@ -59,12 +60,18 @@ class VariableWatcher:
         self._clock = clock
         self._answered_at = clock()
         self._stopping = threading.Event()
+        self._loop = Loop("nomad-variables", clock=clock)
         self._thread = threading.Thread(target=self._run, name="nomad-variables", daemon=True)
 
     @property
     def threads(self) -> tuple[threading.Thread, ...]:
         """The thread that lives from `start` to `stop`."""
         return (self._thread,)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What comes round from `start` to `stop`."""
+        return (self._loop,)
 
     def silent_seconds(self) -> float:
         """How long not all of them could be looked at; 0 while there are none."""
@@ -90,6 +97,8 @@ class VariableWatcher:
         users = self._users
         good = True
         for namespace, prefix, paths in plan_lists(users):
+            # Many lists of a server that lets each of them wait are no hanging loop.
+            self._loop.turned()
             try:
                 _, rows = self._nomad.list_variables(namespace, prefix)
             except SecretBindingError as error:
@@ -111,7 +120,11 @@ class VariableWatcher:
 
     def _run(self) -> None:
         factor = 1.0
-        while not self._stopping.wait(self._interval_seconds * factor * _CHANCE.uniform(0.9, 1.1)):
+        while True:
+            pause = self._interval_seconds * factor * _CHANCE.uniform(0.9, 1.1)
+            self._loop.turned(pause)
+            if self._stopping.wait(pause):
+                return
             factor = 1.0 if self.look() else min(factor * 2, _BACKOFF_MAX)
 
 

@@ -16,6 +16,7 @@ import yaml
 from tests.support.commandline import environment, servers_of
 from tests.support.metrics import get, scrape
 from tests.support.servers import Stack
+from tests.support.stalling import stalling
 from tests.support.world import World, a_job, a_manifest, wait_until
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
@@ -161,6 +162,50 @@ def test_a_second_signal_ends_it_at_once(simulator: Stack, tmp_path: Path) -> No
         assert process.child.wait(timeout=5) == 1
 
 
+REGISTRATION = b"T /v1/jobs"
+"""Of the request that registers a job: PUT or POST."""
+
+
+def test_a_pass_that_is_under_way_is_finished_before_it_stops(simulator: Stack, tmp_path: Path, unique: str) -> None:
+    world = World(simulator)
+    world.secret(unique, username="app", password="first")
+    world.register(a_job(unique, count=0))
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    with (
+        stalling(simulator.address, REGISTRATION) as proxy,
+        controller(simulator, tmp_path / "log", f"files={path}", NOMAD_ADDR=proxy.address) as process,
+    ):
+        assert proxy.held.wait(30), "the pass is at the registration"
+        process.child.send_signal(signal.SIGTERM)
+        process.await_event("stopping; passes under way are finished first")
+        assert process.child.poll() is None, "it waits for the pass"
+        proxy.go.set()
+        assert process.child.wait(timeout=20) == 0
+        assert process.events()[-1] == "stopped"
+        assert len(world.versions(unique)) == 2
+        assert "pass done" in process.events()
+
+
+def test_a_pass_that_does_not_end_is_not_waited_for_longer_than_the_setting_says(
+    simulator: Stack, tmp_path: Path, unique: str
+) -> None:
+    world = World(simulator)
+    world.secret(unique, username="app", password="first")
+    world.register(a_job(unique, count=0))
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    pace = {"SECRETBINDING_STOP_SECONDS": "0.5"}
+    with (
+        stalling(simulator.address, REGISTRATION) as proxy,
+        controller(simulator, tmp_path / "log", f"files={path}", NOMAD_ADDR=proxy.address, **pace) as process,
+    ):
+        assert proxy.held.wait(30), "the pass is at the registration"
+        process.child.send_signal(signal.SIGTERM)
+        assert process.child.wait(timeout=10) == 1
+        assert process.events()[-1].startswith("not all passes have ended in time")
+
+
 def test_a_server_that_is_away_is_waited_for(simulator: Stack, tmp_path: Path, unique: str) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
@@ -192,6 +237,33 @@ def test_metrics_and_health_are_served_where_the_variable_says(world: World, tmp
         assert f"SECRETBINDING_METRICS_ADDRESS: cannot listen at {address}" in (tmp_path / "second").read_text()
         process.child.send_signal(signal.SIGTERM)
         assert process.child.wait(timeout=30) == 0
+
+
+def test_each_pass_is_one_line_and_every_line_of_it_has_its_names(
+    simulator: Stack, tmp_path: Path, unique: str
+) -> None:
+    otlp = pytest.importorskip("tests.support.otlp", reason="the extra `otel` is not installed")
+    world = World(simulator)
+    world.secret(unique, username="app", password="canary-of-a-run")
+    world.register(a_job(unique))
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump(a_manifest(unique, unique, unique)))
+    with otlp.collecting() as collector:
+        asked = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address, "OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}
+        asked |= {"SECRETBINDING_METRICS_ADDRESS": "127.0.0.1:0", "SECRETBINDING_LOG_LEVEL": "DEBUG"}
+        with controller(simulator, tmp_path / "log", f"files={path}", **asked) as process:
+            process.await_event("UpToDate", binding=f"default/{unique}")
+            process.child.send_signal(signal.SIGTERM)
+            assert process.child.wait(timeout=30) == 0
+            entries = [entry for entry in process.entries() if "reconcile_id" in entry]
+        spans = {span.attributes["secretbinding.reconcile_id"]: span for span in collector.spans("reconcile")}
+    passes = [entry["reconcile_id"] for entry in entries if entry["event"] == "pass done"]
+    assert len(passes) == len(set(passes)) >= 2
+    assert {entry["actions"] for entry in entries if entry["event"] == "pass done"} >= {0}
+    for entry in entries:
+        assert entry["trace_id"] == spans[entry["reconcile_id"]].trace, entry["event"]
+    assert "secretbinding_reconciles_total" in collector.metrics()
+    assert b"canary-of-a-run" not in b"".join(collector.raw)
 
 
 def test_an_empty_variable_serves_no_metrics(simulator: Stack, tmp_path: Path) -> None:

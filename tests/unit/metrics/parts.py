@@ -9,6 +9,7 @@ from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.loop import Engine, EngineSettings
 from secretbinding.engine.policies import PolicyBoard
 from secretbinding.engine.reconciler import Reconciler
+from secretbinding.loops import Loop
 from secretbinding.metrics import Monitoring, Parts
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import ConditionType
@@ -29,12 +30,13 @@ class FakeSource:
         self.held = 0
         self.heard = time.monotonic()
         self.threads: tuple[threading.Thread, ...] = ()
+        self.loops: tuple[Loop, ...] = ()
 
     def healthy(self, now: float) -> str:
         return self.problem
 
     def pulse(self) -> Pulse:
-        return Pulse(self.heard, self.held, self.threads)
+        return Pulse(self.heard, self.held, self.threads, self.loops)
 
 
 class FakeWatch:
@@ -44,6 +46,7 @@ class FakeWatch:
         self.silent = silent
         self.broken = False
         self.threads: tuple[threading.Thread, ...] = ()
+        self.loops: tuple[Loop, ...] = ()
 
     def silent_seconds(self) -> float:
         if self.broken:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from secretbinding.errors import ManifestError
+from secretbinding.loops import Loop
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import identify
 from secretbinding.models.status import SecretBindingStatus
@@ -90,6 +91,7 @@ class FilesSource:
         self._heard = time.monotonic()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._loop = Loop("files-source")
         self._thread = threading.Thread(target=self._run, name="files-source", daemon=True)
         self._sink: Sink | None = None
 
@@ -136,7 +138,7 @@ class FilesSource:
         return f"the files could not be listed for {silent:.0f} s" if silent > limit else ""
 
     def pulse(self) -> Pulse:
-        return Pulse(self._heard, self._held, (self._thread,))
+        return Pulse(self._heard, self._held, (self._thread,), (self._loop,))
 
     def scan(self, sink: Sink) -> None:
         """Look at all files once and tell `sink` what changed."""
@@ -165,8 +167,10 @@ class FilesSource:
 
     def _run(self) -> None:
         sink = self._sink
+        self._loop.turned()
         while sink is not None and not self._stopping.is_set():
             self.scan(sink)
+            self._loop.turned(self._interval_seconds)
             self._stopping.wait(self._interval_seconds)
 
     def _settled(self) -> dict[str, FileState] | None:

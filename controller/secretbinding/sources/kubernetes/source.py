@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from secretbinding.errors import NotFound, SecretBindingError, ServiceError
+from secretbinding.loops import Loop
 from secretbinding.models.key import BindingKey
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.sources.base import Pulse, Sink
@@ -80,6 +81,7 @@ class KubernetesSource:
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._watch: Watch | None = None
+        self._loop = Loop("kubernetes-source")
         self._thread = threading.Thread(target=self._supervise, name="kubernetes-source", daemon=True)
 
     def start(self, sink: Sink) -> None:
@@ -151,11 +153,13 @@ class KubernetesSource:
         return max(self._listed_at, watch.heard if watch is not None and watch.open else 0.0)
 
     def pulse(self) -> Pulse:
-        return Pulse(max(self._started_at, self.heard()), 0, (self._thread,))
+        return Pulse(max(self._started_at, self.heard()), 0, (self._thread,), (self._loop,))
 
     def _supervise(self) -> None:
         failures = 0
+        self._loop.turned()
         while not self._stopping.is_set():
+            foreseen = True
             try:
                 self._resync()
                 self._keep_watching()
@@ -169,7 +173,9 @@ class KubernetesSource:
                 pause = min(self._pace.retry_max_seconds, 2.0 ** min(failures, 10) / 2)
             except Exception:  # noqa: BLE001 - a surprise must not end the thread that everything else waits for
                 _log.exception("listing or watching failed")
-                pause = self._pace.retry_max_seconds
+                pause, foreseen = self._pace.retry_max_seconds, False
+            if foreseen:
+                self._loop.turned(max(pause, self._pace.relist_seconds))
             self._wake.wait(pause * random.uniform(0.8, 1.0))
             self._wake.clear()
             self._stopping.wait(max(0.0, self._listed_at + self._pace.relist_seconds - time.monotonic()))

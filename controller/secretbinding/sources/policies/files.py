@@ -8,6 +8,7 @@ from functools import partial
 import structlog
 
 from secretbinding.engine.policies import PolicySink
+from secretbinding.loops import Loop
 from secretbinding.models.policy import SecretBindingPolicy
 from secretbinding.models.policy_loading import parse_policies
 from secretbinding.sources.files.reading import files_below
@@ -44,6 +45,7 @@ class FilePolicies:
         self._trouble = ""
         self._stopping = threading.Event()
         self._sink: PolicySink | None = None
+        self._loop = Loop("policies-files")
         self._thread = threading.Thread(target=self._run, name="policies-files", daemon=True)
 
     def start(self, sink: PolicySink) -> None:
@@ -54,6 +56,16 @@ class FilePolicies:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """The thread that lives from `start` to `stop`."""
+        return (self._thread,)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What comes round in it."""
+        return (self._loop,)
 
     def scan(self, sink: PolicySink) -> None:
         """Look once, and tell what is there where it is another thing than before."""
@@ -80,6 +92,8 @@ class FilePolicies:
         sink.deliver(NAME, self._kept.policies, self._kept.unreadable)
 
     def _run(self) -> None:
+        self._loop.turned()
         while self._sink is not None and not self._stopping.is_set():
             self.scan(self._sink)
+            self._loop.turned(self._interval_seconds)
             self._stopping.wait(self._interval_seconds)

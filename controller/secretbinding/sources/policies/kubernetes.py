@@ -11,6 +11,7 @@ import structlog
 
 from secretbinding.engine.policies import PolicySink
 from secretbinding.errors import SecretBindingError
+from secretbinding.loops import Loop
 from secretbinding.models.policy import SecretBindingPolicy
 from secretbinding.models.policy_loading import parse_policy_object
 from secretbinding.sources.kubernetes.api import Credentials
@@ -48,6 +49,7 @@ class KubernetesPolicies:
         self._changed = threading.Event()
         self._sink: PolicySink | None = None
         self._watch: Watch | None = None
+        self._loop = Loop("policies-kubernetes")
         self._thread = threading.Thread(target=self._run, name="policies-kubernetes", daemon=True)
 
     def start(self, sink: PolicySink) -> None:
@@ -60,8 +62,19 @@ class KubernetesPolicies:
         if self._thread.is_alive():
             self._thread.join()
 
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """The thread that lives from `start` to `stop`."""
+        return (self._thread,)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What comes round in it."""
+        return (self._loop,)
+
     def _run(self) -> None:
         failures = 0
+        self._loop.turned()
         while self._sink is not None and not self._stopping.is_set():
             self._changed.clear()
             try:
@@ -73,6 +86,7 @@ class KubernetesPolicies:
                 _log.error("policies cannot be read, and stay as they are", error=str(error))
                 self._sink.failed(NAME, str(error))
                 pause = min(_RETRY_MAX_SECONDS, 2.0 ** min(failures, 6) / 2)
+            self._loop.turned(pause)
             self._changed.wait(pause * random.uniform(0.5, 1.0))
         if self._watch is not None:
             self._watch.stop()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from secretbinding.errors import SecretBindingError
+from secretbinding.loops import Loop
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +39,7 @@ class LabelBook:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._loop = Loop("labels")
         self._thread = threading.Thread(target=self._run, name="labels", daemon=True)
 
     def __call__(self, source: str, tenant: str) -> Mapping[str, str] | None:
@@ -61,6 +63,16 @@ class LabelBook:
         if self._thread.is_alive():
             self._thread.join(timeout=1.0)
 
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """The thread that lives from `start` to `stop`."""
+        return (self._thread,)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What comes round in it."""
+        return (self._loop,)
+
     def look(self) -> bool:
         """List all labels once; True when any have changed. What cannot be listed stays as it was known."""
         changed = False
@@ -76,9 +88,11 @@ class LabelBook:
         return changed
 
     def _run(self) -> None:
+        self._loop.turned()
         while not self._stopping.is_set():
             if self._wanted() and self.look():
                 self.changed()
+            self._loop.turned(self._interval_seconds)
             self._wake.wait(self._interval_seconds)
             # Many tenants that are new at once are one look.
             self._stopping.wait(0.5)

@@ -9,6 +9,7 @@ import structlog
 
 from secretbinding.engine.policies import PolicySink
 from secretbinding.errors import Denied, ManifestError, Problem, SecretBindingError
+from secretbinding.loops import Loop
 from secretbinding.models.policy import SecretBindingPolicy
 from secretbinding.models.policy_loading import parse_policies
 from secretbinding.ports import Nomad, VariableMeta
@@ -38,6 +39,7 @@ class NomadPolicies:
         self._kept = Kept(NAME)
         self._stopping = threading.Event()
         self._sink: PolicySink | None = None
+        self._loop = Loop("policies-nomad")
         self._thread = threading.Thread(target=self._run, name="policies-nomad", daemon=True)
 
     def start(self, sink: PolicySink) -> None:
@@ -50,11 +52,22 @@ class NomadPolicies:
             # A blocking query ends with the process; waiting for its answer would take up to its wait time.
             self._thread.join(timeout=0.5)
 
+    @property
+    def threads(self) -> tuple[threading.Thread, ...]:
+        """The thread that lives from `start` to `stop`."""
+        return (self._thread,)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        """What comes round in it."""
+        return (self._loop,)
+
     def _run(self) -> None:
         index = failures = 0
         while self._sink is not None and not self._stopping.is_set():
             try:
                 wait = self._wait_seconds if index else 0.0
+                self._loop.turned(wait)
                 found, rows = self._nomad.list_variables(self._namespace, POLICIES, index=index, wait_seconds=wait)
                 self.take(self._sink, rows)
                 failures = 0
@@ -66,6 +79,7 @@ class NomadPolicies:
                 _log.error("policies cannot be read, and stay as they are", error=str(error))
                 self._sink.failed(NAME, str(error))
                 pause = min(_RETRY_MAX_SECONDS, 2.0 ** min(failures, 6) / 2)
+                self._loop.turned(pause)
                 self._stopping.wait(pause * random.uniform(0.5, 1.0))
 
     def take(self, sink: PolicySink, rows: Sequence[VariableMeta]) -> None:
