@@ -2,6 +2,7 @@
 certificate outlives upgrades, and the hook frees what would hang."""
 
 import copy
+import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -39,7 +40,12 @@ DEPLOYMENTS: Json = {
     "spec": {
         "group": "apps",
         "scope": "Namespaced",
-        "names": {"plural": "deployments", "singular": "deployment", "kind": "Deployment", "listKind": "DeploymentList"},
+        "names": {
+            "plural": "deployments",
+            "singular": "deployment",
+            "kind": "Deployment",
+            "listKind": "DeploymentList",
+        },
         "versions": [
             {
                 "name": "v1",
@@ -91,6 +97,16 @@ class Release:
         )  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         return known
+
+    def stored(self, objects: list[Json]) -> list[Json]:
+        """What the server has of them, without what it writes of its own."""
+        ran = self.cluster.kubectl("get", "-o", "json", "-f", "-", stdin=yaml.safe_dump_all(objects))
+        assert ran.returncode == 0, ran.stderr
+        found: list[Json] = json.loads(ran.stdout)["items"]
+        for each in found:
+            each["metadata"].pop("resourceVersion")
+            each.pop("status", None)
+        return found
 
     def client(self, account: str) -> KubernetesClient:
         """A client with nothing but a token of the service account."""
@@ -224,18 +240,19 @@ def test_with_namespaces_named_it_sees_no_others(release: Release) -> None:
 
 
 def test_everything_that_the_server_knows_is_taken_and_an_upgrade_changes_nothing_of_it(release: Release) -> None:
-    values = {"tenancy": {"policies": {release.name: POLICY}}, "rbac": {"authDelegator": True}}
-    kinds = {each["kind"] for each in release.apply(release.render(values))}
+    tenancy: Json = {"policies": {release.name: POLICY}}
+    values: Json = {"tenancy": tenancy, "rbac": {"authDelegator": True}}
+    first = release.apply(release.render(values))
     assert {
         *("CustomResourceDefinition", "ServiceAccount", "ClusterRole", "ClusterRoleBinding"),
         *("ConfigMap", "Secret", "ValidatingWebhookConfiguration"),
-    } <= kinds
+    } <= {each["kind"] for each in first}
+    stored = release.stored(first)
     again = release.apply(release.render(values))
-    for each in again:
-        assert each["kind"] in kinds
+    assert release.stored(again) == stored
     (mounted,) = [each for each in again if each["kind"] == "ConfigMap"]
     release.apply([yaml.safe_load(text) for text in mounted["data"].values()], "--dry-run=server")
-    release.apply(release.render({"tenancy": {**values["tenancy"], "policiesAs": "Objects"}}), "--dry-run=server")
+    release.apply(release.render({"tenancy": {**tenancy, "policiesAs": "Objects"}}), "--dry-run=server")
 
 
 def secret_of(objects: list[Json]) -> Json:
@@ -323,7 +340,9 @@ def test_the_hook_ends_the_controller_and_frees_bindings_with_rights_of_its_own(
     status = {"status": {"observedGeneration": 99, "replicas": 0}}
     api.call("PATCH", place, {"spec": {"replicas": 1}}, "application/merge-patch+json")
     api.call("PATCH", f"{place}/status", status, "application/merge-patch+json")
-    api.create_binding({**a_binding(team, "web"), "metadata": {**a_binding(team)["metadata"], "finalizers": [FINALIZER]}})
+    api.create_binding(
+        {**a_binding(team, "web"), "metadata": {**a_binding(team)["metadata"], "finalizers": [FINALIZER]}}
+    )
     (job,) = [each for each in made if each["kind"] == "Job"]
     spec: Json = job["spec"]["template"]["spec"]
     given: dict[str, Any] = {row["name"]: row["value"] for row in spec["containers"][0].get("env", [])}

@@ -1,7 +1,10 @@
 """What may stand in values: each value is explained, has an effect, and is refused by name where it cannot work."""
 
 import importlib.util
+import itertools
 import json
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,10 +14,20 @@ from typing import Any
 
 import pytest
 import yaml
-from helm_python import Chart, HelmError
+from helm_python import Chart, HelmError, parse_set_string
 
-from tests.chart.rendering import BASE, CHART, CIDR, MUTUAL, OWN_CERTIFICATE, POLICY, PROJECT, Json
-from tests.chart.rendering import documents, merged, render
+from tests.chart.rendering import (
+    CHART,
+    CIDR,
+    MUTUAL,
+    OWN_CERTIFICATE,
+    POLICY,
+    PROJECT,
+    Json,
+    documents,
+    merged,
+    render,
+)
 
 ALERTS: Json = {
     "groups": [
@@ -111,6 +124,25 @@ def test_values_that_cannot_work_are_refused_by_name(values: Json, says: str) ->
     assert says in str(refused.value)
 
 
+PAGES = (CHART / "README.md", PROJECT / "deploy" / "kubernetes.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_values_and_commands_on_the_pages_are_ones_that_the_chart_takes(page: Path) -> None:
+    blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)]
+    values = [block for block in blocks if "kind" not in block]
+    assert values
+    for block in values:
+        assert documents(render(block))
+    commands = re.sub(r"\\\n\s*", " ", "\n".join(re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)))
+    sets = [shlex.split(line) for line in re.findall(r"^\$ (helm (?:install|upgrade) .*)$", commands, re.MULTILINE)]
+    assert sets
+    for words in sets:
+        assert words[3] == "charts/secretbinding"
+        given = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
+        assert documents(render(merged(*(parse_set_string(each) for each in given))))
+
+
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chart]:
     """The chart with rules and a dashboard of the test's own."""
@@ -160,7 +192,9 @@ def test_the_charts_own_rules_and_dashboards_are_all_in_it() -> None:
     file = CHART / "files" / "alerts.yaml"
     rules = [each["spec"] for each in made if each["kind"] == "PrometheusRule"]
     assert rules == ([yaml.safe_load(file.read_text())] if file.is_file() else [])
-    shown = {name: text for each in made if "-dashboard-" in each["metadata"]["name"] for name, text in each["data"].items()}
+    shown = {
+        name: text for each in made if "-dashboard-" in each["metadata"]["name"] for name, text in each["data"].items()
+    }
     files = {path.name: json.loads(path.read_text()) for path in (CHART / "files" / "dashboards").glob("*.json")}
     assert {name: json.loads(text) for name, text in shown.items()} == files
 
@@ -177,9 +211,7 @@ ALL: Json = {
     "webhook": {"certificate": OWN_CERTIFICATE},
     "nacp": {"enabled": True, "existingSecret": "nacp"},
     "audit": {"enabled": True},
-    "metrics": {
-        name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "prometheusRule", "dashboard")
-    },
+    "metrics": {name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "prometheusRule", "dashboard")},
     "networkPolicy": {"enabled": True, "auditFrom": CIDR},
     "cleanup": {"enabled": True},
     "crds": {"enabled": False},
