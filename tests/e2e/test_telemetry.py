@@ -180,9 +180,12 @@ def test_what_is_not_there_is_told_without_its_path(simulator: Stack, traced: Ru
 
 
 def test_a_collector_that_is_away_holds_nothing_up(
-    simulator: Stack, unique: str, monkeypatch: pytest.MonkeyPatch
+    simulator: Stack, unique: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://user:{CANARY}@127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"authorization={CANARY}")
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "500")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "500")
     world = World(simulator, instance=unique)
     monitoring = Monitoring(("127.0.0.1", 0))
     telemetry = Telemetry(asked(os.environ), monitoring.registry.collect, instance=unique)
@@ -196,6 +199,8 @@ def test_a_collector_that_is_away_holds_nothing_up(
     started = time.monotonic()
     telemetry.stop()
     assert time.monotonic() - started < 5
+    assert caplog.records, "the library tells that it cannot export"
+    assert CANARY not in caplog.text
 
 
 def _has(running: Traceable, root: Traced, name: str) -> bool:

@@ -1,6 +1,6 @@
 """A page without a controller: bindings as statuses tell of them, events, and a request to it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -149,8 +149,9 @@ class Sample:
         self.clock = Clock()
         self.entries = {entry.item.key: entry for entry in entries}
         self.journal = Journal(self.clock)
+        self.asked: Callable[[], object] = lambda: None  # called whenever the page asks for the bindings
         around = Surroundings(
-            entries=lambda: list(self.entries.values()),
+            entries=self._list,
             get=self.entries.get,
             checks=lambda: checks,
             held=lambda: held or {},
@@ -158,6 +159,10 @@ class Sample:
         )
         self.site = Site(around, self.journal, access=access, now=self.clock)
         self.visitor = Visitor(self.site)
+
+    def _list(self) -> Sequence[Entry]:
+        self.asked()
+        return list(self.entries.values())
 
     def happened(self, name: str, ago: timedelta, reason: Reason, message: str = "", *, warning: bool = False) -> None:
         """An event of a binding, so long before `NOW`."""

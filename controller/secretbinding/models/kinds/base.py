@@ -1,5 +1,6 @@
 """What the specifications of all kinds of secrets have in common: which secret it is, and what running tasks need."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -26,7 +27,7 @@ ALWAYS = When("", lambda spec: True)
 NEVER = When("false", lambda spec: False)
 
 
-class KindSpec(Model):
+class KindSpec(Model, ABC):
     """The specification of one kind of secret, the value of its field in `spec.secrets[]`."""
 
     of_vault: ClassVar[bool] = True
@@ -40,10 +41,10 @@ class KindSpec(Model):
     ever_new: ClassVar[When] = NEVER
     """When Nomad, reading again, gets another value each time, every few minutes."""
 
+    @abstractmethod
     def identity(self) -> list[Any]:
         """What tells this secret from every other of its kind, as JSON values: not its version, nor its shape in the
         task."""
-        raise NotImplementedError
 
     def made_of(self) -> list[Any]:
         """What a role that is made for the entry cannot change: another value makes another role. Empty where none is
