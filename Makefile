@@ -12,7 +12,7 @@ DOCKER ?= docker
 IMAGE ?= secretbinding
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-e2e fuzz soak-survival bench-rotation lint types imports unit crd policies format lock audit sbom image docs kustomize clean
+.PHONY: help demo test test-e2e fuzz soak-survival bench-rotation lint types imports unit crd chart policies format lock audit sbom image docs kustomize clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -34,8 +34,8 @@ demo: .venv/.ready ## A secret reaches a Nomad job, rotates, rolls, and rolls ba
 test: lint types imports unit ## All checks and all tests
 
 lint: .venv/.ready ## Style and formatting
-	@$(BIN)/ruff check controller tests
-	@$(BIN)/ruff format --check controller tests
+	@$(BIN)/ruff check controller tests charts
+	@$(BIN)/ruff format --check controller tests charts
 
 types: .venv/.ready ## Types
 	@$(BIN)/mypy
@@ -62,12 +62,15 @@ crd: .venv/.ready ## Generate crds/ from the model
 	@$(BIN)/python -m secretbinding.models.crd > crds/nomad-vault.io_secretbindings.yaml
 	@$(BIN)/python -m secretbinding.models.crd secretbindingpolicies > crds/nomad-vault.io_secretbindingpolicies.yaml
 
+chart: crd ## Generate the chart's schema, tables and definitions
+	@$(BIN)/python charts/generate.py
+
 policies: .venv/.ready ## Generate the controller's policies in deploy/
 	@$(BIN)/python -m secretbinding.ops.shipped deploy
 
 format: .venv/.ready ## Format the code
-	@$(BIN)/ruff check --fix controller tests
-	@$(BIN)/ruff format controller tests
+	@$(BIN)/ruff check --fix controller tests charts
+	@$(BIN)/ruff format controller tests charts
 
 lock: .venv/.ready ## Pin all dependencies anew, with hashes and without any index address
 	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --no-header --extra otel -o deploy/requirements.txt pyproject.toml

@@ -1,8 +1,8 @@
-"""Makes what the chart has from elsewhere: `values.schema.json` and the tables of the README from `values.yaml`, and the
-resource definitions. `make chart` calls it; `tests/chart` compares.
+"""Makes what the chart has from elsewhere: `values.schema.json` and the tables of its README from `values.yaml`, and
+the resource definitions. `make chart` calls it; `tests/chart` compares.
 
-A comment above a value is its description, `## ...` begins a section. What a value may be comes from its default, from the
-controller's settings where it is one of them, and from the rules below.
+A comment above a value is its description, `## ...` begins a section. What a value may be comes from its default, from
+the controller's settings where it is one of them, and from the rules below.
 """
 
 import json
@@ -31,6 +31,7 @@ _KEY = r"^[A-Za-z0-9._-]{1,253}$"
 _LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _TEXTS: Json = {"type": "object", "additionalProperties": {"type": "string"}}
 _ANY: Json = {"type": "object"}
+_PROBE: Json = {"type": ["object", "null"]}
 _OBJECTS: Json = {"type": "array", "items": {"type": "object"}}
 _WORDS: Json = {"type": "array", "items": {"type": "string", "minLength": 1}}
 _PORT: Json = {"type": "integer", "minimum": 1, "maximum": 65535}
@@ -122,7 +123,7 @@ RULES: Mapping[str, Json] = {
     "extraArgs": _WORDS,
     **dict.fromkeys(("affinity", "dnsConfig", "lifecycle", "resources", "strategy"), _ANY),
     **dict.fromkeys(("podSecurityContext", "securityContext"), _ANY),
-    **dict.fromkeys(("livenessProbe", "readinessProbe", "startupProbe"), {"type": ["object", "null"]}),
+    **dict.fromkeys(("livenessProbe", "readinessProbe", "startupProbe"), _PROBE),
 }
 """What a value may be, by its path; the first rule that fits. Lists of Kubernetes' own are lists of objects."""
 
@@ -255,7 +256,7 @@ def _setting(model: type[ControllerSettings] | type[AgentSettings], name: str, v
     kept = {key: made[key] for key in ("minimum", "maximum", "exclusiveMinimum", "pattern") if key in made}
     words = re.fullmatch(r"\^\(([A-Za-z|]+)\)\$", kept.get("pattern", ""))
     if words is not None:
-        kept = {"enum": words[1].split("|")}
+        kept = {"enum": [*words[1].split("|"), *([None] if value is None else [])]}
     return {"type": [made["type"], "null"] if value is None else made["type"], **kept}
 
 
@@ -279,7 +280,9 @@ def files() -> dict[Path, str]:
         CHART / "values.schema.json": json.dumps(schema(values), indent=2, ensure_ascii=False) + "\n",
         readme: with_tables(readme.read_text(), tables(values)),
     }
-    return made | {CHART / "files" / "crds" / path.name: path.read_text() for path in sorted(CRDS.glob("*.yaml"))}
+    return made | {
+        CHART / "files" / "crds" / path.name: path.read_text() for path in sorted(CRDS.glob("nomad-vault.io_*.yaml"))
+    }
 
 
 def main() -> int:

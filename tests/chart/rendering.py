@@ -77,9 +77,18 @@ MATRIX: Mapping[str, Json] = {
     "unverified": {name: {"tls": {"skipVerify": True}} for name in ("vault", "nomad", "consul")},
     "agents": {
         "agent": {
-            **{"driver": "podman", "image": "openbao/openbao:2.4", "command": "bao", "args": ["-log-level=warn", "-x"]},
-            **{"user": "nobody", "cpu": 100, "memory": 64, "memoryMax": 128, "allow": ["image", "user"]},
-            **{"vaultAddress": "https://vault.internal:8200", "tlsServerName": "vault", "approleMount": "agents"},
+            "driver": "podman",
+            "image": "openbao/openbao:2.4",
+            "command": "bao",
+            "args": ["-log-level=warn", "-x"],
+            "user": "nobody",
+            "cpu": 100,
+            "memory": 64,
+            "memoryMax": 128,
+            "allow": ["image", "user"],
+            "vaultAddress": "https://vault.internal:8200",
+            "tlsServerName": "vault",
+            "approleMount": "agents",
             "ca": {"existingSecret": "vault-ca"},
         }
     },
@@ -163,8 +172,14 @@ MATRIX: Mapping[str, Json] = {
     },
     "tuned": {
         "controller": {
-            **{"workers": 4, "pollSeconds": 5.5, "maxRolls": 1000000, "confirmRemovals": ["nomad", "files"]},
-            **{"ungatedRolls": True, "leaseShare": 0.5, "resyncSeconds": 86400, "logFormat": "text"},
+            "workers": 4,
+            "pollSeconds": 5.5,
+            "maxRolls": 1000000,
+            "confirmRemovals": ["nomad", "files"],
+            "ungatedRolls": True,
+            "leaseShare": 0.5,
+            "resyncSeconds": 86400,
+            "logFormat": "text",
         }
     },
     "without what is optional": {

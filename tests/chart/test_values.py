@@ -1,7 +1,10 @@
 """What may stand in values: each value is explained, has an effect, and is refused by name where it cannot work."""
 
 import importlib.util
+import itertools
 import json
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,10 +14,20 @@ from typing import Any
 
 import pytest
 import yaml
-from helm_python import Chart, HelmError
+from helm_python import Chart, HelmError, parse_set_string
 
-from tests.chart.rendering import BASE, CHART, CIDR, MUTUAL, OWN_CERTIFICATE, POLICY, PROJECT, Json
-from tests.chart.rendering import documents, merged, render
+from tests.chart.rendering import (
+    CHART,
+    CIDR,
+    MUTUAL,
+    OWN_CERTIFICATE,
+    POLICY,
+    PROJECT,
+    Json,
+    documents,
+    merged,
+    render,
+)
 
 ALERTS: Json = {
     "groups": [
@@ -44,6 +57,7 @@ def _generator() -> ModuleType:
 
 generate: Any = _generator()
 VALUES: Any = generate.read_values((CHART / "values.yaml").read_text())
+SCHEMA: Json = generate.schema(VALUES)
 LEAVES: Mapping[str, Any] = dict(generate.leaves(VALUES.defaults))
 
 
@@ -108,6 +122,25 @@ def test_values_that_cannot_work_are_refused_by_name(values: Json, says: str) ->
     with pytest.raises(HelmError) as refused:
         render(values)
     assert says in str(refused.value)
+
+
+PAGES = (CHART / "README.md", PROJECT / "deploy" / "kubernetes.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_values_and_commands_on_the_pages_are_ones_that_the_chart_takes(page: Path) -> None:
+    blocks = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)]
+    values = [block for block in blocks if "kind" not in block]
+    assert values
+    for block in values:
+        assert documents(render(block))
+    commands = re.sub(r"\\\n\s*", " ", "\n".join(re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)))
+    sets = [shlex.split(line) for line in re.findall(r"^\$ (helm (?:install|upgrade) .*)$", commands, re.MULTILINE)]
+    assert sets
+    for words in sets:
+        assert words[3] == "charts/secretbinding"
+        given = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
+        assert documents(render(merged(*(parse_set_string(each) for each in given))))
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +283,7 @@ def nested(path: str, value: Any) -> Json:
 
 
 def schema_of(path: str) -> Json:
-    found: Json = generate.schema(VALUES)
+    found = SCHEMA
     for key in path.split("."):
         found = found["properties"][key]
     return found

@@ -144,6 +144,24 @@ def test_finalizers_go_so_that_a_binding_without_a_controller_can_be_deleted(
     assert cli("uninstall", "--yes").out == "nothing of ours is there\n"
 
 
+def test_with_namespaces_named_finalizers_go_from_bindings_there_alone(
+    cli: CommandLine, small_kubernetes: Cluster
+) -> None:
+    cli.setenv(KUBECONFIG=str(small_kubernetes.kubeconfig), SECRETBINDING_WATCH_NAMESPACES="ours, empty")
+    for namespace in ("ours", "theirs", "empty"):
+        small_kubernetes.api.create_namespace(namespace)
+    for namespace in ("ours", "theirs"):
+        small_kubernetes.api.create_binding(a_binding(namespace, "web"))
+        small_kubernetes.api.patch_binding(namespace, "web", {"metadata": {"finalizers": [FINALIZER]}})
+    ran = cli("uninstall", "--yes")
+    assert ran.code == 0, ran.err
+    held = [small_kubernetes.api.binding(namespace, "web") for namespace in ("ours", "theirs")]
+    assert [found is not None and found["metadata"].get("finalizers") for found in held] in (
+        [None, [FINALIZER]],
+        [[], [FINALIZER]],
+    )
+
+
 @pytest.fixture
 def revoker(stack: Stack, cli: CommandLine, world: World, unique: str) -> str:
     """A token with just the rights of the shipped policy, in the environment."""
