@@ -79,6 +79,19 @@ def test_the_queue_tells_waits_and_retries() -> None:
     assert told.value("secretbinding_queue_retries_total", priority="resync") == 1
 
 
+def test_passes_over_ten_thousand_jobs_add_no_series() -> None:
+    told = Told()
+    before = sum(1 for _ in told.scrape().samples())
+    for number in range(10_000):
+        workload = WorkloadKey("default", "", f"team-{number % 200}", f"job-{number}")
+        told.recorder.taken(Priority.RESYNC, 0.01)
+        told.recorder.passed(workload, Pass(INSTANCE, Observed(workload), EMPTY, Plan()), 0.01)
+        told.recorder.crashed(workload)
+        told.recorder.retried(Priority.RESYNC)
+    assert told.value("secretbinding_reconciles_total", result="unchanged") == 10_000
+    assert sum(1 for _ in told.scrape().samples()) == before
+
+
 def test_new_values_are_counted_when_vault_has_made_them() -> None:
     told = Told()
     entry = Generate(secret="app", fields=("password",), schedule="0 3 1 * *")
