@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from secretbinding.desired.decisions import last_roll, state_of, ungated_groups
 from secretbinding.desired.past import rolling
 from secretbinding.desired.values import BindingInput, BindingResult, Observed
-from secretbinding.gate import Obstacle, Wait, waits
+from secretbinding.gate import Gate, Obstacle, Wait, waits, waits_for_place
 from secretbinding.generation import (
     KV,
     ROOT,
@@ -24,8 +25,10 @@ from secretbinding.job.marks import Placed, placed_marks
 from secretbinding.models.binding import Generate, SecretBinding, SecretEntry, Strategy
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
+from secretbinding.models.rotation import Rotation
 from secretbinding.naming import Owner, policy_name
 from secretbinding.render.policy import policy_text
+from secretbinding.windows import opening
 
 Generations = dict[tuple[BindingKey, str], Generation]
 
@@ -114,7 +117,21 @@ def _wait(
     if decided.requested or not in_job or rotation.strategy is Strategy.NATIVE or decided.target.kind == ROOT:
         return None
     ungated = ungated_groups(observed.job, placed).get(key, "") if decided.target.kind == STATIC_ROLE else ""
-    return waits(rotation, observed.gate, since=None, last_roll=last_roll(observed, instance), ungated=ungated)
+    gate = observed.gate
+    last = last_roll(observed, instance)
+    wait = waits(rotation, gate, since=None, last_roll=last, ungated=ungated) or waits_for_place(gate)
+    return wait or _window_too_short(rotation, gate)
+
+
+def _window_too_short(rotation: Rotation, gate: Gate) -> Wait | None:
+    """The wait of a value whose roll, which settles first, would come after its window has closed."""
+    if gate.now is None:
+        return None
+    settle = rotation.settle.seconds if rotation.settle is not None else gate.settle_seconds
+    if opening(rotation.windows, gate.now + timedelta(seconds=settle)).allowed:
+        return None
+    why = f"the window closes before the change has settled ({settle:g} s)"
+    return Wait(why, Obstacle.WINDOW, opening(rotation.windows, gate.now).changes_at)
 
 
 def _unsettled(observed: Observed) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
+from secretbinding.desired.gating import leases_replaced, rotations_in, turn_of
 from secretbinding.desired.values import Desired
 from secretbinding.gate import Change, Gate, Obstacle
 from secretbinding.models.key import WorkloadKey
@@ -100,6 +100,7 @@ class Gatekeeper:
             lease_share=self._limits.lease_share,
             leased_jobs=len(self._leased),
             last_lease_roll=told(self._last_lease_roll),
+            part=max(self._share(), 0.01),
             last_registration=told(self._registered.get(workload)),
             vault_ahead=self._vault_ahead(),
             nomad_ahead=self._nomad_ahead(),
@@ -113,10 +114,9 @@ class Gatekeeper:
         if not rotations:
             return True
         leases = leases_replaced(rotations)
-        anyway = anyway or any(item.overdue for item in rotations)
         with self._lock:
             gate = self._gate(workload)
-            if not anyway and (not gate.slot_free or lease_turn_at(gate, leases) is not None):
+            if not anyway and (not gate.slot_free or turn_of(rotations, gate) is not None):
                 return False
             self._rolling.add(workload)
             if leases:

@@ -9,7 +9,7 @@ from secretbinding.desired import Desired, Observed, desire
 from secretbinding.desired.adoption import dressed
 from secretbinding.desired.carrying import carried, may_have_had_it
 from secretbinding.desired.fighting import fight, paused
-from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
+from secretbinding.desired.gating import rotations_in, turn_of
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
@@ -187,7 +187,7 @@ class Reconciler:
         if self._gates is None or not preview.plan.registers or self._gates.enter(workload, preview.desired):
             return preview
         gate = self._gates.gate(workload)
-        if lease_turn_at(gate, leases_replaced(rotations_in(preview.desired))) is None:
+        if turn_of(rotations_in(preview.desired), gate) is None:
             gate = replace(gate, slot_free=False)
         decided = self._decided(replace(preview.observed, gate=gate), preview.judged)
         if decided.plan.registers:

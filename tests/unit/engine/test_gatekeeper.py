@@ -197,12 +197,11 @@ def test_what_is_rolled_anyway_takes_a_place() -> None:
     assert gates.rolling() == 1
 
 
-def test_what_is_late_or_at_risk_takes_a_slot_whether_one_is_free_or_not() -> None:
+def test_what_is_overdue_takes_no_slot_that_is_not_free() -> None:
     gates = keeper(rolls=1)
     assert gates.enter(workload("a"), ROTATION)
-    assert not gates.enter(workload("b"), ROTATION)
-    assert gates.enter(workload("c"), LATE)
-    assert gates.rolling() == 2
+    assert not gates.enter(workload("c"), LATE)
+    assert gates.rolling() == 1
 
 
 def test_a_job_without_leases_is_not_counted_among_those_whose_turns_are_spread() -> None:
