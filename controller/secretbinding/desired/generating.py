@@ -58,8 +58,9 @@ def generations(
         for entry in binding.spec.rotation.generate:
             decided = _decide(observed, item, entry, secrets[entry.secret], instance)
             if decided is not None:
-                wait = _wait(observed, item.key, binding, decided, placed, instance)
-                found[item.key, entry.secret] = held(decided, wait)
+                rolls = _rolls(binding, decided, placed, item.key)
+                wait = _wait(observed, item.key, binding, decided, placed, instance) if decided.now else None
+                found[item.key, entry.secret] = held(replace(decided, rolls=rolls), wait)
     return {place: together(one, found.values(), observed.gate.now) for place, one in found.items()}
 
 
@@ -112,15 +113,21 @@ def _wait(
     """
     if _unsettled(observed):
         return Wait("a deployment of the job is running", Obstacle.DEPLOYMENT)
-    in_job = any(item.key == key and item.mark.secret == decided.entry.secret for item in placed)
     rotation = binding.spec.rotation
-    if decided.requested or not in_job or rotation.strategy is Strategy.NATIVE or decided.target.kind == ROOT:
+    if not _rolls(binding, decided, placed, key):
         return None
     ungated = ungated_groups(observed.job, placed).get(key, "") if decided.target.kind == STATIC_ROLE else ""
     gate = observed.gate
     last = last_roll(observed, instance)
     wait = waits(rotation, gate, since=None, last_roll=last, ungated=ungated) or waits_for_place(gate)
     return wait or _window_too_short(rotation, gate)
+
+
+def _rolls(binding: SecretBinding, decided: Generation, placed: Sequence[Placed], key: BindingKey) -> bool:
+    """True for a value that the schedule wants and that the job is then rolled for."""
+    if decided.requested or binding.spec.rotation.strategy is Strategy.NATIVE or decided.target.kind == ROOT:
+        return False
+    return any(item.key == key and item.mark.secret == decided.entry.secret for item in placed)
 
 
 def _window_too_short(rotation: Rotation, gate: Gate) -> Wait | None:

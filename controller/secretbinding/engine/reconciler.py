@@ -184,7 +184,13 @@ class Reconciler:
 
     def _entered(self, workload: WorkloadKey, preview: Preview) -> Preview:
         """The preview, when its roll may begin; decided anew when another job has taken the last slot meanwhile."""
-        if self._gates is None or not preview.plan.registers or self._gates.enter(workload, preview.desired):
+        if self._gates is None:
+            return preview
+        brings = any(item.now and item.rolls for item in preview.desired.generations.values())
+        if preview.plan.generates and brings and not self._gates.enter_value(workload):
+            gate = replace(self._gates.gate(workload), slot_free=False)
+            preview = self._decided(replace(preview.observed, gate=gate), preview.judged)
+        if not preview.plan.registers or self._gates.enter(workload, preview.desired):
             return preview
         gate = self._gates.gate(workload)
         if turn_of(rotations_in(preview.desired), gate) is None:
