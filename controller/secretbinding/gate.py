@@ -22,6 +22,7 @@ class Gate:
         now: the moment of the decision, in UTC; None lets everything through (one-shot commands, where somebody waits).
         seen: when each new version was first seen by this process, by binding, secret and version.
         slot_free: another roll may begin now, by the limits on rolls in flight.
+        looking_until: when no more jobs are waited for that were not looked at since the start; None when all were.
         settle_seconds: how long changes settle where a binding does not say.
         ungated_allowed: groups that Nomad replaces all at once may be rolled without being asked.
         lease_share: the part of a lease's longest life after which a job is rolled at the latest, if nothing hinders.
@@ -35,6 +36,7 @@ class Gate:
     now: datetime | None = None
     seen: Mapping[Change, datetime] = field(default_factory=dict)
     slot_free: bool = True
+    looking_until: datetime | None = None
     settle_seconds: float = 0.0
     ungated_allowed: bool = False
     lease_share: float = 0.8
@@ -121,6 +123,9 @@ def waits_for_place(gate: Gate, *, not_before: datetime | None = None) -> Wait |
     if not_before is not None and gate.now < not_before:
         why = f"leases of other jobs are replaced; it is this job's turn at {_text(not_before)}"
         return Wait(why, Obstacle.LEASE_TURN, not_before)
+    if gate.looking_until is not None:
+        why = "every job is looked at first, since some may be rolling from before the start"
+        return Wait(why, Obstacle.SLOT, gate.looking_until)
     if not gate.slot_free:
         return Wait("as many jobs as may are rolling now", Obstacle.SLOT)
     return None

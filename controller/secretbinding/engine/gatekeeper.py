@@ -109,10 +109,13 @@ class Gatekeeper:
         def told(at: float | None) -> datetime | None:
             return now - timedelta(seconds=passed - at) if at is not None else None
 
+        free = self._free(workload)
+        left = self._looking_until - passed if self._looking_until is not None and not free else None
         return Gate(
             now=now,
+            looking_until=now + timedelta(seconds=left) if left is not None else None,
             seen={change: moment for change, at in self._seen.get(workload, {}).items() if (moment := told(at))},
-            slot_free=self._free(workload),
+            slot_free=free,
             settle_seconds=self._limits.settle_seconds,
             ungated_allowed=self._limits.ungated_allowed,
             lease_share=self._limits.lease_share,
@@ -202,6 +205,11 @@ class Gatekeeper:
                 self._pressing.add(workload)
             else:
                 self._pressing.discard(workload)
+            return self._woken()
+
+    def woken(self) -> set[WorkloadKey]:
+        """Jobs that waited for a slot which is free now, as `note` tells them, since something else has happened."""
+        with self._lock:
             return self._woken()
 
     def _value_settles(self, workload: WorkloadKey, found: Pass, moment: float) -> bool:

@@ -160,6 +160,8 @@ class Engine:
 
     def listed(self, source: str) -> None:
         self.store.listed(source)
+        if self._gates is not None:
+            self.wake(self._gates.woken(), Priority.PROGRESS)
         self._wake_sweep.set()
 
     def gained(self, of: Callable[[WorkloadKey], bool]) -> None:

@@ -264,10 +264,12 @@ def test_a_job_that_cannot_be_looked_at_keeps_no_other_from_rolling(end: str) ->
     a, b = workload("a"), workload("b")
     gates.look_first(lambda looked: b not in looked)
     assert not gates.enter(a, ROTATION)
+    assert gates.gate(a).looking_until == NOW + timedelta(seconds=60), "then it is looked at again"
     if end == "error":
         gates.note(b, a_pass(b, DONE, error=Fault(Reason.VAULT_SEALED, "sealed")))
     else:
         moment[0] = 60.0
+    assert gates.gate(a).looking_until is None
     assert gates.enter(a, ROTATION)
 
 
