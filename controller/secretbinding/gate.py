@@ -22,11 +22,13 @@ class Gate:
         now: the moment of the decision, in UTC; None lets everything through (one-shot commands, where somebody waits).
         seen: when each new version was first seen by this process, by binding, secret and version.
         slot_free: another roll may begin now, by the limits on rolls in flight.
+        looking_until: when no more jobs are waited for that were not looked at since the start; None when all were.
         settle_seconds: how long changes settle where a binding does not say.
         ungated_allowed: groups that Nomad replaces all at once may be rolled without being asked.
         lease_share: the part of a lease's longest life after which a job is rolled at the latest, if nothing hinders.
         leased_jobs: how many jobs have leases that are replaced ahead of their end.
         last_lease_roll: when one of them was last rolled for that.
+        part: how much of all jobs this controller has; others keep turns of their own.
         last_registration: when this process last registered the job, None when it has not.
         vault_ahead, nomad_ahead: how much later it is by the server's clock, which its times are to be read by.
     """
@@ -34,11 +36,13 @@ class Gate:
     now: datetime | None = None
     seen: Mapping[Change, datetime] = field(default_factory=dict)
     slot_free: bool = True
+    looking_until: datetime | None = None
     settle_seconds: float = 0.0
     ungated_allowed: bool = False
     lease_share: float = 0.8
     leased_jobs: int = 0
     last_lease_roll: datetime | None = None
+    part: float = 1.0
     last_registration: datetime | None = None
     vault_ahead: timedelta = timedelta(0)
     nomad_ahead: timedelta = timedelta(0)
@@ -86,13 +90,10 @@ def waits(
     last_roll: datetime | None,
     ungated: str = "",
     urgent: bool = False,
-    overdue: bool = False,
-    not_before: datetime | None = None,
 ) -> Wait | None:
-    """What a binding's roll has to wait for, None when it may begin.
-
-    `urgent` changes wait for no interval and no window, and `overdue` ones only settle, so that several make one roll.
-    `not_before` is the turn of a job whose leases are to be replaced, among others like it.
+    """What a binding's roll has to wait for by what its user says, None when it may begin if there is a place for it
+    (`waits_for_place`). `urgent` changes wait for no interval and no window; they settle, so that several make one
+    roll.
 
     `ungated` names a group that Nomad would replace all at once, "" when there is none.
     `since` is when the earliest of the job's pending changes was first known of, so that all that follow within the
@@ -111,13 +112,20 @@ def waits(
     if since is not None and now < since + timedelta(seconds=settle):
         until = since + timedelta(seconds=settle)
         return Wait(f"changes settle until {_text(until)}", Obstacle.SETTLE, until)
-    if overdue:
+    return None if urgent else _by_the_binding(rotation, now, last_roll)
+
+
+def waits_for_place(gate: Gate, *, not_before: datetime | None = None) -> Wait | None:
+    """What a job's roll has to wait for because of other jobs: `not_before`, the turn of one whose leases are to be
+    replaced, among others like it; and a free slot."""
+    if gate.now is None:
         return None
-    if not urgent and (wait := _by_the_binding(rotation, now, last_roll)) is not None:
-        return wait
-    if not_before is not None and now < not_before:
+    if not_before is not None and gate.now < not_before:
         why = f"leases of other jobs are replaced; it is this job's turn at {_text(not_before)}"
         return Wait(why, Obstacle.LEASE_TURN, not_before)
+    if gate.looking_until is not None:
+        why = "every job is looked at first, since some may be rolling from before the start"
+        return Wait(why, Obstacle.SLOT, gate.looking_until)
     if not gate.slot_free:
         return Wait("as many jobs as may are rolling now", Obstacle.SLOT)
     return None

@@ -115,6 +115,7 @@ class Generation:
         until: when something is to be done next, None when nobody knows; a tick by Vault's clock. `look_at` is when it
             can be done by ours, which is a little later where Vault's clock is to have come to it, too.
         open: a request for it is not answered yet.
+        rolls: the job is rolled for it, and a place for that is taken before it is made.
     """
 
     entry: Generate
@@ -127,6 +128,7 @@ class Generation:
     until: datetime | None = None
     look_at: datetime | None = None
     open: bool = False
+    rolls: bool = False
 
     @property
     def now(self) -> bool:

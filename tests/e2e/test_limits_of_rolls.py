@@ -106,6 +106,47 @@ def test_a_shared_secret_rolls_no_more_jobs_at_once_than_may(stack: Stack, uniqu
         assert max(samples) == 1
 
 
+def test_what_rolled_before_a_restart_counts_among_those_that_may_roll(stack: Stack, unique: str) -> None:
+    first, second = jobs = [f"{unique}-{name}" for name in "ab"]
+    world = World(stack, max_rolls=1)
+    for name in jobs:
+        world.secret(name, username="app", password="one")
+        job = a_job(name, count=2)
+        job["TaskGroups"][0]["Update"]["MinHealthyTime"] = 2_000_000_000
+        world.register(job)
+    with world.running():
+        for name in jobs:
+            world.bind(a_manifest(name, name, name))
+        for name in jobs:
+            world.await_reason(name, Reason.READY)
+            world.deployed(name)
+        world.secret(second, username="app", password="two")
+        wait_until("it rolls", lambda: "?version=2" in str(world.job(second)))
+    world.secret(first, username="app", password="two")
+
+    def rolling() -> int:
+        return sum(1 for name in jobs if world.deployment(name).get("Status") == "running")
+
+    with sampled(rolling, every=0.05) as samples, world.running():
+        for name in jobs:
+            wait_until(f"{name} has rolled", lambda name=name: world.seen(name) == ["app two"] * 2)
+            world.deployed(name)
+    assert max(samples) == 1
+
+
+def test_a_version_that_the_binding_names_is_rolled_in_a_closed_window(world: World, unique: str) -> None:
+    world.secret(unique, username="app", password="one")
+    world.secret(unique, username="app", password="two")
+    world.register(a_job(unique))
+    manifest = a_manifest(unique, unique, unique, rotation={"windows": [NEVER_NOW]})
+    with world.running():
+        world.bind(manifest)
+        world.await_reason(unique, Reason.READY)
+        manifest["spec"]["secrets"][0]["kv"]["version"] = 1
+        world.bind(manifest)
+        wait_until("it rolls", lambda: world.seen(unique) == ["app one"])
+
+
 def test_a_version_that_vault_is_about_to_prune_is_rolled_away_from_though_the_window_is_closed(
     world: World, unique: str
 ) -> None:

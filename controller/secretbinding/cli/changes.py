@@ -171,13 +171,14 @@ def _plan(loaded: Sequence[Loaded], items: Sequence[SourceItem], *, detailed_exi
 
 
 def _shown(shot: "OneShot", workload: WorkloadKey, preview: "Preview") -> str:
-    from secretbinding.cli.forecast import later
+    from secretbinding.cli.forecast import later, replaced_at_once
     from secretbinding.plan_text import describe, show_plan
 
     bindings = shot.inputs(workload)
     names = ", ".join(_name(item.key) for item in bindings)
     lines = [f"job {workload.namespace}/{workload.job} ({names})"]
     lines.append(show_plan(preview.plan) if preview.plan.actions else "no changes")
+    lines += [text for action in preview.plan.actions if (text := replaced_at_once(action))]
     rest = later(preview, bindings, shot.instance)
     if rest:
         lines.append("later, when no allocation and no revert can need them:")

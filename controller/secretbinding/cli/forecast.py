@@ -1,4 +1,5 @@
-"""What a plan leaves for later: rights that go once no allocation and no revert can need them. Pure."""
+"""What a plan leaves for later, rights that go once no allocation and no revert can need them, and what it replaces all
+at once. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,3 +48,25 @@ def later(preview: Preview, bindings: Sequence[BindingInput], instance: str) -> 
     rest = make_plan(settled, preview.desired, bindings, instance)
     shown = Rights | DeletePolicy | DeleteRole | DeleteEngineRole
     return tuple(action for action in rest.actions if isinstance(action, shown))
+
+
+def replaced_at_once(action: Action) -> str:
+    """A warning of the groups that Nomad replaces all at once for a registration (`max_parallel` 0 means
+    no deployment, and no health check); "" when there are none."""
+    if not isinstance(action, RegisterJob) or action.job.get("Stop"):
+        return ""
+    before = {group.get("Name"): group for group in action.before.get("TaskGroups") or []}
+    names = [
+        str(group.get("Name"))
+        for group in action.job.get("TaskGroups") or []
+        if (group.get("Update") or {}).get("MaxParallel") == 0
+        and group.get("Count") != 0
+        and group.get("Tasks") != before.get(group.get("Name"), {}).get("Tasks")
+    ]
+    if not names:
+        return ""
+    label = f"group {names[0]} is" if len(names) == 1 else f"groups {', '.join(names)} are"
+    return (
+        f"warning: {label} replaced all at once, without health checks, since update.max_parallel is 0; "
+        "set it to 1 or more to have it roll"
+    )

@@ -45,7 +45,13 @@ class Progress:
 
     def did(self, workload: WorkloadKey, action: Action) -> None:
         """An action was done."""
-        self._print(f"{workload.namespace}/{workload.job}: {describe(action)}")
+        from secretbinding.cli.forecast import replaced_at_once
+
+        place = f"{workload.namespace}/{workload.job}"
+        self._print(f"{place}: {describe(action)}")
+        warning = replaced_at_once(action)
+        if warning:
+            self._print(f"{place}: {warning}")
 
     def changed(self, key: BindingKey, status: SecretBindingStatus) -> None:
         """A binding has a new status."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from secretbinding.desired.values import Desired
-from secretbinding.gate import Gate, Wait, first_seen, waits
+from secretbinding.gate import Gate, Wait, first_seen, waits, waits_for_place
 from secretbinding.kinds.base import Fault
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey
@@ -26,45 +26,54 @@ def gated(
 ) -> dict[BindingKey, tuple[SecretDecision, ...]]:
     """The decisions of all bindings of one job, those that have to wait held at what serves.
 
-    Nothing waits for a binding that somebody asked to roll (`requested`). Where a version in use is at risk, since an
-    allocation that starts anew could soon not read it any more, and where what serves ends soon, changes wait for no
-    window; where it ends very soon or does not work any more, they only settle. All that is not such a new version (a
-    first injection, a changed binding) never waits. `ungated` names, for the bindings that have one, a group of theirs
-    that Nomad would replace all at once. Without `settles`, nothing settles.
+    Nothing waits for a binding that somebody asked to roll (`requested`). A secret whose version in use is at risk,
+    since an allocation that starts anew could soon not read it any more, or of which what serves ends soon, waits for
+    no window; the other secrets of its binding do. A version that the binding names itself waits for a place only. All
+    that is not such a new version (a first injection, a changed binding) never waits. `ungated` names, for the bindings
+    that have one, a group of theirs that Nomad would replace all at once; only what ends at once opens that. Without
+    `settles`, nothing settles.
     """
     since = min(
         (
             moment
             for key, items in decisions.items()
             for item in items
-            if is_rotation(item) and item.pin is not None
+            if is_rotation(item) and not item.chosen and item.pin is not None
             if (moment := first_seen(gate, (key, item.name, item.pin))) is not None
         ),
         default=None,
     )
-    turn = _turn([item for items in decisions.values() for item in items if is_rotation(item)], gate)
     found: dict[BindingKey, tuple[SecretDecision, ...]] = {}
     for key, items in decisions.items():
-        wait = None
-        if key not in requested:
+        if key in requested:
+            found[key] = tuple(items)
+            continue
+
+        def held(item: SecretDecision, last: datetime | None, key: BindingKey = key) -> SecretDecision:
+            if not is_rotation(item) or item.chosen:
+                return item
             wait = waits(
                 bindings[key].spec.rotation,
                 gate,
                 since=since if settles else None,
-                last_roll=last_roll,
-                ungated="" if _works_no_more(items) else ungated.get(key, ""),
-                urgent=any(item.urgent for item in items),
-                overdue=any(item.overdue for item in items),
-                not_before=turn,
+                last_roll=last,
+                ungated="" if item.ending else ungated.get(key, ""),
+                urgent=item.urgent,
             )
-        found[key] = items if wait is None else tuple(_held(item, wait) for item in items)
-    return found
+            return _held(item, wait) if wait is not None else item
 
-
-def _works_no_more(items: Iterable[SecretDecision]) -> bool:
-    """True where tasks lose what they have, or soon will: being replaced all at once is no worse. A pinned version that
-    is at risk goes on in what runs."""
-    return any((item.urgent or item.overdue) and not item.at_risk for item in items)
+        rest = tuple(held(item, last_roll) for item in items)
+        if any(is_rotation(item) for item in rest):
+            # The job rolls now: what its interval alone holds back comes with it.
+            rest = tuple(held(item, None) for item in items)
+        found[key] = rest
+    going = {key: [item for item in items if is_rotation(item)] for key, items in found.items()}
+    if any(going[key] for key in requested if key in going):
+        return found
+    place = waits_for_place(gate, not_before=turn_of([item for items in going.values() for item in items], gate))
+    if place is None:
+        return found
+    return {key: tuple(_held(item, place) for item in items) for key, items in found.items()}
 
 
 def leases_replaced(rotations: Iterable[SecretDecision]) -> float:
@@ -72,18 +81,21 @@ def leases_replaced(rotations: Iterable[SecretDecision]) -> float:
     return min((item.lease_seconds for item in rotations), default=0.0)
 
 
-def lease_turn_at(gate: Gate, lease_seconds: float) -> datetime | None:
+def turn_of(rotations: Sequence[SecretDecision], gate: Gate) -> datetime | None:
+    """When the roll with these may begin, by the turns of jobs that are rolled for their leases; None for now. What is
+    overdue has turns as well, so close together that all of them come before the leases end."""
+    return lease_turn_at(gate, leases_replaced(rotations), pressing=any(item.overdue for item in rotations))
+
+
+def lease_turn_at(gate: Gate, lease_seconds: float, *, pressing: bool = False) -> datetime | None:
     """When the next job may be rolled for its leases; None when one may now."""
     last = gate.last_lease_roll
     if gate.now is None or last is None or lease_seconds <= 0:
         return None
-    until = last + timedelta(seconds=spacing_seconds(lease_seconds, gate.leased_jobs, gate.lease_share))
+    spacing = spacing_seconds(lease_seconds, gate.leased_jobs, gate.lease_share, part=gate.part, pressing=pressing)
+    until = last + timedelta(seconds=spacing)
     # A last roll that lies ahead is the work of a clock that was set back.
     return until if last <= gate.now < until else None
-
-
-def _turn(rotations: Sequence[SecretDecision], gate: Gate) -> datetime | None:
-    return lease_turn_at(gate, leases_replaced(rotations))
 
 
 def rotations_in(desired: Desired) -> list[SecretDecision]:
@@ -101,4 +113,6 @@ def _held(item: SecretDecision, wait: Wait) -> SecretDecision:
         return item
     message = f"{item.pin.title} of {item.name} waits: {wait.why}"
     hold = Fault(wait.reason, message)
-    return replace(item, pin=item.serving, waiting=item.pin, hold=hold, until=wait.until, obstacle=wait.obstacle)
+    # Leases go on meanwhile: what holds them back now may do so no longer a little later.
+    until = min((moment for moment in (wait.until, item.presses_at) if moment is not None), default=None)
+    return replace(item, pin=item.serving, waiting=item.pin, hold=hold, until=until, obstacle=wait.obstacle)

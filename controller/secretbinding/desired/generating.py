@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from secretbinding.desired.decisions import last_roll, state_of, ungated_groups
 from secretbinding.desired.past import rolling
 from secretbinding.desired.values import BindingInput, BindingResult, Observed
-from secretbinding.gate import Obstacle, Wait, waits
+from secretbinding.gate import Gate, Obstacle, Wait, waits, waits_for_place
 from secretbinding.generation import (
     KV,
     ROOT,
@@ -24,8 +25,10 @@ from secretbinding.job.marks import Placed, placed_marks
 from secretbinding.models.binding import Generate, SecretBinding, SecretEntry, Strategy
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
+from secretbinding.models.rotation import Rotation
 from secretbinding.naming import Owner, policy_name
 from secretbinding.render.policy import policy_text
+from secretbinding.windows import opening
 
 Generations = dict[tuple[BindingKey, str], Generation]
 
@@ -55,8 +58,9 @@ def generations(
         for entry in binding.spec.rotation.generate:
             decided = _decide(observed, item, entry, secrets[entry.secret], instance)
             if decided is not None:
-                wait = _wait(observed, item.key, binding, decided, placed, instance)
-                found[item.key, entry.secret] = held(decided, wait)
+                rolls = _rolls(binding, decided, placed, item.key)
+                wait = _wait(observed, item.key, binding, decided, placed, instance) if decided.now else None
+                found[item.key, entry.secret] = held(replace(decided, rolls=rolls), wait)
     return {place: together(one, found.values(), observed.gate.now) for place, one in found.items()}
 
 
@@ -109,12 +113,32 @@ def _wait(
     """
     if _unsettled(observed):
         return Wait("a deployment of the job is running", Obstacle.DEPLOYMENT)
-    in_job = any(item.key == key and item.mark.secret == decided.entry.secret for item in placed)
     rotation = binding.spec.rotation
-    if decided.requested or not in_job or rotation.strategy is Strategy.NATIVE or decided.target.kind == ROOT:
+    if not _rolls(binding, decided, placed, key):
         return None
     ungated = ungated_groups(observed.job, placed).get(key, "") if decided.target.kind == STATIC_ROLE else ""
-    return waits(rotation, observed.gate, since=None, last_roll=last_roll(observed, instance), ungated=ungated)
+    gate = observed.gate
+    last = last_roll(observed, instance)
+    wait = waits(rotation, gate, since=None, last_roll=last, ungated=ungated) or waits_for_place(gate)
+    return wait or _window_too_short(rotation, gate)
+
+
+def _rolls(binding: SecretBinding, decided: Generation, placed: Sequence[Placed], key: BindingKey) -> bool:
+    """True for a value that the schedule wants and that the job is then rolled for."""
+    if decided.requested or binding.spec.rotation.strategy is Strategy.NATIVE or decided.target.kind == ROOT:
+        return False
+    return any(item.key == key and item.mark.secret == decided.entry.secret for item in placed)
+
+
+def _window_too_short(rotation: Rotation, gate: Gate) -> Wait | None:
+    """The wait of a value whose roll, which settles first, would come after its window has closed."""
+    if gate.now is None:
+        return None
+    settle = rotation.settle.seconds if rotation.settle is not None else gate.settle_seconds
+    if opening(rotation.windows, gate.now + timedelta(seconds=settle)).allowed:
+        return None
+    why = f"the window closes before the change has settled ({settle:g} s)"
+    return Wait(why, Obstacle.WINDOW, opening(rotation.windows, gate.now).changes_at)
 
 
 def _unsettled(observed: Observed) -> bool:

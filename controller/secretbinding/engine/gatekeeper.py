@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
+from secretbinding.desired.gating import leases_replaced, rotations_in, turn_of
 from secretbinding.desired.values import Desired
 from secretbinding.gate import Change, Gate, Obstacle
 from secretbinding.models.key import WorkloadKey
@@ -37,6 +37,11 @@ class Limits:
 _REFUSALS = frozenset({Reason.PERMISSION_DENIED, Reason.REJECTED, Reason.WRITE_CONFLICT})
 _NOT_BEGUN_SECONDS = 600.0
 """How long a registration that Nomad begins no deployment of takes a place."""
+
+_LOOK_SECONDS = 60.0
+"""How long rolls wait at a start for a first look at every job: one may roll already."""
+_VALUE_SECONDS = 30.0
+"""How long a value that was made keeps the place of its roll, beyond what it settles, until the roll begins."""
 
 Ahead = Callable[[], timedelta]
 
@@ -75,10 +80,23 @@ class Gatekeeper:
         self._seen: dict[WorkloadKey, dict[Change, float]] = {}
         self._known: set[WorkloadKey] = set()
         self._rolling: set[WorkloadKey] = set()
+        self._made: dict[WorkloadKey, float] = {}
+        self._pressing: set[WorkloadKey] = set()
+        self._unseen: Callable[[frozenset[WorkloadKey]], bool] = lambda looked: False
+        self._looked: set[WorkloadKey] = set()
+        self._looking_until: float | None = None
         self._queued: set[WorkloadKey] = set()
         self._leased: set[WorkloadKey] = set()
         self._last_lease_roll: float | None = None
         self._registered: dict[WorkloadKey, float] = {}
+
+    def look_first(self, unseen: Callable[[frozenset[WorkloadKey]], bool] | None = None) -> None:
+        """Let no roll begin before every job was looked at, since what began before this process, or under another's
+        lease, is in flight; a minute at most. `unseen` is told the jobs that were, and says whether there are others.
+        Without it, the one that was given before is asked again: there are more jobs."""
+        with self._lock:
+            self._unseen = unseen or self._unseen
+            self._looking_until = self._clock() + _LOOK_SECONDS
 
     def gate(self, workload: WorkloadKey) -> Gate:
         """The gate for a pass over a job."""
@@ -91,15 +109,19 @@ class Gatekeeper:
         def told(at: float | None) -> datetime | None:
             return now - timedelta(seconds=passed - at) if at is not None else None
 
+        free = self._free(workload)
+        left = self._looking_until - passed if self._looking_until is not None and not free else None
         return Gate(
             now=now,
+            looking_until=now + timedelta(seconds=left) if left is not None else None,
             seen={change: moment for change, at in self._seen.get(workload, {}).items() if (moment := told(at))},
-            slot_free=self._free(workload),
+            slot_free=free,
             settle_seconds=self._limits.settle_seconds,
             ungated_allowed=self._limits.ungated_allowed,
             lease_share=self._limits.lease_share,
             leased_jobs=len(self._leased),
             last_lease_roll=told(self._last_lease_roll),
+            part=max(self._share(), 0.01),
             last_registration=told(self._registered.get(workload)),
             vault_ahead=self._vault_ahead(),
             nomad_ahead=self._nomad_ahead(),
@@ -113,22 +135,35 @@ class Gatekeeper:
         if not rotations:
             return True
         leases = leases_replaced(rotations)
-        anyway = anyway or any(item.overdue for item in rotations)
         with self._lock:
             gate = self._gate(workload)
-            if not anyway and (not gate.slot_free or lease_turn_at(gate, leases) is not None):
+            if not anyway and (not gate.slot_free or turn_of(rotations, gate) is not None):
                 return False
             self._rolling.add(workload)
             if leases:
                 self._last_lease_roll = self._clock()
             return True
 
+    def enter_value(self, workload: WorkloadKey) -> bool:
+        """Take a slot for the roll that follows a new value; False when the last one has gone meanwhile. It is kept
+        until the roll begins, or something else than settling holds it back."""
+        with self._lock:
+            if not self._free(workload):
+                return False
+            self._rolling.add(workload)
+            self._made[workload] = self._clock()
+            return True
+
     def note(self, workload: WorkloadKey, found: Pass) -> set[WorkloadKey]:
-        """Take in what a pass found; answers with the jobs that waited for a slot which is free now."""
+        """Take in what a pass found; answers with the jobs that waited for a slot which is free now: first those whose
+        secrets are overdue, and the others when none of these waits."""
+        with self._lock:
+            self._looked.add(workload)
         if found.error is not None and found.error.reason in _REFUSALS:
             # Nomad or Vault has refused it: it rolls nothing, however often it is tried.
             with self._lock:
                 self._rolling.discard(workload)
+                self._made.pop(workload, None)
                 return self._woken()
         if found.error is not None or found.desired is None:
             return set()
@@ -142,6 +177,9 @@ class Gatekeeper:
             # Nomad begins a deployment when it comes to it, and makes none at all for some jobs.
             since = moment - self._registered.get(workload, moment)
             rolls = rolls or (bool(behind(found.observed)) and since < _NOT_BEGUN_SECONDS)
+            if rolls or not self._value_settles(workload, found, moment):
+                self._made.pop(workload, None)
+            rolls = rolls or workload in self._made
             if found.registered and not found.desired.restored:
                 self._registered[workload] = moment
             fresh = {change: known.get(change, moment) for change in changes}
@@ -163,18 +201,50 @@ class Gatekeeper:
                 self._queued.add(workload)
             else:
                 self._queued.discard(workload)
+            if workload in self._queued and _overdue_waits(found.desired):
+                self._pressing.add(workload)
+            else:
+                self._pressing.discard(workload)
             return self._woken()
 
+    def woken(self) -> set[WorkloadKey]:
+        """Jobs that waited for a slot which is free now, as `note` tells them, since something else has happened."""
+        with self._lock:
+            return self._woken()
+
+    def _value_settles(self, workload: WorkloadKey, found: Pass, moment: float) -> bool:
+        """True while the roll of a value that was made may be about to begin."""
+        made = self._made.get(workload)
+        if made is None or found.desired is None:
+            return False
+        obstacles = {item.obstacle for result in found.desired.results.values() for item in result.secrets}
+        return Obstacle.SETTLE in obstacles or (not obstacles - {None} and moment - made < _VALUE_SECONDS)
+
     def _woken(self) -> set[WorkloadKey]:
+        if not self._queued or self._looks():
+            return set()
         woken = {key for key in self._queued if self._free(key)}
+        woken = woken & self._pressing or woken
         self._queued -= woken
+        self._pressing -= woken
         return woken
+
+    def _looks(self) -> bool:
+        """True while jobs are to be looked at first."""
+        if self._looking_until is not None and (
+            self._clock() >= self._looking_until or not self._unseen(frozenset(self._looked))
+        ):
+            self._looking_until = None
+        return self._looking_until is not None
 
     def forget(self, workload: WorkloadKey) -> None:
         """Nothing names the job any more."""
         with self._lock:
             self._seen.pop(workload, None)
             self._known.discard(workload)
+            self._looked.discard(workload)
+            self._made.pop(workload, None)
+            self._pressing.discard(workload)
             self._rolling.discard(workload)
             self._queued.discard(workload)
             self._leased.discard(workload)
@@ -186,6 +256,10 @@ class Gatekeeper:
             return len(self._rolling)
 
     def _free(self, workload: WorkloadKey) -> bool:
+        if not self._limits.rolls and not self._limits.rolls_per_namespace:
+            return True
+        if self._looks():
+            return False
         others = self._rolling - {workload}
         if self._limits.rolls and len(others) >= self._part(self._limits.rolls):
             return False
@@ -199,6 +273,15 @@ class Gatekeeper:
 def _values_wait(desired: Desired) -> bool:
     """True when a new value waits for a slot, so that it comes together with its roll."""
     return any(item.wait is not None and item.wait.obstacle is Obstacle.SLOT for item in desired.generations.values())
+
+
+def _overdue_waits(desired: Desired) -> bool:
+    """True when something that is overdue waits for a slot."""
+    return any(
+        item.overdue and item.obstacle is Obstacle.SLOT
+        for result in desired.results.values()
+        for item in result.secrets
+    )
 
 
 def _pending(found: Pass) -> set[Change]:

@@ -83,6 +83,8 @@ class Engine:
         self._settings = settings
         self._now = now
         self._gates = gates
+        if gates is not None:
+            gates.look_first(self._unseen)
         self._sources: dict[str, Source] = {}
         self._lock = threading.Lock()
         self._untold = Untold()
@@ -158,11 +160,15 @@ class Engine:
 
     def listed(self, source: str) -> None:
         self.store.listed(source)
+        if self._gates is not None:
+            self.wake(self._gates.woken(), Priority.PROGRESS)
         self._wake_sweep.set()
 
     def gained(self, of: Callable[[WorkloadKey], bool]) -> None:
         """Workloads of which `of` is true are this controller's from now on: each is looked at."""
         self.store.owned_changed()
+        if self._gates is not None:
+            self._gates.look_first()
         with self._lock:
             orphaned = list(self._orphans)
         self.wake((key for key in {*self.store.workloads(), *orphaned} if of(key)), Priority.RESYNC)
@@ -171,6 +177,12 @@ class Engine:
     def lost(self) -> None:
         """Some workloads are this controller's no more."""
         self.store.owned_changed()
+
+    def _unseen(self, looked: frozenset[WorkloadKey]) -> bool:
+        """Whether there are, or may be, jobs that were not looked at yet."""
+        if not all(self.store.is_listed(name) for name in self._sources):
+            return True
+        return any(workload.job and workload not in looked for workload in self.store.workloads())
 
     def busy(self, of: Callable[[WorkloadKey], bool]) -> bool:
         """Whether a worker is at a workload of which `of` is true."""

@@ -9,7 +9,7 @@ from secretbinding.desired import Desired, Observed, desire
 from secretbinding.desired.adoption import dressed
 from secretbinding.desired.carrying import carried, may_have_had_it
 from secretbinding.desired.fighting import fight, paused
-from secretbinding.desired.gating import lease_turn_at, leases_replaced, rotations_in
+from secretbinding.desired.gating import rotations_in, turn_of
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
@@ -184,10 +184,16 @@ class Reconciler:
 
     def _entered(self, workload: WorkloadKey, preview: Preview) -> Preview:
         """The preview, when its roll may begin; decided anew when another job has taken the last slot meanwhile."""
-        if self._gates is None or not preview.plan.registers or self._gates.enter(workload, preview.desired):
+        if self._gates is None:
+            return preview
+        brings = any(item.now and item.rolls for item in preview.desired.generations.values())
+        if preview.plan.generates and brings and not self._gates.enter_value(workload):
+            gate = replace(self._gates.gate(workload), slot_free=False)
+            preview = self._decided(replace(preview.observed, gate=gate), preview.judged)
+        if not preview.plan.registers or self._gates.enter(workload, preview.desired):
             return preview
         gate = self._gates.gate(workload)
-        if lease_turn_at(gate, leases_replaced(rotations_in(preview.desired))) is None:
+        if turn_of(rotations_in(preview.desired), gate) is None:
             gate = replace(gate, slot_free=False)
         decided = self._decided(replace(preview.observed, gate=gate), preview.judged)
         if decided.plan.registers:

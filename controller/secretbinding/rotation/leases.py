@@ -11,6 +11,9 @@ from secretbinding.ports import Json
 SPREAD = 0.25
 """A job's turn comes up to this share of its latest moment earlier, by a hash of the job."""
 _MOST_SPACING_SECONDS = 60.0
+_ENDING = 0.03
+_PRESSING = 0.02
+"""The part of a life in which all jobs have their turns that are overdue: less than is left then."""
 _LIVE = ("pending", "running", "unknown")
 
 
@@ -22,13 +25,20 @@ class Lease:
         seconds: how long one lives at most, renewals included.
         due: when the job is to be rolled.
         late: when it can wait for windows no longer.
-        last: when it can wait for other jobs no longer.
+        last: when the turns of other jobs are no longer to keep it waiting for long.
+        end: when they end. Nomad then fetches others and restarts the tasks in place, so that what runs is good again.
     """
 
     seconds: float
     due: datetime
     late: datetime
     last: datetime
+    end: datetime
+
+    @property
+    def ending(self) -> datetime:
+        """When so little is left that tasks which are stopped now lose nothing."""
+        return self.end - timedelta(seconds=int(self.seconds * _ENDING))
 
 
 def lease_of(
@@ -58,7 +68,7 @@ def lease_of(
         return oldest + timedelta(seconds=int(seconds * part))
 
     late, last = after(share + rest * (0.25 + 0.4 * unit)), after(share + rest * (0.75 + 0.15 * unit))
-    return Lease(seconds, after(share * (1 - SPREAD * unit)), late, last)
+    return Lease(seconds, after(share * (1 - SPREAD * unit)), late, last, after(1))
 
 
 def lease_turn(lease: Lease | None, now: datetime | None, requested_at: datetime | None) -> str:
@@ -72,9 +82,13 @@ def lease_turn(lease: Lease | None, now: datetime | None, requested_at: datetime
     return max(moments).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moments else ""
 
 
-def spacing_seconds(lease_seconds: float, jobs: int, share: float) -> float:
-    """How far apart the turns of `jobs` jobs are kept: a minute where their leases are long enough for it."""
-    return min(_MOST_SPACING_SECONDS, lease_seconds * share * SPREAD / max(jobs, 1))
+def spacing_seconds(
+    lease_seconds: float, jobs: int, share: float, *, part: float = 1.0, pressing: bool = False
+) -> float:
+    """How far apart the turns of `jobs` jobs are kept: a minute where their leases are long enough for it, and longer
+    for who has only a `part` of all jobs, so that several controllers together keep that pace."""
+    time = lease_seconds * (_PRESSING if pressing else share * SPREAD)
+    return min(_MOST_SPACING_SECONDS / part, time / max(jobs, 1))
 
 
 def _unit(workload: WorkloadKey) -> float:

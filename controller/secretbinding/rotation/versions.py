@@ -1,5 +1,6 @@
 """Which version or revision of a secret a job should read now: pure decisions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -59,10 +60,13 @@ class SecretDecision:
             would not get it, so that nothing may be registered that starts its group anew.
         at_risk: `serving` is gone, or goes with the next version that is written.
         urgent: what serves ends soon, or goes with the next version that is written: windows are not waited for.
-        overdue: it ends very soon, does not work any more, or is gone: limits and turns are not waited for either.
+        overdue: it ends very soon, does not work any more, or is gone: it comes first when a place is free.
+        ending: it is a lease of which all but nothing is left: its tasks may be stopped all at once.
+        chosen: the binding names the version itself, so that the change is somebody's.
         lease_seconds: how long the leases live that the roll to `pin` replaces; 0 when it is no roll for that.
         until: when something is to be done next: what holds the newer version may end, a lease is to be replaced, or
             the server changes the secret by itself. None when nobody knows.
+        presses_at: when what waits is to be looked at again whatever it waits for, since a lease then is later.
         obstacle: what the newer one waits for, when a setting or a limit holds it.
     """
 
@@ -77,8 +81,11 @@ class SecretDecision:
     at_risk: bool = False
     urgent: bool = False
     overdue: bool = False
+    ending: bool = False
+    chosen: bool = False
     lease_seconds: float = 0.0
     until: datetime | None = None
+    presses_at: datetime | None = None
     obstacle: Obstacle | None = None
 
 
@@ -110,7 +117,7 @@ def decide_version(
     pin = Pin(wanted, state.versions[wanted].created)
     if native:
         return SecretDecision(entry.name, newest=state.current)
-    at_risk = pin != serving and _at_risk(state, serving)
+    at_risk = (pin != serving or frozen is not None) and _at_risk(state, serving)
     gone = at_risk and not _readable(state, serving)
     few = _kept(state) <= _FEW_VERSIONS
     decision = SecretDecision(
@@ -121,6 +128,7 @@ def decide_version(
         at_risk=at_risk,
         urgent=at_risk and (gone or not few),
         overdue=gone,
+        chosen=frozen is not None,
     )
     if strategy != "Manual" or frozen is not None or serving in (None, pin) or turn.requested_at is not None:
         return decision
@@ -145,11 +153,12 @@ def _decide_revision(
     pin = Pin.revision(told, renewed)
     changed = serving not in (None, pin)
     dead = changed and state.invalidates and told != told_before
-    late = turn.lease is not None and turn.now is not None and turn.now >= turn.lease.late
-    last = turn.lease is not None and turn.now is not None and turn.now >= turn.lease.last
+    late = _in_life(turn, lambda lease: lease.late)
+    last = _in_life(turn, lambda lease: lease.last)
+    renewal = changed and told == told_before
     dates = (
         state.next_change - turn.vault_ahead if state.next_change is not None else None,
-        turn.lease.due - turn.nomad_ahead if turn.lease is not None and not late else None,
+        turn.lease.due - turn.nomad_ahead if turn.lease is not None and not _is_late(turn) else None,
     )
     decision = SecretDecision(
         entry.name,
@@ -157,12 +166,34 @@ def _decide_revision(
         serving=serving,
         urgent=changed and (dead or late),
         overdue=changed and (dead or last),
-        lease_seconds=state.lease_seconds if changed and told == told_before else 0.0,
+        ending=renewal and _in_life(turn, lambda lease: lease.ending),
+        lease_seconds=state.lease_seconds if renewal else 0.0,
         until=min((moment for moment in dates if moment is not None and not changed), default=None),
+        presses_at=_presses_at(turn) if changed else None,
     )
     if strategy != "Manual" or not changed or turn.requested_at is not None:
         return decision
     return _held_for_request(decision, unreadable=False)
+
+
+def _in_life(turn: Turn, since: Callable[[Lease], datetime]) -> bool:
+    """True from that moment of the lease to its end. When it has ended, Nomad has brought new credentials already, and
+    nothing presses any more."""
+    lease, now = turn.lease, turn.now
+    return lease is not None and now is not None and since(lease) <= now < lease.end
+
+
+def _is_late(turn: Turn) -> bool:
+    return turn.lease is not None and turn.now is not None and turn.now >= turn.lease.late
+
+
+def _presses_at(turn: Turn) -> datetime | None:
+    """By our clock."""
+    lease, now = turn.lease, turn.now
+    if lease is None or now is None:
+        return None
+    ahead = [moment for moment in (lease.late, lease.last, lease.ending) if moment > now]
+    return min(ahead) - turn.nomad_ahead if ahead else None
 
 
 def _held_for_request(decision: SecretDecision, *, unreadable: bool) -> SecretDecision:

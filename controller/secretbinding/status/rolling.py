@@ -55,7 +55,7 @@ def rotation_healthy(view: View, previous: SecretBindingStatus) -> Draft:
             return blocked if blocked is not None and covered else held
     if result is not None and result.fault is not None:
         return Draft(_UNKNOWN, result.fault.reason, result.fault.message)
-    return _untouchable(view) or _deferred(view) or _moving(view) or blocked or _arrived(view)
+    return _untouchable(view) or _deferred(view) or _moving(view) or blocked or _named_at_risk(view) or _arrived(view)
 
 
 def failed_message(view: View, failure: FailedState, previous: SecretBindingStatus) -> str:
@@ -116,6 +116,18 @@ def _is_back(view: View, failure: FailedState, previous: SecretBindingStatus) ->
     told, known = previous.condition(ConditionType.ROTATION_HEALTHY), previous.failed
     before = told is not None and told.reason == Reason.DEPLOYMENT_REVERTED.value
     return recovered(view, failure) or (before and known is not None and known.job_version == failure.version)
+
+
+def _named_at_risk(view: View) -> Draft | None:
+    """Of a version that the binding itself names (`kv.version`), and that nothing newer takes the place of."""
+    for decision in view.result.secrets if view.result is not None else ():
+        if decision.chosen and decision.at_risk and decision.pin is not None and decision.pin == decision.serving:
+            message = (
+                f"{decision.pin.title} of {decision.name}, which kv.version names, is the oldest that Vault keeps: the "
+                "next version that is written prunes it; name a newer one, or have more kept (max_versions)"
+            )
+            return Draft(_FALSE, Reason.PINNED_VERSION_AT_RISK, message)
+    return None
 
 
 def _held(view: View, decision: SecretDecision) -> Draft:

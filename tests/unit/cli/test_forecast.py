@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 
-from secretbinding.cli.forecast import later
+import pytest
+
+from secretbinding.cli.forecast import later, replaced_at_once
 from secretbinding.desired import BindingInput, Observed, desire
 from secretbinding.desired.values import Policy
 from secretbinding.engine.reconciler import Preview
 from secretbinding.job.inject import same_job
-from secretbinding.plan import DeletePolicy, DeleteRole, WritePolicy, make_plan
+from secretbinding.plan import DeletePolicy, DeleteRole, RegisterJob, WritePolicy, make_plan
 from secretbinding.plan_text import describe
 from secretbinding.render.policy import policy_text, read_policy
-from tests.support.builders import INSTANCE, WORKLOAD, binding, given, job, kv, kv_state
+from tests.support.builders import INSTANCE, WORKLOAD, binding, given, group, job, kv, kv_state
 
 
 def preview(observed: Observed, item: BindingInput) -> Preview:
@@ -80,3 +82,13 @@ def test_when_nothing_is_due_nothing_is_left_for_later() -> None:
     found = preview(settled, item)
     assert found.plan.actions == ()
     assert later(found, [item], INSTANCE) == ()
+
+
+@pytest.mark.parametrize(("parallel", "warned"), [(0, True), (1, False)])
+def test_a_group_that_nomad_replaces_all_at_once_is_warned_of_by_name(parallel: int, warned: bool) -> None:
+    item = given(binding())
+    there = Observed(WORKLOAD, region="global", job={**job(group(Update={"MaxParallel": parallel})), "Version": 0})
+    found = preview(with_secrets(there, item), item)
+    (action,) = [action for action in found.plan.actions if isinstance(action, RegisterJob)]
+    assert ("group web is replaced all at once" in replaced_at_once(action)) is warned
+    assert replaced_at_once(RegisterJob(action.job, action.job, 0)) == "", "it starts nothing anew"

@@ -151,28 +151,61 @@ def test_a_request_opens_every_gate() -> None:
 
 def test_what_is_urgent_waits_for_no_window_and_for_its_place() -> None:
     settled = rotation_to(made(3600), urgent=True)
-    free = decide(settled, rotation=CLOSED, gate=Gate(now=NOW), last_roll=NOW, ungated="api")
-    assert is_rotation(free[0])
+    assert is_rotation(decide(settled, rotation=CLOSED, gate=Gate(now=NOW), last_roll=NOW)[0])
     (item,) = decide(settled, rotation=CLOSED, gate=Gate(now=NOW, slot_free=False), last_roll=NOW)
     assert item.obstacle is Obstacle.SLOT
 
 
-@pytest.mark.parametrize("why", [{"at_risk": True, "urgent": True, "overdue": True}, {"overdue": True}])
-def test_what_is_overdue_settles_and_waits_for_nothing_else(why: dict[str, Any]) -> None:
-    gate = Gate(now=NOW, slot_free=False)
+@pytest.mark.parametrize("why", [{"at_risk": True, "urgent": True, "overdue": True}, {"urgent": True, "overdue": True}])
+def test_what_is_overdue_settles_and_waits_for_a_place_as_all_do(why: dict[str, Any]) -> None:
     fresh, settled = rotation_to(made(1), **why), rotation_to(made(3600), **why)
-    assert is_rotation(decide(settled, rotation=CLOSED, gate=gate, last_roll=NOW)[0])
-    (item,) = decide(fresh, rotation=CLOSED, gate=gate, last_roll=NOW)
-    assert item.hold is not None
-    assert "settle" in item.hold.message
+    assert is_rotation(decide(settled, rotation=CLOSED, gate=Gate(now=NOW), last_roll=NOW)[0])
+    assert decide(settled, rotation=CLOSED, gate=Gate(now=NOW, slot_free=False))[0].obstacle is Obstacle.SLOT
+    assert decide(fresh, rotation=CLOSED, gate=Gate(now=NOW), last_roll=NOW)[0].obstacle is Obstacle.SETTLE
 
 
-def test_a_group_that_would_be_replaced_at_once_is_for_credentials_that_end_and_not_for_a_version_at_risk() -> None:
-    settled = rotation_to(made(3600), overdue=True)
-    at_risk = rotation_to(made(3600), at_risk=True, urgent=True, overdue=True)
-    assert is_rotation(decide(settled, rotation=CLOSED, gate=Gate(now=NOW), last_roll=NOW, ungated="api")[0])
-    (item,) = decide(at_risk, rotation=CLOSED, gate=Gate(now=NOW), last_roll=NOW, ungated="api")
-    assert item.obstacle is Obstacle.UNGATED
+@pytest.mark.parametrize(
+    ("why", "rolls"),
+    [
+        ({"urgent": True}, False),
+        ({"urgent": True, "overdue": True}, False),
+        ({"at_risk": True, "urgent": True, "overdue": True}, False),
+        ({"urgent": True, "overdue": True, "ending": True}, True),
+    ],
+    ids=["a late lease", "a dead password", "a version that is gone", "a lease of which nothing is left"],
+)
+def test_a_group_is_replaced_all_at_once_only_for_leases_that_end_now(why: dict[str, Any], rolls: bool) -> None:
+    (item,) = decide(rotation_to(made(3600), **why), rotation=CLOSED, ungated="api", last_roll=NOW)
+    assert is_rotation(item) is rolls
+    assert item.obstacle is (None if rolls else Obstacle.UNGATED)
+
+
+def test_an_urgent_secret_opens_windows_for_itself_and_not_for_the_others_of_its_binding() -> None:
+    urgent, other = decide(
+        rotation_to(made(3600), urgent=True), rotation_to(made(3600), "other"), rotation=CLOSED, last_roll=NOW
+    )
+    assert is_rotation(urgent)
+    assert (other.pin, other.obstacle) == (OLD, Obstacle.WINDOW)
+
+
+def test_what_only_its_interval_holds_back_comes_with_a_roll_that_is_made_anyway() -> None:
+    items = decide(
+        rotation_to(made(60), urgent=True), rotation_to(made(60), "b"), rotation={"minInterval": "1h"}, last_roll=NOW
+    )
+    assert all(is_rotation(item) for item in items)
+
+
+def test_a_version_that_the_binding_names_waits_for_a_place_only() -> None:
+    named = rotation_to(made(1), chosen=True)
+    assert is_rotation(decide(named, rotation=CLOSED, gate=Gate(now=NOW), last_roll=NOW, ungated="api")[0])
+    (item,) = decide(named, rotation=CLOSED, gate=Gate(now=NOW, slot_free=False), last_roll=NOW)
+    assert item.obstacle is Obstacle.SLOT
+
+
+def test_a_lease_that_waits_for_a_window_is_looked_at_when_it_waits_no_more() -> None:
+    late = NOW + timedelta(minutes=3)
+    (item,) = decide(rotation_to(made(60), presses_at=late), rotation={"windows": CLOSED["windows"]})
+    assert item.until == late
 
 
 @pytest.mark.parametrize(

@@ -318,6 +318,26 @@ def test_a_value_waits_for_the_least_interval_between_two_rolls() -> None:
     assert decided(made, item).now
 
 
+def test_no_value_is_made_in_a_window_that_closes_before_the_change_has_settled() -> None:
+    short = {"kind": "Allow", "schedule": "0 20 * * *", "duration": "1m"}
+    item = of_kv(OVERDUE, windows=[short], settle="90s")
+    made = injected(world(), item)
+    made.wait((TICK.replace(hour=20) - now(made)).total_seconds() + 1)
+    held = decided(made, item)
+    assert held.wait is not None
+    assert held.wait.obstacle is Obstacle.WINDOW
+    assert "before the change has settled" in held.wait.why
+    assert held.until == TICK.replace(hour=20, minute=1)
+    assert decided(made, of_kv(OVERDUE, windows=[short], settle="30s")).now
+
+
+def test_a_scheduled_value_takes_the_place_of_a_roll_and_one_that_is_asked_for_does_not() -> None:
+    item = of_kv(OVERDUE)
+    made = injected(world(), item)
+    assert decided(made, item).rolls
+    assert not decided(made, ask(item, now(made) - timedelta(seconds=5))).rolls
+
+
 def test_a_value_waits_for_a_free_slot() -> None:
     item = of_kv(OVERDUE)
     made = injected(world(), item)

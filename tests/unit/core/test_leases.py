@@ -54,7 +54,8 @@ def issued(issuer: str, seconds: float = HOUR) -> SecretState:
 def a_lease(*, due: float, late: float = 1.0) -> Lease:
     """A lease of which so many hours are left until it is due."""
     moment = NOW + timedelta(hours=due)
-    return Lease(HOUR, moment, moment + timedelta(hours=late), moment + timedelta(hours=2 * late))
+    end = moment + timedelta(hours=4 * late)
+    return Lease(HOUR, moment, moment + timedelta(hours=late), moment + timedelta(hours=2 * late), end)
 
 
 def decide(state: SecretState, serving: Pin | None, *, strategy: str = "Rolling", **turn: Any) -> SecretDecision:
@@ -84,6 +85,23 @@ def test_a_lease_that_is_due_rolls_once_for_its_moment() -> None:
 def test_a_lease_that_is_late_is_urgent_and_near_its_end_overdue(ago: float, told: tuple[bool, bool]) -> None:
     item = decide(leased(), FIRST, lease=a_lease(due=-ago, late=1))
     assert (item.urgent, item.overdue) == told
+
+
+def test_a_lease_that_has_ended_presses_no_more_since_nomad_has_brought_another() -> None:
+    item = decide(leased(), FIRST, lease=a_lease(due=-4.01))
+    assert is_rotation(item)
+    assert (item.urgent, item.overdue, item.ending, item.presses_at) == (False, False, False, None)
+
+
+@pytest.mark.parametrize(("ago", "ending"), [(3.9, False), (3.98, True), (4.0, False)])
+def test_of_a_lease_in_its_last_hundredths_all_tasks_may_be_stopped(ago: float, ending: bool) -> None:
+    assert decide(leased(), FIRST, lease=a_lease(due=-ago)).ending is ending
+
+
+@pytest.mark.parametrize(("ago", "next_hours"), [(0.5, 0.5), (1.5, 0.5), (2.5, 1.47)])
+def test_a_lease_that_is_due_tells_when_it_will_wait_for_less(ago: float, next_hours: float) -> None:
+    presses_at = decide(leased(), FIRST, lease=a_lease(due=-ago)).presses_at
+    assert presses_at == NOW + timedelta(hours=next_hours)
 
 
 def test_who_asks_gets_new_leases_now() -> None:
@@ -278,6 +296,14 @@ def test_a_clock_that_was_set_back_holds_nobody_for_long() -> None:
 def test_turns_are_a_minute_apart_where_leases_are_long_enough() -> None:
     assert spacing_seconds(24 * HOUR, 100, 0.8) == 60
     assert spacing_seconds(HOUR, 100, 0.8) == pytest.approx(7.2)
+
+
+def test_who_has_a_part_of_all_jobs_has_fewer_turns_so_that_all_together_keep_the_pace() -> None:
+    assert spacing_seconds(24 * HOUR, 50, 0.8, part=0.5) == 120
+
+
+def test_what_is_overdue_has_turns_that_all_come_before_the_end() -> None:
+    assert 100 * spacing_seconds(24 * HOUR, 100, 0.8, pressing=True) <= 24 * HOUR * 0.02
 
 
 # --- the job ----------------------------------------------------------------------------------------------------------

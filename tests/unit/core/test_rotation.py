@@ -164,6 +164,15 @@ def test_the_oldest_version_that_vault_keeps_is_at_risk_and_no_other(
     assert risky == ([oldest] if oldest is not None else [])
 
 
+def test_a_version_that_the_binding_names_is_its_users_choice_and_told_when_it_is_at_risk() -> None:
+    state = replace(kv_state(3), mount_max_versions=3)
+    item = decide(state, V1, version=1)
+    assert (item.pin, item.chosen, item.at_risk) == (V1, True, True)
+    assert decide(state, V1, version=2).chosen
+    assert not decide(state, V2, version=2).at_risk
+    assert not decide(state, V1).chosen
+
+
 def test_of_a_mount_that_keeps_one_version_the_newest_is_not_at_risk() -> None:
     state = replace(kv_state(3, gone=[1, 2]), mount_max_versions=1)
     assert not decide(state, Pin(3, created(3))).at_risk

@@ -393,3 +393,14 @@ def test_a_version_that_failed_on_request_does_not_merely_wait_for_the_next_requ
     later = look(world, manual, failed)
     assert at(later, ConditionType.ROTATION_HEALTHY) == (TRUE, Reason.MANUAL_ROTATION_PENDING)
     assert later.failed is None
+
+
+def test_a_version_that_the_binding_names_and_that_the_next_write_prunes_is_told() -> None:
+    world, _ = scene()
+    item = make.given(binding(make.kv("app", version=1)))
+    world.secrets["kv", "myapp"] = kv_state(2)
+    world.settle([item])
+    assert at(look(world, item), ConditionType.ROTATION_HEALTHY) == (TRUE, Reason.UP_TO_DATE)
+    world.secrets["kv", "myapp"] = replace(kv_state(2), mount_max_versions=2)
+    assert at(look(world, item), ConditionType.ROTATION_HEALTHY) == (FALSE, Reason.PINNED_VERSION_AT_RISK)
+    assert "kv.version" in rotation(look(world, item)).message

@@ -197,12 +197,11 @@ def test_what_is_rolled_anyway_takes_a_place() -> None:
     assert gates.rolling() == 1
 
 
-def test_what_is_late_or_at_risk_takes_a_slot_whether_one_is_free_or_not() -> None:
+def test_what_is_overdue_takes_no_slot_that_is_not_free() -> None:
     gates = keeper(rolls=1)
     assert gates.enter(workload("a"), ROTATION)
-    assert not gates.enter(workload("b"), ROTATION)
-    assert gates.enter(workload("c"), LATE)
-    assert gates.rolling() == 2
+    assert not gates.enter(workload("c"), LATE)
+    assert gates.rolling() == 1
 
 
 def test_a_job_without_leases_is_not_counted_among_those_whose_turns_are_spread() -> None:
@@ -241,3 +240,87 @@ def test_a_job_whose_new_value_waits_for_a_slot_is_woken_when_one_is_free() -> N
     waiting = Desired(None, {}, {}, {}, generations={(KEY, "app"): value})
     assert gates.note(b, a_pass(b, waiting)) == set()
     assert gates.note(a, a_pass(a, DONE)) == {b}
+
+
+def test_no_roll_begins_before_every_job_was_looked_at_once_since_one_may_roll_already() -> None:
+    gates = keeper()
+    a, b = workload("a"), workload("b")
+    gates.look_first(lambda looked: not {a, b} <= looked)
+    assert not gates.enter(a, ROTATION)
+    assert gates.note(a, a_pass(a, WAITING)) == set()
+    running = {"JobVersion": 3, "Status": "running"}
+    still = a_pass(b, DONE)
+    moving = replace(still, observed=replace(still.observed, job={"Version": 3}, deployments=[running]))
+    assert gates.note(b, moving) == set()
+    assert not gates.enter(a, ROTATION), "b rolls since before the start"
+    assert gates.note(b, still) == {a}
+    assert gates.enter(a, ROTATION)
+
+
+@pytest.mark.parametrize("end", ["error", "time"])
+def test_a_job_that_cannot_be_looked_at_keeps_no_other_from_rolling(end: str) -> None:
+    moment = [0.0]
+    gates = Gatekeeper(Limits(1), now=lambda: NOW, clock=lambda: moment[0])
+    a, b = workload("a"), workload("b")
+    gates.look_first(lambda looked: b not in looked)
+    assert not gates.enter(a, ROTATION)
+    assert gates.gate(a).looking_until == NOW + timedelta(seconds=60), "then it is looked at again"
+    if end == "error":
+        gates.note(b, a_pass(b, DONE, error=Fault(Reason.VAULT_SEALED, "sealed")))
+    else:
+        moment[0] = 60.0
+    assert gates.gate(a).looking_until is None
+    assert gates.enter(a, ROTATION)
+
+
+def test_jobs_that_come_over_from_another_controller_are_looked_at_first_too() -> None:
+    gates = keeper()
+    jobs = {workload("a")}
+    gates.look_first(lambda looked: not jobs <= looked)
+    gates.note(workload("a"), a_pass(workload("a"), DONE))
+    assert gates.gate(workload("a")).slot_free
+    jobs.add(workload("b"))
+    gates.look_first()
+    assert not gates.gate(workload("a")).slot_free
+
+
+def settling() -> Desired:
+    item = SecretDecision("app", pin=OLD, serving=OLD, waiting=NEW, hold=HELD, obstacle=Obstacle.SETTLE)
+    return wanting(item)
+
+
+def test_a_new_value_takes_the_place_of_its_roll_before_it_is_made() -> None:
+    gates = keeper()
+    a, b = workload("a"), workload("b")
+    assert gates.enter_value(a)
+    assert not gates.enter_value(b)
+    gates.note(a, a_pass(a, DONE))
+    gates.note(a, a_pass(a, settling()))
+    assert not gates.enter_value(b), "it settles, and rolls then"
+    assert gates.enter(a, ROTATION)
+    gates.note(a, a_pass(a, ROTATION, registered=True))
+    gates.note(a, a_pass(a, DONE))
+    assert gates.enter_value(b)
+
+
+@pytest.mark.parametrize("why", ["window", "time"])
+def test_a_value_whose_roll_does_not_come_gives_its_place_back(why: str) -> None:
+    moment = [0.0]
+    gates = Gatekeeper(Limits(1), now=lambda: NOW, clock=lambda: moment[0])
+    a, b = workload("a"), workload("b")
+    assert gates.enter_value(a)
+    closed = SecretDecision("app", pin=OLD, serving=OLD, waiting=NEW, hold=HELD, obstacle=Obstacle.WINDOW)
+    moment[0] = 31.0 if why == "time" else 1.0
+    gates.note(a, a_pass(a, wanting(closed) if why == "window" else DONE))
+    assert gates.enter_value(b)
+
+
+def test_what_is_overdue_comes_first_when_a_place_is_free() -> None:
+    gates = keeper()
+    a, b, c = workload("a"), workload("b"), workload("c")
+    gates.enter(a, ROTATION)
+    gates.note(b, a_pass(b, WAITING))
+    late = SecretDecision("app", pin=OLD, serving=OLD, waiting=NEW, hold=HELD, obstacle=Obstacle.SLOT, overdue=True)
+    gates.note(c, a_pass(c, wanting(late)))
+    assert gates.note(a, a_pass(a, DONE)) == {c}
+    assert gates.note(c, a_pass(c, DONE)) == {b}
