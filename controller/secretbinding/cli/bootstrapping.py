@@ -17,9 +17,10 @@ from secretbinding.cli.servers import Servers, servers
 from secretbinding.errors import Denied, ServiceError, UsageError
 from secretbinding.ops.bootstrap.controller_job import Driver
 from secretbinding.ops.bootstrap.credentials import FileStep, Issuer, Store, needed, show_files
+from secretbinding.ops.bootstrap.pasting import Surroundings
 from secretbinding.ops.bootstrap.planning import Change, Plan, Step, describe, show
-from secretbinding.ops.bootstrap.snippets import Surroundings, snippets
 from secretbinding.ops.bootstrap.snippets import show as show_snippets
+from secretbinding.ops.bootstrap.snippets import snippets
 from secretbinding.ops.bootstrap.target import JWKS_PATH, Login, Target
 from secretbinding.ops.product import product_of
 from secretbinding.ops.rights import Scope, nomad_policy, vault_policy
