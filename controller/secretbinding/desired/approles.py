@@ -78,6 +78,7 @@ class Brought:
         spent: by allocation, when the last start of its agent was that has accounted for an opening.
         opened: by allocation, when its agent last opened one.
         waiting: openings whose start is not known yet.
+        latest: by index, the accessor of the secret-id that was last logged in with, where it is good for more logins.
     """
 
     path: str
@@ -88,6 +89,7 @@ class Brought:
     spent: Mapping[str, datetime] = field(default_factory=dict)
     opened: Mapping[str, datetime] = field(default_factory=dict)
     waiting: tuple[Opening, ...] = ()
+    latest: Mapping[int, str] = field(default_factory=dict)
     stolen: tuple[Stolen, ...] = ()
     now: datetime = datetime.min
 
@@ -105,6 +107,7 @@ class Brought:
             "waiting": [
                 [one.index, *(moment.isoformat() for moment in (one.made, one.since, one.seen))] for one in self.waiting
             ],
+            "latest": [[index, accessor] for index, accessor in self.latest.items()],
             "stolen": [[one.index, one.at.isoformat(), one.used] for one in self.stolen],
         }
         return json.dumps(fields, sort_keys=True)
@@ -128,6 +131,7 @@ def read_brought(path: str, modify_index: int, items: Mapping[str, str], now: da
                 Opening(int(index), *(datetime.fromisoformat(moment) for moment in moments))
                 for index, *moments in fields.get("waiting", [])
             ),
+            {int(index): str(accessor) for index, accessor in fields.get("latest", [])},
             tuple(Stolen(int(index), datetime.fromisoformat(at), bool(used)) for index, at, used in fields["stolen"]),
             now,
         )
@@ -206,10 +210,15 @@ def bring(
     made_with = limits_digest(app_role)
     same = brought.role == role
     tokens = {one.index: one for one in brought.tokens} if same else {}
+    latest = dict(brought.latest) if same else {}
     destroy: list[str] = []
     for index, token in sorted(tokens.items()):
         if token.seal is Seal.USED:
             openings.append(Opening(index, token.made, token.sealed or token.made, now))
+            # Whoever has opened this one has done with the one before, or somebody else has that.
+            destroy += [latest.pop(index)] if index in latest else []
+            if app_role.uses != 1 or token.limits != made_with:
+                latest[index] = token.accessor
         elif token.seal is Seal.UNUSED:
             stolen.append(Stolen(index, now, used=False))
     waiting: list[Opening] = []
@@ -217,6 +226,8 @@ def bring(
         of_index = [item for item in here if index_of(item) == opening.index]
         if _account(opening, of_index, spent, opened, _lifetime(limits)):
             continue
+        # Whosever it is, it has served: an agent takes another one.
+        destroy += [latest.pop(opening.index)] if opening.index in latest else []
         # A client that is cut off tells of its starts when it is back.
         away = any(item.get("ClientStatus") == "unknown" for item in of_index)
         if away or now - opening.seen < SETTLE:
@@ -225,6 +236,7 @@ def bring(
             stolen.append(Stolen(opening.index, opening.seen, used=True))
     stolen = [one for one in stolen if answered is None or one.at > answered]
     wanted_indexes = _indexes(group, here)
+    destroy += [latest.pop(index) for index in list(latest) if index not in wanted_indexes]
     make: list[int] = []
     keep: list[Wrapped] = []
     for index in wanted_indexes:
@@ -248,6 +260,7 @@ def bring(
         spent=spent,
         opened=opened,
         waiting=tuple(waiting),
+        latest=latest,
         stolen=tuple(stolen[-_MOST_FINDINGS:]),
     )
     changed = bool(make or destroy) or wanted != brought

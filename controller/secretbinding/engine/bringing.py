@@ -75,7 +75,7 @@ class Bringer:
     def _judged(
         self, one: Wrapped, items: Mapping[str, str], role: str, roles: Mapping[str, Json | None], now: datetime
     ) -> Wrapped:
-        if self._vault.is_sealed(SecretStr(items[wrapped_item(one.index)])):
+        if self._vault.is_sealed(SecretStr(items[wrapped_item(one.index)]), self._mount, role):
             return replace(one, sealed=now)
         if one.expires <= now:
             return replace(one, seal=Seal.EXPIRED)

@@ -213,6 +213,37 @@ def test_of_many_starts_while_nothing_could_be_opened_one_accounts_for_one_and_n
     assert len(next_opened(30).wanted.waiting) == 1
 
 
+SEVERAL = AppRole(secret_id_num_uses=5)
+
+
+def test_a_secret_id_that_is_good_for_more_logins_is_worth_nothing_once_its_opening_is_nobodys() -> None:
+    taken = replace(token(0, Seal.USED), limits=limits_digest(SEVERAL))
+    found = decided(there(taken, **after_start("a")), [allocation()], app_role=SEVERAL)
+    assert found.action is not None
+    assert found.action.destroy == ("accessor-0",)
+
+
+def test_the_secret_id_of_an_agent_is_good_for_more_logins_until_the_next_one_is_opened() -> None:
+    taken = replace(token(0, Seal.USED), limits=limits_digest(SEVERAL))
+    first = decided(there(taken), [allocation()], app_role=SEVERAL)
+    assert first.action is not None
+    assert first.action.destroy == ()
+    again = ago(seconds=5)
+    row = allocation("a", 0, ("Started", START), ("Terminated", again), ("Started", again))
+    second = replace(first.wanted, tokens=(replace(taken, accessor="accessor-next"),))
+    found = decided(second, [row], app_role=SEVERAL)
+    assert found.action is not None
+    assert found.action.destroy == ("accessor-0",)
+    assert found.wanted.latest == {0: "accessor-next"}
+    fewer = decided(replace(found.wanted, tokens=()), [], app_role=SEVERAL, count=0)
+    assert fewer.action is not None
+    assert fewer.action.destroy == ("accessor-next",)
+
+
+def test_one_that_is_good_for_one_login_is_not_remembered() -> None:
+    assert decided(there(token(0, Seal.USED)), [allocation()]).wanted.latest == {}
+
+
 def test_whoever_opens_one_just_before_the_agent_is_shown_by_the_agent_that_takes_another() -> None:
     first = decided(there(token(0, Seal.USED)), [allocation()])
     then = NOW + timedelta(seconds=30)
@@ -296,7 +327,7 @@ def test_indexes_that_are_gone_lose_theirs_and_running_ones_keep_it() -> None:
 def test_the_variable_tells_again_what_it_was_told() -> None:
     opened = [token(0, Seal.USED), token(1), token(2, Seal.UNUSED)]
     rows = [allocation(), allocation("b", 1)]
-    found = decided(there(*opened, **after_start("a")), rows, count=3).wanted
+    found = replace(decided(there(*opened, **after_start("a")), rows, count=3).wanted, latest={1: "accessor-9"})
     assert found.waiting
     assert found.stolen
     items = {"secretbinding": found.state_item(), "wrapped_1": "t"}
