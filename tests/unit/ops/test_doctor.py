@@ -173,7 +173,7 @@ FIRES: list[tuple[str, Facts, Severity, str]] = [
         "stay pending",
     ),
     ("agent-vault-token", facts(nomad={"agent": agent(block(has_token=True))}), WARNING, "1.10.0"),
-    ("vault-token", facts(tokens={"vault": token(policies=("root",))}), WARNING, "root token"),
+    ("vault-token", facts(tokens={"vault": token(policies=("root",)), "vault_named": True}), WARNING, "root token"),
     ("vault-token", facts(tokens={"vault": token(num_uses=3)}), ERROR, "3 more requests"),
     ("vault-token", facts(tokens={"vault": token(renewable=False)}), ERROR, "50 minutes and cannot be renewed"),
     ("vault-token", facts(tokens={"vault": token(renewable=False, ttl_seconds=9e5)}), WARNING, "10 days"),
@@ -204,9 +204,14 @@ FIRES: list[tuple[str, Facts, Severity, str]] = [
         WARNING,
         "widen its own policy",
     ),
-    ("nomad-token", facts(tokens={"nomad": NomadToken("a", "x", "management")}), WARNING, "management token"),
+    (
+        "nomad-token",
+        facts(tokens={"nomad": NomadToken("a", "x", "management"), "nomad_named": True}),
+        WARNING,
+        "management token",
+    ),
     ("nomad-token", facts(tokens={"nomad": NomadToken("anonymous", "x", "client")}), ERROR, "there is none"),
-    ("nomad-token", facts(tokens={"nomad": NomadToken("a", "x", "client", expires="2027")}), WARNING, "ends at 2027"),
+    ("nomad-token", facts(tokens={"nomad": NomadToken("a", "x", "client", ("secretbinding",), expires="2027")}), WARNING, "ends at 2027"),
     ("nomad-rights", facts(tokens={"policies": rules(Capabilities=["read-job"])}), ERROR, "lacks submit-job"),
     ("nomad-rights", facts(tokens={"policies": []}), ERROR, "nomad-vault/status/*"),
     ("nomad-rights", facts(tokens={"policies": rules(Variables=None)}, source="kubernetes"), WARNING, "may not list"),
@@ -473,12 +478,35 @@ def test_a_root_token_and_a_management_token_prove_nothing_of_the_controllers_ri
             "capabilities": {path: frozenset({"root"}) for path in capabilities()},
             "nomad": NomadToken("a", "x", "management"),
             "policies": [],
+            "vault_named": True,
+            "nomad_named": True,
         }
     )
     assert outcome("vault-excess", changed).result == "not made"
     assert outcome("nomad-excess", changed).result == "not made"
     assert outcome("vault-rights", changed).result == "ok"
     assert outcome("nomad-rights", changed).result == "ok"
+
+
+@pytest.mark.parametrize(
+    ("policies", "kind"), [(("root",), "management"), (("admin", "default"), "client"), ((), "client")]
+)
+def test_a_persons_own_tokens_are_not_judged_as_the_controllers(policies: tuple[str, ...], kind: str) -> None:
+    changed = facts(
+        tokens={
+            "vault": token(policies=policies),
+            "capabilities": {},
+            "nomad": NomadToken("a", "x", kind, policies),
+            "policies": [],
+        }
+    )
+    for server in ("vault", "nomad"):
+        for what in ("token", "rights", "excess"):
+            found = outcome(f"{server}-{what}", changed)
+            assert (found.result, found.severity) == ("not made", Severity.INFO)
+            assert f"--controller-{server}-token-file" in found.unknown[0].remedy
+    given = replace(changed, tokens=replace(changed.tokens, vault_named=True, nomad_named=True))
+    assert outcome("vault-rights", given).result == "error"
 
 
 def test_rights_in_nomad_are_looked_for_where_bindings_need_them() -> None:

@@ -118,7 +118,12 @@ class NomadFacts:
 
 @dataclass(frozen=True, slots=True)
 class TokenFacts:
-    """The tokens whose rights are judged. `vault_from` and `nomad_from` say where they are from, for people."""
+    """The tokens whose rights are judged.
+
+    Attributes:
+        vault_from, nomad_from: where they are from, for people.
+        vault_named, nomad_named: they are given as the controller's, so that they are judged whatever they are.
+    """
 
     vault_from: str
     vault: Fact[VaultToken]
@@ -126,6 +131,8 @@ class TokenFacts:
     nomad_from: str
     nomad: Fact[NomadToken | None]
     policies: Fact[Sequence[AclPolicy]]
+    vault_named: bool = False
+    nomad_named: bool = False
 
 
 @dataclass(frozen=True, slots=True)

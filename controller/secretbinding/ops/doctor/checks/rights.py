@@ -31,6 +31,7 @@ _TOO_MUCH = frozenset(
         "sentinel-override",
     }
 )
+_ANOTHER = "no token of the controller was given, and the one that asks is another, which is not judged"
 _TENANTS = ("nomad-vault/bindings/doctor", "nomad-vault/requests/doctor")
 
 
@@ -42,18 +43,40 @@ def _nomad_token(facts: Facts) -> str:
     return f"Nomad token ({facts.tokens.nomad_from})"
 
 
+def _others_in_vault(facts: Facts) -> Unknown | None:
+    """Why the Vault token says nothing about the controller's rights; None where it is the controller's: it was given
+    as that, or has the policy that `bootstrap` makes."""
+    token = facts.tokens.vault
+    if facts.tokens.vault_named or isinstance(token, Unknown) or facts.scope.name in token.policies:
+        return None
+    return Unknown(_ANOTHER, "name the controller's Vault token by --controller-vault-token-file")
+
+
+def _others_in_nomad(facts: Facts) -> Unknown | None:
+    """The same of the Nomad token; the anonymous one is nobody's."""
+    token = facts.tokens.nomad
+    if facts.tokens.nomad_named or facts.nomad.acl is False or token is None or isinstance(token, Unknown):
+        return None
+    if token.accessor == "anonymous" or facts.scope.name in token.policies:
+        return None
+    return Unknown(_ANOTHER, "name the controller's Nomad token by --controller-nomad-token-file")
+
+
 @check("vault-token", "The controller's Vault token is no root token, lives, and can be renewed.")
 def vault_token(facts: Facts) -> Iterator[Finding | Unknown]:
     token = facts.tokens.vault
     if isinstance(token, Unknown):
         yield token
         return
+    other = _others_in_vault(facts)
+    if other is not None:
+        yield other
+        return
     subject, how = _vault_token(facts), "auth/token/lookup-self"
     if token.is_root:
         yield Finding(
             Severity.WARNING, subject, "it is a root token: the controller must not run with it", f"{how}: policies",
-            "secretbinding bootstrap --credentials DIR, and give the controller what is in DIR; when this is your own "
-            "token, name the controller's by --controller-vault-token-file",
+            "secretbinding bootstrap --credentials DIR, and give the controller what is in DIR",
         )  # fmt: skip
         return
     if token.num_uses:
@@ -94,6 +117,10 @@ def vault_right(facts: Facts) -> Iterator[Finding | Unknown]:
     if isinstance(granted, Unknown):
         yield granted
         return
+    other = _others_in_vault(facts)
+    if other is not None:
+        yield other
+        return
     for right in vault_rights(facts.scope):
         has = granted.get(right.probe, frozenset())
         missing = [one for one in right.capabilities if one not in has and "root" not in has]
@@ -126,6 +153,10 @@ def vault_too_much(facts: Facts) -> Iterator[Finding | Unknown]:
     if isinstance(granted, Unknown):
         yield granted
         return
+    other = _others_in_vault(facts)
+    if other is not None:
+        yield other
+        return
     if not isinstance(token, Unknown) and token.is_root:
         yield Unknown(
             "the token is a root token, which says nothing about the controller's rights",
@@ -153,12 +184,15 @@ def nomad_token(facts: Facts) -> Iterator[Finding | Unknown]:
         return
     if token is None or acl is False:
         return
+    other = _others_in_nomad(facts)
+    if other is not None:
+        yield other
+        return
     how = "/v1/acl/token/self"
     if token.type == "management":
         yield Finding(
             Severity.WARNING, subject, "it is a management token: the controller must not run with it", f"{how}: Type",
-            "secretbinding bootstrap --credentials DIR, and give the controller what is in DIR; when this is your own "
-            "token, name the controller's by --controller-nomad-token-file",
+            "secretbinding bootstrap --credentials DIR, and give the controller what is in DIR",
         )  # fmt: skip
     if token.accessor == "anonymous":
         yield Finding(
@@ -175,6 +209,10 @@ def nomad_token(facts: Facts) -> Iterator[Finding | Unknown]:
 @check("nomad-rights", "The controller's Nomad token may do what the controller does.")
 def nomad_right(facts: Facts) -> Iterator[Finding | Unknown]:
     policies = facts.tokens.policies
+    other = _others_in_nomad(facts)
+    if other is not None:
+        yield other
+        return
     if isinstance(policies, Unknown):
         yield policies
         return
@@ -211,6 +249,10 @@ def nomad_right(facts: Facts) -> Iterator[Finding | Unknown]:
 @check("nomad-excess", "The controller's Nomad token may do no more than the controller needs.")
 def nomad_too_much(facts: Facts) -> Iterator[Finding | Unknown]:
     policies, token = facts.tokens.policies, facts.tokens.nomad
+    other = _others_in_nomad(facts)
+    if other is not None:
+        yield other
+        return
     if isinstance(policies, Unknown):
         yield policies
         return

@@ -37,7 +37,8 @@ from secretbinding.sources.base import SourceItem
 class Reach:
     """The servers, with the tokens of whoever runs `doctor`, and with those whose rights are judged.
 
-    `vault_from` and `nomad_from` say where the latter are from.
+    `vault_from` and `nomad_from` say where the latter are from, `vault_named` and `nomad_named` whether they were given
+    as the controller's.
     """
 
     vault: Vault
@@ -49,6 +50,8 @@ class Reach:
     vault_from: str
     nomad_from: str
     keys: Keys
+    vault_named: bool = False
+    nomad_named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,8 @@ def _tokens(reach: Reach, scope: Scope, vault_answers: bool, nomad_answers: bool
         nomad_from=reach.nomad_from,
         nomad=nomad,
         policies=_nomad_policies(reach, nomad),
+        vault_named=reach.vault_named,
+        nomad_named=reach.nomad_named,
     )
 
 
