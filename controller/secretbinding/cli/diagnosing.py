@@ -135,6 +135,7 @@ def doctor(
             items=items,
             source=name,
             proves_absent=proves,
+            approle_mount=settings.agent.approle_mount.strip("/"),
             job_files=[_job_file(path, own.nomad, place) for path in job_file or ()],
         )
         reach = Reach(

@@ -314,6 +314,18 @@ def test_your_own_tokens_are_not_taken_for_the_controllers_unless_you_say_so(
     assert "it is a management token: the controller must not run with it" in ran.out
 
 
+def test_an_app_role_of_our_name_that_nobody_has_asked_for_is_named(doctor: Doctor, well: Stack) -> None:
+    api, ghost = well.openbao.api, f"nsb.{doctor.instance}.ghost"
+    api.put("/v1/sys/auth/approle-nomad", {"type": "approle"}).expect(200, 204)
+    try:
+        api.put(f"/v1/auth/approle-nomad/role/{ghost}", {"token_policies": ["root"]}).expect(200, 204)
+        found = faults(doctor())
+        assert "it grants root" in found["orphaned-approle"][0]
+        assert "orphaned-role" not in found
+    finally:
+        api.delete("/v1/sys/auth/approle-nomad")
+
+
 def test_rights_that_are_missing_or_too_many_are_named(doctor: Doctor, well: Stack, unique: str) -> None:
     name = f"secretbinding-{doctor.instance}"
     text = well.openbao.api.get(f"/v1/sys/policies/acl/{name}").json()["data"]["policy"]

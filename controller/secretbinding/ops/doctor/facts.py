@@ -67,6 +67,8 @@ class VaultFacts:
         engine_roles: paths of our instance's roles in database and PKI engines.
         probe: what Vault says to a login with a token that cannot be right; "" when it has no role to try.
         keys: the keys at the address that the mount has them from, as read from here.
+        approle_mount: the AppRole auth mount that agents log in to, where they do.
+        app_roles: all roles there; none where it is not there.
     """
 
     endpoint: Endpoint
@@ -82,6 +84,8 @@ class VaultFacts:
     engine_roles: Fact[frozenset[str]]
     probe: Fact[str]
     keys: Fact[frozenset[str]]
+    approle_mount: str = "approle-nomad"
+    app_roles: Fact[Mapping[str, Json]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

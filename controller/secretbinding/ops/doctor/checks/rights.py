@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from secretbinding.ops.approle_rights import VARIABLE, app_role_rights
+from secretbinding.ops.doctor.checks.app_roles import uses_app_roles
 from secretbinding.ops.doctor.checks.words import product, some
 from secretbinding.ops.doctor.facts import Facts, Unknown
 from secretbinding.ops.doctor.findings import Finding, Severity, check
@@ -19,6 +21,7 @@ from secretbinding.ops.rights import (
 _SOON_SECONDS = 3600.0
 _UNRENEWED_SHARE = 0.25
 _NEW_POLICY = "secretbinding bootstrap, which writes the controller's policy"
+_APPROLE_POLICY = "a second policy for the controller's token:"
 # More than it needs in a namespace: values in logs and files, running programs, and what is others' to decide.
 _TOO_MUCH = frozenset(
     {
@@ -121,7 +124,8 @@ def vault_right(facts: Facts) -> Iterator[Finding | Unknown]:
     if other is not None:
         yield other
         return
-    for right in vault_rights(facts.scope):
+    besides = app_role_rights(facts.vault.approle_mount) if uses_app_roles(facts) else ()
+    for right in (*vault_rights(facts.scope), *besides):
         has = granted.get(right.probe, frozenset())
         missing = [one for one in right.capabilities if one not in has and "root" not in has]
         if missing:
@@ -131,7 +135,9 @@ def vault_right(facts: Facts) -> Iterator[Finding | Unknown]:
                 f"it may not {some(missing)} {right.path}"
                 + (f": {right.without}" if right.without else "; no binding works without it"),
                 f"sys/capabilities-self of {right.probe}: {some(sorted(has)) or 'nothing'}",
-                f'{_NEW_POLICY}, or add to it:\npath "{right.path}" {{ capabilities = {_listed(right)} }}',
+                f"{_APPROLE_POLICY} deploy/vault-policy-approle.hcl"
+                if right in besides
+                else f'{_NEW_POLICY}, or add to it:\npath "{right.path}" {{ capabilities = {_listed(right)} }}',
             )
 
 
@@ -232,7 +238,8 @@ def nomad_right(facts: Facts) -> Iterator[Finding | Unknown]:
                     how,
                     f'{_NEW_POLICY}, or add to it:\nnamespace "{namespace}" {{ capabilities = ["{capability}"] }}',
                 )
-        for right in variable_rights(facts.scope):
+        besides = (VARIABLE,) if uses_app_roles(facts) else ()
+        for right in (*variable_rights(facts.scope), *besides):
             missing = [one for one in right.capabilities if one not in granted.on_variable(namespace, right.probe)]
             if missing:
                 wanted = ", ".join(f'"{one}"' for one in right.capabilities)
@@ -241,7 +248,9 @@ def nomad_right(facts: Facts) -> Iterator[Finding | Unknown]:
                     subject,
                     f"it may not {some(missing)} {right.path} in namespace {namespace}: {right.without}",
                     how,
-                    f'{_NEW_POLICY}, or add to it:\nnamespace "{namespace}" {{ variables {{ path "{right.path}" '
+                    f"{_APPROLE_POLICY} deploy/nomad-policy-approle.hcl"
+                    if right in besides
+                    else f'{_NEW_POLICY}, or add to it:\nnamespace "{namespace}" {{ variables {{ path "{right.path}" '
                     f"{{ capabilities = [{wanted}] }} }} }}",
                 )
 
