@@ -114,6 +114,15 @@ def test_as_a_job_the_controller_logs_in_with_identities_in_files_that_nomad_wri
     assert task["Env"]["NOMAD_TOKEN_FILE"] == "${NOMAD_SECRETS_DIR}/nomad_token"
 
 
+def test_a_namespace_for_the_job_is_made_before_it_and_the_default_one_is_there() -> None:
+    texts = snippets(target(login=Login.NOMAD, job_namespace="ops"), AROUND)
+    titles = [one.title for one in texts]
+    made = named(texts, "namespace of the controller")
+    assert made.text == "nomad namespace apply ops\n"
+    assert titles.index(made.title) < titles.index("The controller as a Nomad job")
+    assert not any("namespace" in one.title for one in snippets(target(login=Login.NOMAD), AROUND))
+
+
 def test_without_acls_the_job_needs_no_token_for_nomad() -> None:
     text = job(target(login=Login.NOMAD, nomad_acl=False), AROUND)
     assert "NOMAD_TOKEN_FILE" not in text

@@ -124,6 +124,13 @@ def _controller(target: Target, around: Surroundings) -> Iterator[Snippet]:
         case Login.KUBERNETES:
             yield from kubernetes(target, around)
         case Login.NOMAD:
+            if target.job_namespace != "default":
+                yield Snippet(
+                    "The namespace of the controller's Nomad job",
+                    "shell",
+                    f"nomad namespace apply {target.job_namespace}\n",
+                    ("Nomad takes no job for a namespace that is not there. One that is there stays as it is.",),
+                )
             yield Snippet(
                 "The controller as a Nomad job",
                 "hcl",
