@@ -187,8 +187,9 @@ class Vault(Protocol):
     def wrapped_secret_id(self, mount: str, role: str, seconds: int) -> WrappedSecretId:
         """A new secret-id that never leaves Vault but in a wrapping token, good for so long."""
 
-    def is_sealed(self, token: SecretStr) -> bool:
-        """Whether nobody has opened a wrapping token, and it has not expired (`sys/wrapping/lookup`)."""
+    def is_sealed(self, token: SecretStr, mount: str, role: str) -> bool:
+        """Whether nobody has opened a wrapping token, it has not expired, and it was made for a secret-id of this
+        AppRole: somebody may have put one of his own in its place (`sys/wrapping/lookup`)."""
 
     def secret_id_uses(self, mount: str, role: str, accessor: str) -> int | None:
         """How many logins a secret-id is still good for; None when it is not there any more."""

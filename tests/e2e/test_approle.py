@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from secretbinding.devstack.api import Api
 from secretbinding.models.agent import AGENT_TASK
 from secretbinding.models.reasons import ConditionType, Reason
-from tests.support.agents import AppRoleWorld, by_app_role, reads_file
+from tests.support.agents import AppRoleWorld, by_agent, by_app_role, reads_file
 from tests.support.servers import Stack
 from tests.support.world import wait_until
 
@@ -100,3 +101,22 @@ def test_a_login_with_what_was_stolen_is_told_and_a_request_takes_the_finding_ba
         assert "logged in" in world.message(unique, ConditionType.VAULT_SYNCED)
         world.request_rotation(unique, "2099-01-01T00:00:00Z")
         world.await_reason(unique, Reason.SYNCED, ConditionType.VAULT_SYNCED)
+
+
+def test_another_wrapping_token_in_place_of_one_that_was_opened_hides_nothing_nor_are_further_logins_possible(
+    world: AppRoleWorld, unique: str
+) -> None:
+    world.secret(unique, username="app", password="one")
+    world.register(reads_file(unique))
+    with world.running():
+        world.bind(by_agent(unique, unique, unique, auth={"method": "AppRole", "appRole": {"secretIdNumUses": 5}}))
+        world.await_reason(unique, Reason.READY, timeout=60)
+        wait_until("a fresh token is there", lambda: world.sealed(unique, 1))
+        kept = world.steal(unique, 0)
+        own = {"X-Vault-Token": world.stack.openbao.root_token, "X-Vault-Wrap-TTL": "1h"}
+        wrapping = Api(world.stack.openbao.address, own)
+        other = wrapping.put("/v1/sys/wrapping/wrap", {"secret_id": "x"}).expect(200).json()["wrap_info"]["token"]
+        world.replace_token(unique, 0, other)
+        assert world.log_in(unique, kept) == 200
+        world.await_reason(unique, Reason.WRAPPING_TOKEN_OPENED, ConditionType.VAULT_SYNCED)
+        wait_until("it is worth nothing any more", lambda: world.log_in(unique, kept) == 400)

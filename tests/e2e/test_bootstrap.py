@@ -16,6 +16,7 @@ from secretbinding.devstack.openbao import OpenBao
 from secretbinding.devstack.simulator import Simulator
 from secretbinding.models.reasons import Reason
 from secretbinding.settings import Settings
+from tests.chart.rendering import env
 from tests.support.commandline import CommandLine, Ran, cli
 from tests.support.servers import Stack
 from tests.support.tokenreview import account_token, token_reviews
@@ -172,8 +173,7 @@ def test_with_kubernetes_auth_only_the_controllers_service_account_gets_the_toke
 
     assert login("somebody").status == 403
     assert login("secretbinding").status == 200
-    pod = yaml.safe_load(text_under(ran, "The controller's pod in Kubernetes: what its Deployment needs"))
-    printed = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+    printed = env(yaml.safe_load(text_under(ran, "The controller in Kubernetes: secretbinding-values.yaml")))
     (tmp_path / "service-account").write_text(account_token("secretbinding"))
     printed["SECRETBINDING_VAULT_LOGIN_JWT_FILE"] = str(tmp_path / "service-account")
     world = logged_in(cli, empty, instance, printed, tmp_path / "nomad-token")

@@ -212,6 +212,17 @@ def test_a_certificate_role_issues_what_the_binding_allows_and_nothing_else(stac
         api.put(f"/v1/pki/roles/{name}", {"allow_any_name": True}).expect(200)
         wait_until("it is mended", lambda: role(stack, f"pki/roles/{name}")["allow_any_name"] is False)
         assert role(stack, f"pki/roles/{name}")["key_type"] == "ec"
+        as_made = role(stack, f"pki/roles/{name}")
+        altered = {
+            "ext_key_usage": ["CodeSigning"],
+            "ext_key_usage_oids": ["1.3.6.1.5.5.7.3.3"],
+            "key_usage": ["CertSign"],
+            "cn_validations": ["disabled"],
+            "not_after": "2029-01-01T00:00:00Z",
+            "organization": ["admins"],
+        }
+        api.put(f"/v1/pki/roles/{name}", {**as_made, **altered}).expect(200)
+        wait_until("it is as it was made", lambda: role(stack, f"pki/roles/{name}") == as_made)
         assert world.job(unique)["Version"] == before
         world.unbind(unique)
         wait_until("the role is gone", lambda: made_roles(stack, "pki/roles", unique) == [])

@@ -66,6 +66,13 @@ class AppRoleWorld(AgentWorld):
         opened = Api(self.stack.openbao.address, {"X-Vault-Token": token}).put("/v1/sys/wrapping/unwrap", {})
         return str(opened.expect(200).json()["data"]["secret_id"])
 
+    def replace_token(self, job: str, index: int, value: str) -> None:
+        """Put something else in place of the wrapping token of an index."""
+        path = f"nomad/jobs/{job}/app/{AGENT_TASK}"
+        items = {**self.items(job), f"wrapped_{index}": value}
+        body = {"Namespace": NAMESPACE, "Path": path, "Items": items}
+        self.api.put(f"/v1/var/{path}", body).expect(200)
+
     def app_roles(self, having: str) -> list[str]:
         answer = self.vault.request("LIST", f"/v1/auth/{APPROLE_MOUNT}/role")
         return [name for name in answer.json()["data"]["keys"] if having in name] if answer.status == 200 else []

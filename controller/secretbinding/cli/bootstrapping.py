@@ -14,12 +14,13 @@ from secretbinding.cli.console import emit, error, say
 from secretbinding.cli.credentials import credential_files
 from secretbinding.cli.options import MadeRoles, Mounts, duration, mounts_of
 from secretbinding.cli.servers import Servers, servers
-from secretbinding.errors import Denied, UsageError
+from secretbinding.errors import Denied, ServiceError, UsageError
 from secretbinding.ops.bootstrap.controller_job import Driver
 from secretbinding.ops.bootstrap.credentials import FileStep, Issuer, Store, needed, show_files
+from secretbinding.ops.bootstrap.pasting import Surroundings
 from secretbinding.ops.bootstrap.planning import Change, Plan, Step, describe, show
-from secretbinding.ops.bootstrap.snippets import Surroundings, snippets
 from secretbinding.ops.bootstrap.snippets import show as show_snippets
+from secretbinding.ops.bootstrap.snippets import snippets
 from secretbinding.ops.bootstrap.target import JWKS_PATH, Login, Target
 from secretbinding.ops.product import product_of
 from secretbinding.ops.rights import Scope, nomad_policy, vault_policy
@@ -269,6 +270,7 @@ def _target(
         scope=scope,
         jwks_url=jwks_url,
         oidc_discovery_url=discovery_url,
+        nomad_issuer=None if discovery_url else _issuer(connected),
         ca_pem=ca_pem,
         default_role=default_role,
         login=login,
@@ -283,6 +285,13 @@ def _target(
         approle_mount=approle_mount,
         nomad_acl=connected.nomad.acl_enabled(),
     )
+
+
+def _issuer(connected: Servers) -> str | None:
+    try:
+        return connected.nomad.issuer() or ""
+    except ServiceError:
+        return None
 
 
 def _read(option: str, ca: Path | None) -> str:

@@ -18,7 +18,7 @@ from secretbinding.errors import Problem, SecretBindingError, UsageError
 from secretbinding.models.key import BindingKey
 from secretbinding.ops.doctor.facts import Endpoint, Fact, JobFile
 from secretbinding.ops.rights import Scope
-from secretbinding.settings import Settings
+from secretbinding.settings import Settings, VaultLogin
 from secretbinding.sources.base import SourceItem
 
 if TYPE_CHECKING:
@@ -67,11 +67,19 @@ def doctor(
     ] = 90,
     controller_vault_token_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Judge the rights of this Vault token, not of the one that asks."),
+        typer.Option(
+            metavar="FILE",
+            help="The controller's Vault token, whose rights are judged. [default: the one that asks, if it is that]",
+            show_default=False,
+        ),
     ] = None,
     controller_nomad_token_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Judge the rights of this Nomad token, not of the one that asks."),
+        typer.Option(
+            metavar="FILE",
+            help="The controller's Nomad token, whose rights are judged. [default: the one that asks, if it is that]",
+            show_default=False,
+        ),
     ] = None,
     skip: Annotated[
         list[str] | None, typer.Option(metavar="CHECK", help="Leave out a check by its name. May be repeated.")
@@ -127,6 +135,7 @@ def doctor(
             items=items,
             source=name,
             proves_absent=proves,
+            approle_mount=settings.agent.approle_mount.strip("/"),
             job_files=[_job_file(path, own.nomad, place) for path in job_file or ()],
         )
         reach = Reach(
@@ -139,6 +148,8 @@ def doctor(
             vault_from=vault_from,
             nomad_from=nomad_from,
             keys=own.keys,
+            vault_named=controller_vault_token_file is not None or settings.vault.login is not VaultLogin.TOKEN,
+            nomad_named=controller_nomad_token_file is not None,
         )
         facts = gather(reach, given)
     outcomes = examine([check for check in CHECKS if check.name not in skipped], facts)

@@ -2,18 +2,18 @@
 
 Each allocation index has one wrapping token at any time, in a Nomad variable that only the agent of the group may read.
 An agent opens one at each start. What is opened though no agent was started for it, was opened by somebody else; so it
-was when an agent opens more than it was started, since it had to take another one.
+was when an agent opens more than it was started, since it had to take another one (`desired.openings`).
 """
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from secretbinding.models.agent import AGENT_TASK
+from secretbinding.desired.openings import LIVE, SETTLE, Opening, accounting, is_due, starts_of
 from secretbinding.models.approle import AppRole
 from secretbinding.ports import Json
 from secretbinding.render.approle import limits_digest, wrapped_item
@@ -25,7 +25,7 @@ _INDEX = re.compile(r"\[([0-9]{1,6})\]\Z")
 _RENEW_SHARE = 1 / 3
 _MOST_TTL_SECONDS = 768 * 3600.0
 _MOST_FINDINGS = 8
-_LIVE = ("pending", "running", "unknown")
+_EVER = datetime.fromtimestamp(0, UTC)
 
 
 class Seal(StrEnum):
@@ -41,13 +41,22 @@ class Seal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """The wrapping token of one index. `accessor` names the secret-id in it; `limits` is what it was made with."""
+    """The wrapping token of one index.
+
+    Attributes:
+        accessor: names the secret-id in it.
+        limits: what it was made with.
+        made: when it was made, by Vault's clock.
+        sealed: when it was last seen sealed; None when not since it was made. Not kept in the variable.
+    """
 
     index: int
     accessor: str
     expires: datetime
     limits: str
     seal: Seal = Seal.SEALED
+    made: datetime = _EVER
+    sealed: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +75,10 @@ class Brought:
     Attributes:
         instance: whose it is; "" for one that is not a controller's.
         modify_index: of the variable, 0 when there is none.
-        used: by allocation, how many wrapping tokens its agent has opened.
+        spent: by allocation, when the last start of its agent was that has accounted for an opening.
         opened: by allocation, when its agent last opened one.
+        waiting: openings whose start is not known yet.
+        latest: by index, the accessor of the secret-id that was last logged in with, where it is good for more logins.
     """
 
     path: str
@@ -75,41 +86,66 @@ class Brought:
     instance: str = ""
     role: str = ""
     tokens: tuple[Wrapped, ...] = ()
-    used: Mapping[str, int] = field(default_factory=dict)
+    spent: Mapping[str, datetime] = field(default_factory=dict)
     opened: Mapping[str, datetime] = field(default_factory=dict)
+    waiting: tuple[Opening, ...] = ()
+    latest: Mapping[int, str] = field(default_factory=dict)
     stolen: tuple[Stolen, ...] = ()
     now: datetime = datetime.min
 
     def state_item(self) -> str:
         """The item that remembers all of it."""
-        tokens = [[one.index, one.accessor, one.expires.isoformat(), one.limits] for one in self.tokens]
-        found = [[one.index, one.at.isoformat(), one.used] for one in self.stolen]
-        opened = {name: moment.isoformat() for name, moment in self.opened.items()}
-        fields = {"instance": self.instance, "role": self.role, "tokens": tokens, "used": dict(self.used)}
-        return json.dumps({**fields, "opened": opened, "stolen": found}, sort_keys=True)
+        fields = {
+            "instance": self.instance,
+            "role": self.role,
+            "tokens": [
+                [one.index, one.accessor, one.expires.isoformat(), one.limits, one.made.isoformat()]
+                for one in self.tokens
+            ],
+            "spent": {name: moment.isoformat() for name, moment in self.spent.items()},
+            "opened": {name: moment.isoformat() for name, moment in self.opened.items()},
+            "waiting": [
+                [one.index, *(moment.isoformat() for moment in (one.made, one.since, one.seen))] for one in self.waiting
+            ],
+            "latest": [[index, accessor] for index, accessor in self.latest.items()],
+            "stolen": [[one.index, one.at.isoformat(), one.used] for one in self.stolen],
+        }
+        return json.dumps(fields, sort_keys=True)
 
 
 def read_brought(path: str, modify_index: int, items: Mapping[str, str], now: datetime) -> Brought:
     """The variable as it says of itself; one that is not ours, or whose state somebody altered, is nobody's."""
     try:
         fields: dict[str, Any] = json.loads(items[STATE_ITEM])
+        opened = _moments(fields["opened"])
         return Brought(
             path,
             modify_index,
             str(fields["instance"]),
             str(fields["role"]),
+            tuple(_token(*row) for row in fields["tokens"] if wrapped_item(row[0]) in items),
+            # Version 0.1 counted openings; all starts before the last one were its.
+            _moments(fields.get("spent", fields["opened"])),
+            opened,
             tuple(
-                Wrapped(int(index), str(accessor), datetime.fromisoformat(expires), str(limits))
-                for index, accessor, expires, limits in fields["tokens"]
-                if wrapped_item(index) in items
+                Opening(int(index), *(datetime.fromisoformat(moment) for moment in moments))
+                for index, *moments in fields.get("waiting", [])
             ),
-            {str(name): int(count) for name, count in fields["used"].items()},
-            {str(name): datetime.fromisoformat(moment) for name, moment in fields["opened"].items()},
+            {int(index): str(accessor) for index, accessor in fields.get("latest", [])},
             tuple(Stolen(int(index), datetime.fromisoformat(at), bool(used)) for index, at, used in fields["stolen"]),
             now,
         )
     except (KeyError, ValueError, TypeError, AttributeError):
         return Brought(path, modify_index, now=now)
+
+
+def _moments(found: Mapping[str, str]) -> dict[str, datetime]:
+    return {str(name): datetime.fromisoformat(moment) for name, moment in found.items()}
+
+
+def _token(index: Any, accessor: Any, expires: str, limits: Any, made: str = _EVER.isoformat()) -> Wrapped:
+    ends, begun = datetime.fromisoformat(expires), datetime.fromisoformat(made)
+    return Wrapped(int(index), str(accessor), ends, str(limits), made=begun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,24 +203,40 @@ def bring(
     name, now = str(group["Name"]), brought.now
     here = [item for item in allocations if item.get("TaskGroup") == name and item.get("ID")]
     known = {str(item["ID"]) for item in here}
-    used = {key: count for key, count in brought.used.items() if key in known}
+    spent = {key: moment for key, moment in brought.spent.items() if key in known}
     opened = {key: moment for key, moment in brought.opened.items() if key in known}
-    stolen = [one for one in brought.stolen if answered is None or one.at > answered]
+    stolen = list(brought.stolen)
+    openings = list(brought.waiting)
     made_with = limits_digest(app_role)
     same = brought.role == role
     tokens = {one.index: one for one in brought.tokens} if same else {}
+    latest = dict(brought.latest) if same else {}
     destroy: list[str] = []
     for index, token in sorted(tokens.items()):
-        of_index = [item for item in here if index_of(item) == index]
         if token.seal is Seal.USED:
-            opener = _opener(of_index, used, opened, _lifetime(limits), now)
-            if opener:
-                used[opener], opened[opener] = used.get(opener, 0) + 1, now
-            else:
-                stolen.append(Stolen(index, now, used=True))
+            openings.append(Opening(index, token.made, token.sealed or token.made, now))
+            # Whoever has opened this one has done with the one before, or somebody else has that.
+            destroy += [latest.pop(index)] if index in latest else []
+            if app_role.uses != 1 or token.limits != made_with:
+                latest[index] = token.accessor
         elif token.seal is Seal.UNUSED:
             stolen.append(Stolen(index, now, used=False))
+    waiting: list[Opening] = []
+    for opening in sorted(openings, key=lambda one: one.seen):
+        of_index = [item for item in here if index_of(item) == opening.index]
+        if _account(opening, of_index, spent, opened, _lifetime(limits)):
+            continue
+        # Whosever it is, it has served: an agent takes another one.
+        destroy += [latest.pop(opening.index)] if opening.index in latest else []
+        # A client that is cut off tells of its starts when it is back.
+        away = any(item.get("ClientStatus") == "unknown" for item in of_index)
+        if away or now - opening.seen < SETTLE:
+            waiting.append(opening)
+        else:
+            stolen.append(Stolen(opening.index, opening.seen, used=True))
+    stolen = [one for one in stolen if answered is None or one.at > answered]
     wanted_indexes = _indexes(group, here)
+    destroy += [latest.pop(index) for index in list(latest) if index not in wanted_indexes]
     make: list[int] = []
     keep: list[Wrapped] = []
     for index in wanted_indexes:
@@ -205,43 +257,49 @@ def bring(
         instance=instance,
         role=role,
         tokens=tuple(keep),
-        used=used,
+        spent=spent,
         opened=opened,
+        waiting=tuple(waiting),
+        latest=latest,
         stolen=tuple(stolen[-_MOST_FINDINGS:]),
     )
     changed = bool(make or destroy) or wanted != brought
     seconds = int(app_role.wrapping_seconds)
     action = BringSecretIds(name, mount, seconds, made_with, tuple(make), tuple(destroy), wanted) if changed else None
-    due = any(_starts(item) > used.get(str(item["ID"]), 0) for item in here if item.get("ClientStatus") in _LIVE)
-    return Bringing(wanted, action, soon=due or any(one.seal is Seal.OPENED for one in keep))
+    due = any(
+        is_due(item, spent, _last(opened, [one for one in here if index_of(one) == index_of(item)]), now)
+        for item in here
+    )
+    return Bringing(wanted, action, soon=due or bool(waiting) or any(one.seal is Seal.OPENED for one in keep))
 
 
-def _opener(
-    allocations: Iterable[Json],
-    used: Mapping[str, int],
-    opened: Mapping[str, datetime],
+def _account(
+    opening: Opening,
+    allocations: Sequence[Json],
+    spent: dict[str, datetime],
+    opened: dict[str, datetime],
     lifetime: float,
-    now: datetime,
-) -> str:
-    """The allocation whose agent may have opened one more; "" for none. An agent whose token cannot be renewed any more
-    logs in anew without a start."""
-    newest_first = sorted(allocations, key=lambda item: int(item.get("CreateIndex") or 0), reverse=True)
-    for item in newest_first:
-        if _starts(item) > used.get(str(item["ID"]), 0):
-            return str(item["ID"])
-    for item in newest_first:
-        last = opened.get(str(item["ID"]))
-        if lifetime and last is not None and item.get("ClientStatus") in _LIVE:
-            return str(item["ID"]) if now - last >= timedelta(seconds=lifetime / 2) else ""
-    return ""
+) -> bool:
+    """Find whose opening it was among the allocations of its index, and note that. An agent whose token cannot be
+    renewed any more logs in anew without a start."""
+    starts = [start for item in allocations for start in starts_of(item)]
+    found = accounting(opening, starts, spent, _last(opened, allocations))
+    if found is not None:
+        spent[found.allocation], opened[found.allocation] = found.at, opening.seen
+        return True
+    for item in allocations:
+        key = str(item["ID"])
+        if lifetime and key in opened and item.get("ClientStatus") in LIVE:
+            if opening.seen - opened[key] < timedelta(seconds=lifetime / 2):
+                continue
+            opened[key] = opening.seen
+            return True
+    return False
 
 
-def _starts(allocation: Json) -> int:
-    """How often an allocation's agent was started, or is about to be."""
-    states: Mapping[str, Any] = allocation.get("TaskStates") or {}
-    if states and AGENT_TASK not in states:
-        return 0
-    return 1 + int((states.get(AGENT_TASK) or {}).get("Restarts") or 0)
+def _last(opened: Mapping[str, datetime], allocations: Iterable[Json]) -> datetime | None:
+    """When an agent of these allocations last opened one."""
+    return max((opened[key] for item in allocations if (key := str(item["ID"])) in opened), default=None)
 
 
 def _lifetime(limits: Mapping[str, Any]) -> float:
@@ -264,5 +322,5 @@ def count_of(group: Json) -> int:
 
 
 def _indexes(group: Json, allocations: Iterable[Json]) -> list[int]:
-    running = {index_of(item) for item in allocations if item.get("ClientStatus") in _LIVE}
+    running = {index_of(item) for item in allocations if item.get("ClientStatus") in LIVE}
     return sorted({index for index in {*range(count_of(group)), *running} if 0 <= index < MOST_INDEXES})

@@ -22,7 +22,8 @@ _GROUP = re.compile(rf"nomad/jobs/[^/]+/([^/]+)/{AGENT_TASK}\Z")
 
 class Bringer:
     """`mount` is the AppRole auth mount; `clock` gives seconds that never go back. Thread-safe: what it remembers is
-    when a token was first seen opened without a login, and forgetting that loses seconds."""
+    when a token was last seen sealed and when it was first seen opened without a login. Forgetting that loses seconds
+    and makes the time wider in which an opening may have been."""
 
     def __init__(self, vault: Vault, nomad: Nomad, *, mount: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._vault = vault
@@ -30,6 +31,7 @@ class Bringer:
         self._mount = mount
         self._clock = clock
         self._opened: dict[str, float] = {}
+        self._sealed: dict[tuple[str, str], dict[str, datetime]] = {}
 
     def look(
         self,
@@ -54,11 +56,18 @@ class Bringer:
                 continue
             variable = self._nomad.read_variable(workload.namespace, path)
             if variable is None:
+                self._sealed.pop((workload.namespace, path), None)
                 looked[group] = Brought(path, now=now)
                 continue
             brought = read_brought(path, variable.modify_index, variable.items, now)
             if brought.instance == instance:
-                tokens = [self._judged(one, variable.items, brought.role, roles, now) for one in brought.tokens]
+                known = self._sealed.get((workload.namespace, path), {})
+                tokens = [
+                    self._judged(replace(one, sealed=known.get(one.accessor)), variable.items, brought.role, roles, now)
+                    for one in brought.tokens
+                ]
+                seen = {one.accessor: one.sealed for one in tokens if one.sealed is not None}
+                self._sealed[workload.namespace, path] = seen
                 brought = replace(brought, tokens=tuple(tokens))
             looked[group] = brought
         return looked
@@ -66,8 +75,8 @@ class Bringer:
     def _judged(
         self, one: Wrapped, items: Mapping[str, str], role: str, roles: Mapping[str, Json | None], now: datetime
     ) -> Wrapped:
-        if self._vault.is_sealed(SecretStr(items[wrapped_item(one.index)])):
-            return one
+        if self._vault.is_sealed(SecretStr(items[wrapped_item(one.index)]), self._mount, role):
+            return replace(one, sealed=now)
         if one.expires <= now:
             return replace(one, seal=Seal.EXPIRED)
         uses = self._vault.secret_id_uses(self._mount, role, one.accessor)
@@ -96,7 +105,7 @@ class Bringer:
                 fresh = self._vault.wrapped_secret_id(action.mount, wanted.role, action.seconds)
                 made.append(fresh.accessor)
                 items[wrapped_item(index)] = fresh.token.get_secret_value()
-                tokens.append(Wrapped(index, fresh.accessor, fresh.expires, action.limits))
+                tokens.append(Wrapped(index, fresh.accessor, fresh.expires, action.limits, made=wanted.now))
             state = replace(wanted, tokens=tuple(sorted(tokens, key=lambda one: one.index)))
             items[STATE_ITEM] = state.state_item()
             self._nomad.write_variable(namespace, wanted.path, items, cas=wanted.modify_index)

@@ -159,13 +159,16 @@ class EngineRole:
 
     Attributes:
         path: where the engine keeps it, such as `database/roles/<name>`.
-        body: what is set there; whatever else the engine answers is its own.
+        body: what is set there; whatever else the engine answers, but for `untouched`, is its own.
         told_later: what the job is to have depends on what the engine tells once the role is there.
+        untouched: what the engine itself puts where nothing is set. A write that does not name it brings it back, and
+            it is compared where the engine has such a field.
     """
 
     path: str
     body: Json
     told_later: bool = False
+    untouched: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:

@@ -39,6 +39,30 @@ _FIELDS: Mapping[int, Mapping[str, Any]] = {
 _DEFAULT_ISSUER = "default"
 # What the engine puts in for 0, and shows from then on.
 _KEY_BITS = {KeyType.RSA: 2048, KeyType.EC: 256, KeyType.ED25519: 0}
+# What no binding says and what makes other certificates of a role, as a write that names none of it leaves it: who may
+# be named in them, what for and for how long they are good, and whether the engine remembers them.
+_UNTOUCHED: Mapping[str, Any] = {
+    "allow_globs_in_identity_templates": False,
+    "allowed_serial_numbers": [],
+    "allowed_uri_sans_template": False,
+    "allowed_user_ids": [],
+    "basic_constraints_valid_for_non_ca": False,
+    "cn_validations": ["email", "hostname"],
+    "country": [],
+    "ext_key_usage": [],
+    "ext_key_usage_oids": [],
+    "key_usage": ["DigitalSignature", "KeyAgreement", "KeyEncipherment"],
+    "locality": [],
+    "no_store": False,
+    "not_after": "",
+    "not_before": "",
+    "organization": [],
+    "ou": [],
+    "policy_identifiers": [],
+    "postal_code": [],
+    "province": [],
+    "street_address": [],
+}
 # Certificate, chain, key: the order in which servers want them in one file.
 _BUNDLE = '{{ .Data.certificate }}\n{{ range index .Data "ca_chain" }}{{ . }}\n{{ end }}{{ .Data.private_key }}\n'
 
@@ -131,7 +155,7 @@ class PkiKind:
             "code_signing_flag": False,
             "email_protection_flag": False,
         }
-        return EngineRole(f"{spec.mount}/roles/{spec.role}", body)
+        return EngineRole(f"{spec.mount}/roles/{spec.role}", body, untouched=_UNTOUCHED)
 
 
 def _of(made: PkiCreate) -> PkiRole:

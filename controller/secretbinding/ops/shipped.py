@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from secretbinding.ops.bootstrap.snippets import Surroundings, client_block, job, older_block, server_block
+from secretbinding.ops.bootstrap.pasting import Surroundings
+from secretbinding.ops.bootstrap.snippets import client_block, job, older_block, server_block
 from secretbinding.ops.bootstrap.target import Login, Target
 from secretbinding.ops.engines import ENGINES
 from secretbinding.ops.rights import (

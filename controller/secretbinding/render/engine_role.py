@@ -9,7 +9,10 @@ _NOTHING = (None, "", 0, False)
 
 
 def same_engine_role(current: Mapping[str, Any], wanted: EngineRole) -> bool:
-    """True when the engine's role has every value that we set; what else it holds is the engine's own."""
+    """True when the engine's role has every value that we set, and nothing in place of what is to be as the engine
+    makes it; what else it holds is the engine's own."""
+    if any(name in current and not _same(current[name], value) for name, value in wanted.untouched.items()):
+        return False
     return all(_same(current.get(name), value) for name, value in wanted.body.items())
 
 

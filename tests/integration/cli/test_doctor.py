@@ -297,11 +297,33 @@ def test_with_the_controllers_own_token_it_says_what_it_may_not_look_at(
     assert 'add `path "sys/audit" { capabilities = ["read", "sudo"] }` to its policy' in ran.out
 
 
-def test_tokens_that_may_everything_are_named(doctor: Doctor, cli: CommandLine) -> None:
+def test_your_own_tokens_are_not_taken_for_the_controllers_unless_you_say_so(
+    doctor: Doctor, cli: CommandLine, well: Stack, tmp_path: Path
+) -> None:
     ran = cli("doctor")
+    assert ran.code == 0, ran.out
+    assert "NOT MADE vault-token, vault-rights, vault-excess" in ran.out
+    assert "NOT MADE nomad-token, nomad-rights, nomad-excess" in ran.out
+    (tmp_path / "vault").write_text(well.openbao.root_token)
+    (tmp_path / "nomad").write_text(well.token)
+    named = ["--controller-vault-token-file", str(tmp_path / "vault")]
+    named += ["--controller-nomad-token-file", str(tmp_path / "nomad")]
+    ran = cli("doctor", *named)
     assert ran.code == 2
     assert "it is a root token: the controller must not run with it" in ran.out
     assert "it is a management token: the controller must not run with it" in ran.out
+
+
+def test_an_app_role_of_our_name_that_nobody_has_asked_for_is_named(doctor: Doctor, well: Stack) -> None:
+    api, ghost = well.openbao.api, f"nsb.{doctor.instance}.ghost"
+    api.put("/v1/sys/auth/approle-nomad", {"type": "approle"}).expect(200, 204)
+    try:
+        api.put(f"/v1/auth/approle-nomad/role/{ghost}", {"token_policies": ["root"]}).expect(200, 204)
+        found = faults(doctor())
+        assert "it grants root" in found["orphaned-approle"][0]
+        assert "orphaned-role" not in found
+    finally:
+        api.delete("/v1/sys/auth/approle-nomad")
 
 
 def test_rights_that_are_missing_or_too_many_are_named(doctor: Doctor, well: Stack, unique: str) -> None:

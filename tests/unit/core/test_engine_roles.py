@@ -122,6 +122,31 @@ def test_a_role_is_compared_by_what_is_set_in_whatever_form_the_engine_writes_it
     assert same_engine_role(answer, ROLE) is same
 
 
+def test_what_no_binding_says_is_to_be_as_the_engine_makes_it_where_the_engine_has_it() -> None:
+    certificate = role_of(binding(make.pki(role=None, create={"allowedDomains": ["a.test"]})))
+    fresh = {**certificate.body, **certificate.untouched, "not_before_duration": 30}
+    assert same_engine_role(fresh, certificate)
+    older = {name: value for name, value in fresh.items() if name not in ("cn_validations", "not_before")}
+    assert same_engine_role(older, certificate)
+    altered: dict[str, Any] = {
+        "ext_key_usage": ["CodeSigning"],
+        "ext_key_usage_oids": ["1.3.6.1.5.5.7.3.3"],
+        "key_usage": ["CertSign", "DigitalSignature"],
+        "not_after": "2029-01-01T00:00:00Z",
+        "cn_validations": ["disabled"],
+        "policy_identifiers": ["1.2.3.4"],
+        "organization": ["admins"],
+        "no_store": True,
+    }
+    for name, value in altered.items():
+        assert not same_engine_role({**fresh, name: value}, certificate), name
+
+
+def test_what_is_to_be_as_the_engine_makes_it_is_no_part_of_what_a_job_gets() -> None:
+    certificate = role_of(binding(make.pki(role=None, create={"allowedDomains": ["a.test"]})))
+    assert replace(certificate, untouched={}).digest == certificate.digest
+
+
 # --- reconciled -------------------------------------------------------------------------------------------------------
 
 

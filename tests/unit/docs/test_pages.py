@@ -11,7 +11,7 @@ from secretbinding.models.loading import parse_manifests
 from secretbinding.models.policy_loading import parse_policies
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.ops.bootstrap import snippets
-from secretbinding.ops.bootstrap.snippets import Surroundings
+from secretbinding.ops.bootstrap.pasting import Surroundings
 from secretbinding.ops.bootstrap.target import Target
 from secretbinding.ops.doctor.checks import CHECKS
 from secretbinding.settings import ControllerSettings

@@ -111,6 +111,29 @@ def test_what_a_mount_was_told_besides_is_told_again_since_a_write_replaces_all_
     assert "provider_config" not in body
 
 
+def test_an_issuer_that_nomad_does_not_sign_is_cleared_on_our_mount_and_a_conflict_on_another() -> None:
+    wanted = target(nomad_issuer="")
+    ours = as_made(desire(wanted, ""))
+    wrong = {**ours, CONFIG: {**(ours[CONFIG] or {}), "bound_issuer": "foo"}}
+    made = plan(wanted, wrong)
+    assert changed(made) == {CONFIG: Change.UPDATE}
+    assert next(step.body for step in made.changes)["bound_issuer"] == ""
+    assert '    -bound_issuer = "foo"\n' in show(made)
+    assert changed(plan(wanted, {**wrong, MOUNT: {"type": "jwt", "description": "CI"}})) == {CONFIG: Change.CONFLICT}
+
+
+def test_the_issuer_that_nomad_signs_stays_and_so_does_any_while_it_is_not_known() -> None:
+    signed = "https://nomad.example.com"
+    ours = as_made(desire(target(nomad_issuer=signed), ""))
+    bound = {**ours, CONFIG: {**(ours[CONFIG] or {}), "bound_issuer": signed}}
+    assert changed(plan(target(nomad_issuer=signed), bound)) == {}
+    assert changed(plan(target(nomad_issuer=signed), ours)) == {}
+    assert changed(plan(target(nomad_issuer=None), bound)) == {}
+    moved = {**bound, CONFIG: {**(bound[CONFIG] or {}), "jwks_url": OTHER}}
+    body = next(step.body for step in plan(target(nomad_issuer=signed), moved).changes)
+    assert body["bound_issuer"] == signed
+
+
 def test_discovery_clears_the_url_of_the_keys_and_binds_the_issuer() -> None:
     wanted = target(jwks_url="", oidc_discovery_url="https://nomad.example.com")
     body = next(item.wanted for item in desire(wanted, "") if item.id == CONFIG)
@@ -142,6 +165,27 @@ def test_as_a_nomad_job_the_role_and_the_acl_policy_are_bound_to_that_job() -> N
     claims = items["vault:auth/jwt-nomad/role/secretbinding"]["bound_claims"]
     assert claims == {"nomad_namespace": "ops", "nomad_job_id": "sb"}
     assert items[NOMAD]["job"] == {"namespace": "ops", "job": "sb"}
+
+
+def test_the_acl_policy_stays_attached_to_the_controllers_job_when_another_login_is_set_up() -> None:
+    as_job = target(login=Login.NOMAD, job_namespace="ops", job="sb")
+    before = {**as_made(desire(target(), "")), NOMAD: as_made(desire(as_job, ""))[NOMAD]}
+    assert changed(plan(target(), before)) == {}
+    more = target(scope=Scope(nomad_namespaces=("team",)))
+    body = next(step.body for step in plan(more, before).changes if step.item.id == NOMAD)
+    assert body["job"] == {"namespace": "ops", "job": "sb"}
+    taken = plan(target(), before, NOMAD)
+    assert changed(taken) == {NOMAD: Change.UPDATE}
+    assert taken.changes[0].body["job"] == {}
+
+
+def test_an_acl_policy_that_is_attached_to_another_job_is_a_conflict_that_names_the_job() -> None:
+    as_job = target(login=Login.NOMAD, job_namespace="ops", job="sb")
+    before = as_made(desire(as_job, ""))
+    made = plan(target(login=Login.NOMAD, job="other"), before)
+    assert changed(made)[NOMAD] is Change.CONFLICT
+    assert "attached to the job ops/sb" in show(made)
+    assert f"--replace {NOMAD}" in show(made)
 
 
 def test_the_default_role_gives_each_task_what_lies_below_its_own_namespace_and_job() -> None:

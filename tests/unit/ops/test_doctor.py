@@ -11,6 +11,10 @@ from secretbinding.errors import Problem
 from secretbinding.job.inject import TaskPart, inject, strip
 from secretbinding.kinds import KINDS
 from secretbinding.kinds.base import Pin, Right, SecretState
+from secretbinding.models.agent import AGENT_TASK
+from secretbinding.models.binding import Auth, AuthMethod
+from secretbinding.naming import app_role_name
+from secretbinding.ops.approle_rights import VARIABLE, app_role_rights
 from secretbinding.ops.doctor.checks import CHECKS
 from secretbinding.ops.doctor.facts import BindingFacts, Facts, JobFile, Unknown
 from secretbinding.ops.doctor.findings import Severity, examine
@@ -96,6 +100,34 @@ WIDE = 'path "secret/*" {\n  capabilities = ["read"]\n}'
 
 PLAIN_VAULT = {"token": AuthMount("token", plugin="v1.15.0+builtin.vault"), "jwt-nomad": AuthMount("jwt")}
 
+APP_ROLE = app_role_name("default", WORKLOAD, "app", AGENT_TASK)
+BY_APP_ROLE = policy_text(PolicyDocument(OWNER, WORKLOAD, (Right("secret/data/myapp", ("read",)),), (APP_ROLE,)))
+_SPEC = binding().spec
+WISHES_APP_ROLE = binding().model_copy(
+    update={"spec": _SPEC.model_copy(update={"auth": Auth(method=AuthMethod.APP_ROLE)})}
+)
+
+
+def app_roles(rights: bool = True, **changes: Any) -> Facts:
+    """All is well, and the binding's agent logs in by AppRole. `changes` replace facts of Vault."""
+    granted = {right.probe: frozenset(right.capabilities) for right in app_role_rights("approle-nomad")}
+    paths = [*RULES["Namespaces"][0]["Variables"]["Paths"]]
+    paths += [{"PathSpec": VARIABLE.path, "Capabilities": list(VARIABLE.capabilities)}] if rights else []
+    made = {
+        "mounts": {"jwt-nomad": AuthMount("jwt"), "approle-nomad": AuthMount("approle")},
+        "policies": {POLICY: BY_APP_ROLE},
+        "roles": {"other": {"bound_audiences": ["vault.io"]}},
+        "app_roles": {APP_ROLE: {"token_policies": [POLICY]}},
+    }
+    return facts(
+        vault={**made, **changes},
+        tokens={
+            "capabilities": {**capabilities(), **(granted if rights else {})},
+            "policies": rules(Variables={"Paths": paths}),
+        },
+    )
+
+
 # For each check: facts with which it fires, how badly, and a part of what it says.
 FIRES: list[tuple[str, Facts, Severity, str]] = [
     ("vault-reachable", facts(vault={"health": Unknown("no answer", "start it")}), ERROR, "no answer"),
@@ -173,7 +205,7 @@ FIRES: list[tuple[str, Facts, Severity, str]] = [
         "stay pending",
     ),
     ("agent-vault-token", facts(nomad={"agent": agent(block(has_token=True))}), WARNING, "1.10.0"),
-    ("vault-token", facts(tokens={"vault": token(policies=("root",))}), WARNING, "root token"),
+    ("vault-token", facts(tokens={"vault": token(policies=("root",)), "vault_named": True}), WARNING, "root token"),
     ("vault-token", facts(tokens={"vault": token(num_uses=3)}), ERROR, "3 more requests"),
     ("vault-token", facts(tokens={"vault": token(renewable=False)}), ERROR, "50 minutes and cannot be renewed"),
     ("vault-token", facts(tokens={"vault": token(renewable=False, ttl_seconds=9e5)}), WARNING, "10 days"),
@@ -204,9 +236,19 @@ FIRES: list[tuple[str, Facts, Severity, str]] = [
         WARNING,
         "widen its own policy",
     ),
-    ("nomad-token", facts(tokens={"nomad": NomadToken("a", "x", "management")}), WARNING, "management token"),
+    (
+        "nomad-token",
+        facts(tokens={"nomad": NomadToken("a", "x", "management"), "nomad_named": True}),
+        WARNING,
+        "management token",
+    ),
     ("nomad-token", facts(tokens={"nomad": NomadToken("anonymous", "x", "client")}), ERROR, "there is none"),
-    ("nomad-token", facts(tokens={"nomad": NomadToken("a", "x", "client", expires="2027")}), WARNING, "ends at 2027"),
+    (
+        "nomad-token",
+        facts(tokens={"nomad": NomadToken("a", "x", "client", ("secretbinding",), expires="2027")}),
+        WARNING,
+        "ends at 2027",
+    ),
     ("nomad-rights", facts(tokens={"policies": rules(Capabilities=["read-job"])}), ERROR, "lacks submit-job"),
     ("nomad-rights", facts(tokens={"policies": []}), ERROR, "nomad-vault/status/*"),
     ("nomad-rights", facts(tokens={"policies": rules(Variables=None)}, source="kubernetes"), WARNING, "may not list"),
@@ -300,9 +342,59 @@ FIRES: list[tuple[str, Facts, Severity, str]] = [
         WARNING,
         "the engine role pki/roles/nsb.default.app-tls.x that its binding has made is not there",
     ),
+    ("orphaned-approle", app_roles(app_roles={}), WARNING, f"the AppRole {APP_ROLE} that grants it is not there"),
+    (
+        "orphaned-approle",
+        app_roles(app_roles={APP_ROLE: {}, "nsb.default.ghost": {"token_policies": ["root"]}}),
+        WARNING,
+        "somebody else has made it; it grants root",
+    ),
+    (
+        "policy-wildcard",
+        app_roles(app_roles={"nsb.default.ghost": {"token_policies": ["root"]}}),
+        WARNING,
+        "every right",
+    ),
+    ("approle-mount", app_roles(mounts={}), ERROR, "it is not there, and agents log in by it"),
+    ("approle-mount", app_roles(mounts={"approle-nomad": AuthMount("userpass")}), ERROR, "of type userpass"),
+    ("approle-mount", app_roles(app_roles={APP_ROLE: {}, "ci": {}}), WARNING, "roles of others are there: ci"),
+    (
+        "approle-mount",
+        facts(bindings=[bound(binding=WISHES_APP_ROLE)], vault={"mounts": {}}),
+        ERROR,
+        "it is not there, and agents log in by it",
+    ),
+    (
+        "vault-rights",
+        app_roles(rights=False),
+        WARNING,
+        "it may not update auth/approle-nomad/role/+/secret-id: bindings with auth.method AppRole do not work",
+    ),
+    (
+        "nomad-rights",
+        app_roles(rights=False),
+        ERROR,
+        "nomad/jobs/*/vault-agent in namespace",
+    ),
     ("literal-secret", facts(nomad={"jobs": [with_env(DB_PASSWORD="hunter2")]}), WARNING, "DB_PASSWORD looks like"),
     ("literal-secret", facts(job_files=[JobFile("a.hcl", with_env(DB_PASSWORD="hunter2"))]), WARNING, "looks like"),
 ]  # fmt: skip
+
+
+def test_where_agents_log_in_by_app_role_and_all_is_well_nothing_is_found() -> None:
+    found = [finding for one in examine(CHECKS, app_roles()) for finding in one.findings]
+    assert found == []
+
+
+def test_where_no_agent_does_neither_the_mount_nor_rights_for_it_are_asked_for() -> None:
+    assert findings("approle-mount", facts()) == []
+    assert findings("vault-rights", facts()) == []
+
+
+def test_the_app_role_of_an_orphan_is_removed_from_its_own_mount() -> None:
+    left = replace(app_roles(), bindings=[], absent={KEY: True})
+    (finding,) = outcome("orphaned-policy", left).findings
+    assert f"vault delete auth/approle-nomad/role/{APP_ROLE}" in finding.remedy
 
 
 def test_who_removes_an_orphan_by_hand_removes_its_engine_roles_before_the_policy_that_tells_of_them() -> None:
@@ -473,12 +565,35 @@ def test_a_root_token_and_a_management_token_prove_nothing_of_the_controllers_ri
             "capabilities": {path: frozenset({"root"}) for path in capabilities()},
             "nomad": NomadToken("a", "x", "management"),
             "policies": [],
+            "vault_named": True,
+            "nomad_named": True,
         }
     )
     assert outcome("vault-excess", changed).result == "not made"
     assert outcome("nomad-excess", changed).result == "not made"
     assert outcome("vault-rights", changed).result == "ok"
     assert outcome("nomad-rights", changed).result == "ok"
+
+
+@pytest.mark.parametrize(
+    ("policies", "kind"), [(("root",), "management"), (("admin", "default"), "client"), ((), "client")]
+)
+def test_a_persons_own_tokens_are_not_judged_as_the_controllers(policies: tuple[str, ...], kind: str) -> None:
+    changed = facts(
+        tokens={
+            "vault": token(policies=policies),
+            "capabilities": {},
+            "nomad": NomadToken("a", "x", kind, policies),
+            "policies": [],
+        }
+    )
+    for server in ("vault", "nomad"):
+        for what in ("token", "rights", "excess"):
+            found = outcome(f"{server}-{what}", changed)
+            assert (found.result, found.severity) == ("not made", Severity.INFO)
+            assert f"--controller-{server}-token-file" in found.unknown[0].remedy
+    given = replace(changed, tokens=replace(changed.tokens, vault_named=True, nomad_named=True))
+    assert outcome("vault-rights", given).result == "error"
 
 
 def test_rights_in_nomad_are_looked_for_where_bindings_need_them() -> None:

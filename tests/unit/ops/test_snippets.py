@@ -10,17 +10,10 @@ import yaml
 
 from secretbinding.devstack.simulator.hcl import parse_hcl, parse_job
 from secretbinding.models.policy_loading import parse_policies
+from secretbinding.ops.bootstrap.chart import image
 from secretbinding.ops.bootstrap.controller_job import Driver
-from secretbinding.ops.bootstrap.snippets import (
-    Snippet,
-    Surroundings,
-    client_block,
-    job,
-    older_block,
-    server_block,
-    show,
-    snippets,
-)
+from secretbinding.ops.bootstrap.pasting import Snippet, Surroundings
+from secretbinding.ops.bootstrap.snippets import client_block, job, older_block, server_block, show, snippets
 from secretbinding.ops.bootstrap.target import Login, Target
 from secretbinding.ops.product import Product
 from secretbinding.ops.rights import Scope
@@ -93,7 +86,7 @@ def test_every_text_is_well_formed(login: Login, wrapped: bool) -> None:
             case "yaml" if "kind: SecretBindingPolicy" in one.text:
                 assert parse_policies(one.text)
             case "yaml":
-                assert yaml.safe_load(one.text)["containers"]
+                assert yaml.safe_load(one.text)["vault"]
             case _:
                 subprocess.run(["/bin/sh", "-n"], input=one.text, text=True, check=True)
 
@@ -119,6 +112,15 @@ def test_as_a_job_the_controller_logs_in_with_identities_in_files_that_nomad_wri
     }
     assert task["Env"]["SECRETBINDING_VAULT_LOGIN"] == "nomad"
     assert task["Env"]["NOMAD_TOKEN_FILE"] == "${NOMAD_SECRETS_DIR}/nomad_token"
+
+
+def test_a_namespace_for_the_job_is_made_before_it_and_the_default_one_is_there() -> None:
+    texts = snippets(target(login=Login.NOMAD, job_namespace="ops"), AROUND)
+    titles = [one.title for one in texts]
+    made = named(texts, "namespace of the controller")
+    assert made.text == "nomad namespace apply ops\n"
+    assert titles.index(made.title) < titles.index("The controller as a Nomad job")
+    assert not any("namespace" in one.title for one in snippets(target(login=Login.NOMAD), AROUND))
 
 
 def test_without_acls_the_job_needs_no_token_for_nomad() -> None:
@@ -177,10 +179,64 @@ def test_what_bootstrap_made_is_what_the_controller_logs_in_with() -> None:
         "_SECRET_ID_FILE": "/etc/secretbinding/secret-id.wrapped",
         "_SECRET_ID_WRAPPED": "true",
     }
-    pod = yaml.safe_load(named(snippets(target(login=Login.KUBERNETES), AROUND), "pod in Kubernetes").text)
-    values = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
-    assert values["SECRETBINDING_VAULT_LOGIN"] == "kubernetes"
-    assert "VAULT_TOKEN_FILE" not in values
+
+
+def test_a_command_in_a_note_stays_whole() -> None:
+    shown = show(snippets(target(), AROUND)).splitlines()
+    lines = [line.removeprefix("# ") for line in shown if line.startswith("# ")]
+    command = "`nomad var put nomad-vault/policies/first-rule manifest=@rule.yaml`"
+    assert any(command in line for line in lines)
+    notes = " ".join(note for one in snippets(target(), AROUND) for note in one.notes)
+    for found in re.findall(r"`[^`]+`", notes):
+        assert any(found in line for line in lines), found
+    assert not any(line.endswith("-") for line in lines)
+
+
+def test_doctor_is_told_of_the_controllers_tokens_where_they_are_in_files() -> None:
+    def check(login: Login, **changes: Any) -> str:
+        return " ".join(named(snippets(target(login=login), around(**changes)), "Check").text.split(" \\\n  "))
+
+    kept = {"credentials": PurePath("/run/keys of mine")}
+    vault = "--controller-vault-token-file '/run/keys of mine/vault-token'"
+    nomad = "--controller-nomad-token-file '/run/keys of mine/nomad-token'"
+    assert check(Login.TOKEN, **kept) == f"secretbinding doctor {vault} {nomad}\n"
+    assert check(Login.KUBERNETES, **kept) == f"secretbinding doctor {nomad}\n"
+    assert check(Login.NOMAD, **kept) == check(Login.TOKEN) == "secretbinding doctor\n"
+
+
+def test_the_secret_in_kubernetes_has_the_files_under_the_keys_that_the_values_name() -> None:
+    texts = snippets(
+        target(scope=Scope(instance="blue")), around(credentials=PurePath("/keys"), vault_ca="/etc/ca.pem")
+    )
+    commands = named(texts, "credentials in Kubernetes").text
+    values = yaml.safe_load(named(texts, "values of its Helm chart").text)
+    secret = values["vault"]["login"]["existingSecret"]
+    assert secret == values["nomad"]["existingSecret"]
+    assert (
+        f"kubectl -n secretbinding create secret generic {secret} \\\n"
+        "  --from-file=vault-token=/keys/vault-token \\\n"
+        "  --from-file=nomad-token=/keys/nomad-token\n"
+    ) in commands
+    tls = values["vault"]["tls"]
+    assert f"create configmap {tls['existingConfigMap']} \\\n  --from-file={tls['caKey']}=/etc/ca.pem\n" in commands
+    install = named(texts, "Install the chart").text
+    assert "helm upgrade --install secretbinding-blue charts/secretbinding " in install
+    assert "--values secretbinding-values.yaml\n" in install
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("secretbinding", {"repository": "secretbinding"}),
+        ("secretbinding:0.1", {"repository": "secretbinding", "tag": "0.1"}),
+        ("team/sb:1", {"repository": "team/sb", "tag": "1"}),
+        ("r.example.com:5000/a/b:1", {"registry": "r.example.com:5000", "repository": "a/b", "tag": "1"}),
+        ("localhost/b", {"registry": "localhost", "repository": "b"}),
+        ("r.example.com/b@sha256:01", {"registry": "r.example.com", "repository": "b", "digest": "sha256:01"}),
+    ],
+)
+def test_an_image_is_taken_apart_as_the_chart_has_it(name: str, parts: dict[str, str]) -> None:
+    assert image(name) == parts
 
 
 @pytest.mark.parametrize(

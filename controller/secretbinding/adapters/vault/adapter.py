@@ -278,9 +278,9 @@ class VaultAdapter:
         """See `ports.Vault`."""
         return self._app_roles.wrapped_secret_id(mount, role, seconds)
 
-    def is_sealed(self, token: SecretStr) -> bool:
+    def is_sealed(self, token: SecretStr, mount: str, role: str) -> bool:
         """See `ports.Vault`."""
-        return self._app_roles.is_sealed(token)
+        return self._app_roles.is_sealed(token, mount, role)
 
     def secret_id_uses(self, mount: str, role: str, accessor: str) -> int | None:
         """See `ports.Vault`."""

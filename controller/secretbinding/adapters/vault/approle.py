@@ -86,16 +86,17 @@ class AppRoles:
             raise unexpected("vault", call, "JSON of another shape") from None
         return WrappedSecretId(SecretStr(token), accessor, expires)
 
-    def is_sealed(self, token: SecretStr) -> bool:
+    def is_sealed(self, token: SecretStr, mount: str, role: str) -> bool:
         """`sys/wrapping/lookup`, which everybody may ask."""
         path = "sys/wrapping/lookup"
         value = token.get_secret_value()
         call = self._writer.call("wrapping_lookup", "look up a wrapping token", path, "update", hidden=(value,))
         try:
-            self._writer.send(call, "POST", path, {"token": value})
+            found = data_of(self._writer.send(call, "POST", path, {"token": value}), call)
         except (Rejected, Denied, NotFound):
             return False
-        return True
+        # In a namespace it may begin with that.
+        return f"/{found.get('creation_path')}".endswith(f"/{_path(mount, role)}/secret-id")
 
     def secret_id_uses(self, mount: str, role: str, accessor: str) -> int | None:
         """`auth/<mount>/role/<role>/secret-id-accessor/lookup`."""

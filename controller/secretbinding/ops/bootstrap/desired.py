@@ -1,7 +1,7 @@
 """The state that `bootstrap` brings both servers to: a list of things with the values that are set on them. Pure."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -37,6 +37,7 @@ class Item:
         wanted: the values that are set; what else the server keeps is its own.
         grants: of a role: the field that says what it grants, and our own policy there.
         mount: of a configuration: the auth mount that it is of.
+        also: by field, other values that are left as they are where they are there.
     """
 
     kind: Kind
@@ -44,6 +45,7 @@ class Item:
     wanted: Mapping[str, Any]
     grants: tuple[str, str] = ("", "")
     mount: str = ""
+    also: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -68,7 +70,13 @@ def desire(target: Target, accessor: str) -> tuple[Item, ...]:
 def _vault(target: Target, accessor: str) -> Iterator[Item]:
     scope = target.scope
     yield _mount(scope.jwt_mount, "jwt", "Nomad's workload identities")
-    yield Item(Kind.AUTH_CONFIG, f"auth/{scope.jwt_mount}/config", _jwt_config(target), mount=scope.jwt_mount)
+    yield Item(
+        Kind.AUTH_CONFIG,
+        f"auth/{scope.jwt_mount}/config",
+        _jwt_config(target),
+        mount=scope.jwt_mount,
+        also={"bound_issuer": (target.nomad_issuer,)} if target.jwks_url and target.nomad_issuer else {},
+    )
     if target.default_role:
         text = marked(scope.instance, default_policy(target, accessor))
         yield Item(Kind.VAULT_POLICY, target.default_role, {"policy": text})
@@ -138,10 +146,12 @@ def _mount(path: str, kind: str, what: str) -> Item:
 
 
 def _jwt_config(target: Target) -> dict[str, Any]:
-    """Only one source of keys may be set; the other one is cleared."""
+    """Only one source of keys may be set; the other one is cleared. So is an issuer that Nomad does not sign: nobody
+    could log in."""
     config: dict[str, Any] = {"jwt_supported_algs": list(ALGORITHMS)}
     if target.jwks_url:
         config |= {"jwks_url": target.jwks_url, "oidc_discovery_url": ""}
+        config |= {"bound_issuer": ""} if target.nomad_issuer is not None else {}
         config |= {"jwks_ca_pem": target.ca_pem} if target.ca_pem else {}
     else:
         # Nomad signs `iss` only where it has an issuer, and then with just this text.

@@ -4,6 +4,7 @@ import difflib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as changed
 from enum import StrEnum
 from typing import Any
 
@@ -84,6 +85,7 @@ def _step(item: Item, items: Sequence[Item], found: Found, instance: str, replac
     there = found.get(item.id)
     if there is None:
         return Step(item, Change.CREATE, None, item.wanted)
+    item = _with_what_may_stay(item, there, exact=item.id in replace)
     if _equal(item, there):
         return Step(item, Change.KEEP, there, item.wanted)
     body = _merged(item, there)
@@ -94,6 +96,15 @@ def _step(item: Item, items: Sequence[Item], found: Found, instance: str, replac
     if why and item.id not in replace:
         return Step(item, Change.CONFLICT, there, body, why)
     return Step(item, Change.UPDATE, there, body)
+
+
+def _with_what_may_stay(item: Item, there: Mapping[str, Any], *, exact: bool) -> Item:
+    """The thing with those values that are there and will do as well. Unless it is to be exactly as planned, an ACL
+    policy stays attached to its job: that is a controller's, by `--login nomad`, which has no other right."""
+    stays = {name: there[name] for name, values in item.also.items() if there.get(name) in values}
+    if item.kind is Kind.NOMAD_POLICY and not item.wanted["job"] and there.get("job") and not exact:
+        stays["job"] = there["job"]
+    return changed(item, wanted={**item.wanted, **stays}) if stays else item
 
 
 def _equal(item: Item, there: Mapping[str, Any]) -> bool:
@@ -115,8 +126,10 @@ def _same(wanted: Any, there: Any) -> bool:
 def _foreign(item: Item, there: Mapping[str, Any], items: Sequence[Item], found: Found, instance: str) -> str:
     """Why what is there may not be changed; "" when it is ours."""
     match item.kind:
-        case Kind.VAULT_POLICY | Kind.NOMAD_POLICY:
-            return _foreign_text(str(there.get(_TEXTS[item.kind], "")), instance)
+        case Kind.VAULT_POLICY:
+            return _foreign_text(str(there.get("policy", "")), instance)
+        case Kind.NOMAD_POLICY:
+            return _foreign_text(str(there.get("rules", "")), instance) or _foreign_job(item, there)
         case Kind.AUTH_CONFIG:
             mount = found.get(f"vault:auth/{item.mount}") or {}
             if str(mount.get("description", "")).endswith(MOUNT_MARK):
@@ -137,6 +150,14 @@ def _foreign_role(item: Item, there: Mapping[str, Any], items: Sequence[Item], f
     text = found.get(next(one.id for one in items if one.kind is Kind.VAULT_POLICY and one.name == policy))
     mark = read_mark(str(text.get("policy", ""))) if text is not None else None
     return "" if mark is not None and mark.instance == instance else "a role of that name is there"
+
+
+def _foreign_job(item: Item, there: Mapping[str, Any]) -> str:
+    attached = there.get("job") or {}
+    if not attached or attached == item.wanted["job"]:
+        return ""
+    name = f"{attached.get('namespace', 'default')}/{attached.get('job', '')}"
+    return f"it is attached to the job {name}, which would lose these rights"
 
 
 def _foreign_text(text: str, instance: str) -> str:

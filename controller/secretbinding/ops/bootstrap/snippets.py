@@ -1,15 +1,17 @@
 """What to do next, ready to paste: Nomad's agents, the controller, audit devices. Pure texts, no secret in them."""
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import PurePath
 from shlex import quote
 from textwrap import wrap
 
 from secretbinding.models.binding import API_VERSION
 from secretbinding.models.policy import POLICY_KIND
 from secretbinding.ops.bootstrap.blocks import block
-from secretbinding.ops.bootstrap.controller_job import Driver, Program, controller_job
+from secretbinding.ops.bootstrap.chart import kubernetes
+from secretbinding.ops.bootstrap.controller_job import Program, controller_job
+from secretbinding.ops.bootstrap.credentials import Credential, needed
+from secretbinding.ops.bootstrap.pasting import Snippet, Surroundings, file_of
 from secretbinding.ops.bootstrap.target import Login, Target
 from secretbinding.ops.product import Product
 from secretbinding.render.role import AUDIENCE
@@ -17,54 +19,14 @@ from secretbinding.render.text import go_string
 from secretbinding.strictyaml import dump
 
 _WIDTH = 100
-CREDENTIALS = "/etc/secretbinding"
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the texts name beside the target.
-
-    Attributes:
-        vault_address, nomad_address: as the controller, Nomad's clients and the servers' own tools reach them.
-        lookup: the address by which the controller looks Vault up; "" when it takes `vault_address`.
-        vault_namespace: of Vault; "" for the root namespace.
-        vault_ca, nomad_ca: a file of certificates to trust; "" for the system's.
-        credentials: the directory that credentials were written to; None when none were.
-        wrapped: the credentials of Vault are response-wrapped.
-        driver, image, command: how the controller's own job runs it.
-        product: what kind of server Vault is.
-        audited: it has an audit device that is no socket.
-    """
-
-    vault_address: str
-    nomad_address: str
-    lookup: str = ""
-    vault_namespace: str = ""
-    vault_ca: str = ""
-    nomad_ca: str = ""
-    credentials: PurePath | None = None
-    wrapped: bool = False
-    driver: Driver = Driver.DOCKER
-    image: str = "secretbinding"
-    command: str = "secretbinding"
-    product: Product = Product.UNKNOWN
-    audited: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Snippet:
-    """One text to paste. `language` is `hcl`, `yaml` or `shell`; `notes` are sentences above it."""
-
-    title: str
-    language: str
-    text: str
-    notes: tuple[str, ...] = field(default=())
+_COMMAND = re.compile(r"`[^`]*`")
+_JOINED = "\N{NO-BREAK SPACE}"
 
 
 def snippets(target: Target, around: Surroundings) -> tuple[Snippet, ...]:
     """All texts for the chosen way to log in, in the order in which they are used."""
     audit = () if around.audited else tuple(AUDIT[product] for product in AUDIT if around.product in (product, _ANY))
-    return (*_agents(target, around), first_rule(target), *_controller(target, around), *audit, CHECK)
+    return (*_agents(target, around), first_rule(target), *_controller(target, around), *audit, check(target, around))
 
 
 def first_rule(target: Target) -> Snippet:
@@ -152,7 +114,7 @@ def _controller(target: Target, around: Surroundings) -> Iterator[Snippet]:
                 f"The controller renews its token while it runs. The token ends {_duration(target.period_seconds)} "
                 "after the last renewal: start the controller before that, or make another one with --new-credentials.",
             )
-            yield from _on_kubernetes(target, around)
+            yield from kubernetes(target, around)
         case Login.APPROLE:
             once = (
                 "The controller opens the wrapped secret ID, once, and keeps it in memory: after a restart it needs "
@@ -160,8 +122,15 @@ def _controller(target: Target, around: Surroundings) -> Iterator[Snippet]:
             )
             yield _on_a_host(target, around, *(once if around.wrapped else ()))
         case Login.KUBERNETES:
-            yield from _on_kubernetes(target, around)
+            yield from kubernetes(target, around)
         case Login.NOMAD:
+            if target.job_namespace != "default":
+                yield Snippet(
+                    "The namespace of the controller's Nomad job",
+                    "shell",
+                    f"nomad namespace apply {target.job_namespace}\n",
+                    ("Nomad takes no job for a namespace that is not there. One that is there stays as it is.",),
+                )
             yield Snippet(
                 "The controller as a Nomad job",
                 "hcl",
@@ -176,40 +145,12 @@ def _controller(target: Target, around: Surroundings) -> Iterator[Snippet]:
 def _on_a_host(target: Target, around: Surroundings, *notes: str) -> Snippet:
     values = _environment(target, around)
     if target.login is Login.TOKEN:
-        values["VAULT_TOKEN_FILE"] = _file(around, "vault-token")
+        values["VAULT_TOKEN_FILE"] = file_of(around, "vault-token")
     if target.nomad_acl:
-        values["NOMAD_TOKEN_FILE"] = _file(around, "nomad-token")
+        values["NOMAD_TOKEN_FILE"] = file_of(around, "nomad-token")
     lines = [f"export {name}={quote(value)}" for name, value in values.items()]
     text = "\n".join([*lines, "secretbinding run --source nomad", ""])
     return Snippet("The controller on a host", "shell", text, notes)
-
-
-def _on_kubernetes(target: Target, around: Surroundings) -> Iterator[Snippet]:
-    namespace, account = target.service_account
-    name = target.scope.name
-    files = [file for file in ("vault-token", "nomad-token") if _is_mounted(file, target)]
-    if files:
-        sources = "".join(f" \\\n  --from-file={file}={quote(_file(around, file))}" for file in files)
-        yield Snippet(
-            "The controller's Secret in Kubernetes",
-            "shell",
-            f"kubectl -n {namespace} create secret generic {name}{sources}\n",
-        )
-    values = _environment(target, around)
-    for file in files:
-        values[f"{file.upper().replace('-', '_')}_FILE"] = f"/var/run/secretbinding/{file}"
-    lines = [f"serviceAccountName: {account}", "containers:", "  - name: controller", f"    image: {around.image}"]
-    lines += ['    args: ["run", "--source", "kubernetes"]', "    env:"]
-    lines += [f"      - {{name: {key}, value: {go_string(value)}}}" for key, value in values.items()]
-    if files:
-        lines += ["    volumeMounts:"]
-        lines += ["      - {name: credentials, mountPath: /var/run/secretbinding, readOnly: true}", "volumes:"]
-        lines += [f"  - {{name: credentials, secret: {{secretName: {name}, defaultMode: 0400}}}}"]
-    yield Snippet("The controller's pod in Kubernetes: what its Deployment needs", "yaml", "\n".join([*lines, ""]))
-
-
-def _is_mounted(file: str, target: Target) -> bool:
-    return target.login is Login.TOKEN if file == "vault-token" else target.nomad_acl
 
 
 def job(target: Target, around: Surroundings) -> str:
@@ -250,8 +191,8 @@ def _login(target: Target, around: Surroundings) -> dict[str, str]:
             return {"SECRETBINDING_VAULT_LOGIN": "kubernetes"} | _unusual(mount, "kubernetes")
         case Login.APPROLE:
             ids = {
-                "SECRETBINDING_VAULT_LOGIN_ROLE_ID_FILE": _file(around, "role-id"),
-                "SECRETBINDING_VAULT_LOGIN_SECRET_ID_FILE": _file(around, "secret-id"),
+                "SECRETBINDING_VAULT_LOGIN_ROLE_ID_FILE": file_of(around, "role-id"),
+                "SECRETBINDING_VAULT_LOGIN_SECRET_ID_FILE": file_of(around, "secret-id"),
             }
             if around.wrapped:
                 ids["SECRETBINDING_VAULT_LOGIN_SECRET_ID_FILE"] += ".wrapped"
@@ -264,7 +205,7 @@ def _unusual(mount: str, usual: str) -> dict[str, str]:
 
 
 def _unwrap(file: str, value: str, around: Surroundings) -> Snippet:
-    path = _file(around, file)
+    path = file_of(around, file)
     token = f'VAULT_TOKEN="$(cat {quote(f"{path}.wrapped")})"'
     return Snippet(
         f"Open the wrapped {file}, once, where the controller runs",
@@ -296,25 +237,39 @@ AUDIT = {
     ),
 }
 
-CHECK = Snippet(
-    "Check both sides",
-    "shell",
-    "secretbinding doctor\n",
-    ("With your own token: it reads what the controller may not.",),
-)
+
+def check(target: Target, around: Surroundings) -> Snippet:
+    """How to have both sides checked, the controller's tokens with them where they are in files."""
+    files = [one for one in needed(target) if around.credentials is not None and one in _JUDGED]
+    options = "".join(f" \\\n  {_JUDGED[one]} {quote(file_of(around, one.value))}" for one in files)
+    return Snippet(
+        "Check both sides",
+        "shell",
+        f"secretbinding doctor{options}\n",
+        ("With your own tokens in VAULT_TOKEN and NOMAD_TOKEN: it reads what the controller may not.",),
+    )
+
+
+_JUDGED = {
+    Credential.VAULT_TOKEN: "--controller-vault-token-file",
+    Credential.NOMAD_TOKEN: "--controller-nomad-token-file",
+}
 
 
 def show(texts: tuple[Snippet, ...]) -> str:
     """The texts below each other. Titles and notes are comments, so that a part can be pasted with them."""
     parts = []
     for one in texts:
-        head = [f"## {one.title}", *(f"# {line}" for note in one.notes for line in wrap(note, _WIDTH))]
+        head = [f"## {one.title}", *(f"# {line}" for note in one.notes for line in _lines(note))]
         parts.append("\n".join(head) + f"\n{one.text}")
     return "\n".join(parts)
 
 
-def _file(around: Surroundings, name: str) -> str:
-    return str((around.credentials or PurePath(CREDENTIALS)) / name)
+def _lines(note: str) -> list[str]:
+    """A note in lines. A command in it stays whole, so that it can be copied."""
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", _JOINED), note)
+    lines = wrap(whole, _WIDTH, break_long_words=False, break_on_hyphens=False)
+    return [line.replace(_JOINED, " ") for line in lines]
 
 
 def _string(value: str) -> str:

@@ -39,6 +39,7 @@ class Target:
         scope: the controller's instance and what its rights are for.
         jwks_url: where Vault gets Nomad's signing keys from; "" when `oidc_discovery_url` is given.
         oidc_discovery_url: Nomad's `server.oidc_issuer`, where its OIDC discovery is served.
+        nomad_issuer: what Nomad signs as issuer, "" for nothing; None when it is not known.
         ca_pem: the certificates that Vault trusts there; "" for the system's.
         default_role: a role for tasks whose `vault` block names none; "" for none.
         login: how the controller logs in to Vault.
@@ -55,6 +56,7 @@ class Target:
     scope: Scope = field(default_factory=Scope)
     jwks_url: str = ""
     oidc_discovery_url: str = ""
+    nomad_issuer: str | None = None
     ca_pem: str = field(default="", repr=False)
     default_role: str = ""
     login: Login = Login.TOKEN

@@ -67,6 +67,8 @@ class VaultFacts:
         engine_roles: paths of our instance's roles in database and PKI engines.
         probe: what Vault says to a login with a token that cannot be right; "" when it has no role to try.
         keys: the keys at the address that the mount has them from, as read from here.
+        approle_mount: the AppRole auth mount that agents log in to, where they do.
+        app_roles: all roles there; none where it is not there.
     """
 
     endpoint: Endpoint
@@ -82,6 +84,8 @@ class VaultFacts:
     engine_roles: Fact[frozenset[str]]
     probe: Fact[str]
     keys: Fact[frozenset[str]]
+    approle_mount: str = "approle-nomad"
+    app_roles: Fact[Mapping[str, Json]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,12 @@ class NomadFacts:
 
 @dataclass(frozen=True, slots=True)
 class TokenFacts:
-    """The tokens whose rights are judged. `vault_from` and `nomad_from` say where they are from, for people."""
+    """The tokens whose rights are judged.
+
+    Attributes:
+        vault_from, nomad_from: where they are from, for people.
+        vault_named, nomad_named: they are given as the controller's, so that they are judged whatever they are.
+    """
 
     vault_from: str
     vault: Fact[VaultToken]
@@ -126,6 +135,8 @@ class TokenFacts:
     nomad_from: str
     nomad: Fact[NomadToken | None]
     policies: Fact[Sequence[AclPolicy]]
+    vault_named: bool = False
+    nomad_named: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,16 @@
 """All checks, in the order in which they are reported. Pure: each judges observed facts."""
 
-from secretbinding.ops.doctor.checks import bindings, engine_roles, jobs, joined, leftovers, nomad, rights, vault
+from secretbinding.ops.doctor.checks import (
+    app_roles,
+    bindings,
+    engine_roles,
+    jobs,
+    joined,
+    leftovers,
+    nomad,
+    rights,
+    vault,
+)
 from secretbinding.ops.doctor.findings import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -11,6 +21,7 @@ CHECKS: tuple[Check, ...] = (
     *bindings.CHECKS,
     *leftovers.CHECKS,
     *engine_roles.CHECKS,
+    *app_roles.CHECKS,
     *jobs.CHECKS,
 )
 

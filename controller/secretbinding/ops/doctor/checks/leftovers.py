@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from secretbinding.kinds import KINDS, Right
 from secretbinding.models.key import BindingKey
-from secretbinding.naming import Owner, name_prefix, policy_name
+from secretbinding.naming import Owner, is_app_role, name_prefix, policy_name
 from secretbinding.ops.doctor.checks.words import some
 from secretbinding.ops.doctor.facts import BindingFacts, Facts, Unknown
 from secretbinding.ops.doctor.findings import Finding, Severity, check
@@ -111,7 +111,8 @@ def wildcard(facts: Facts) -> Iterator[Finding | Unknown]:
         yield policies
         return
     granting: dict[str, list[str]] = {}
-    for role, body in sorted(roles.items()):
+    app_roles = {} if isinstance(facts.vault.app_roles, Unknown) else facts.vault.app_roles
+    for role, body in sorted({**app_roles, **roles}.items()):
         for name in role_policies(body):
             granting.setdefault(name, []).append(role)
     for name, by in sorted(granting.items()):
@@ -132,7 +133,7 @@ def _too_wide(name: str, roles: list[str], what: str, facts: Facts) -> Finding:
         Severity.WARNING,
         f"policy {name}",
         f"every task that logs in by {some([f'role {role}' for role in roles])} gets {what}",
-        f"sys/policies/acl/{name}; auth/{facts.scope.jwt_mount}/role",
+        f"sys/policies/acl/{name}; auth/{facts.scope.jwt_mount}/role, auth/{facts.vault.approle_mount}/role",
         "name the paths that the tasks read, or let a binding do so",
     )
 
@@ -202,7 +203,8 @@ def orphaned_policy(facts: Facts) -> Iterator[Finding | Unknown]:
 
 
 def _removal(name: str, document: PolicyDocument, facts: Facts) -> str:
-    roles = [f"vault delete auth/{facts.scope.jwt_mount}/role/{role}" for role in document.roles]
+    jwt, approle = facts.scope.jwt_mount, facts.vault.approle_mount
+    roles = [f"vault delete auth/{approle if is_app_role(role) else jwt}/role/{role}" for role in document.roles]
     # The policy comes last: its mark is all that tells of the roles.
     engines = [f"vault delete {path}" for path in document.engine_roles]
     commands = [*engines, *roles, f"vault policy delete {name}"]
@@ -244,7 +246,7 @@ def orphaned_role(facts: Facts) -> Iterator[Finding | Unknown]:
         return
     if unknown:
         return
-    named = {role: name for name, (document, _) in ours.items() for role in document.roles}
+    named = {role: name for name, (document, _) in ours.items() for role in document.roles if not is_app_role(role)}
     for role in sorted(roles):
         if role.startswith(name_prefix(facts.scope.instance)) and role not in named:
             yield Finding(

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from secretbinding.ops.approle_rights import VARIABLE, app_role_rights
+from secretbinding.ops.doctor.checks.app_roles import uses_app_roles
 from secretbinding.ops.doctor.checks.words import product, some
 from secretbinding.ops.doctor.facts import Facts, Unknown
 from secretbinding.ops.doctor.findings import Finding, Severity, check
@@ -19,6 +21,7 @@ from secretbinding.ops.rights import (
 _SOON_SECONDS = 3600.0
 _UNRENEWED_SHARE = 0.25
 _NEW_POLICY = "secretbinding bootstrap, which writes the controller's policy"
+_APPROLE_POLICY = "a second policy for the controller's token:"
 # More than it needs in a namespace: values in logs and files, running programs, and what is others' to decide.
 _TOO_MUCH = frozenset(
     {
@@ -31,6 +34,7 @@ _TOO_MUCH = frozenset(
         "sentinel-override",
     }
 )
+_ANOTHER = "no token of the controller was given, and the one that asks is another, which is not judged"
 _TENANTS = ("nomad-vault/bindings/doctor", "nomad-vault/requests/doctor")
 
 
@@ -42,18 +46,40 @@ def _nomad_token(facts: Facts) -> str:
     return f"Nomad token ({facts.tokens.nomad_from})"
 
 
+def _others_in_vault(facts: Facts) -> Unknown | None:
+    """Why the Vault token says nothing about the controller's rights; None where it is the controller's: it was given
+    as that, or has the policy that `bootstrap` makes."""
+    token = facts.tokens.vault
+    if facts.tokens.vault_named or isinstance(token, Unknown) or facts.scope.name in token.policies:
+        return None
+    return Unknown(_ANOTHER, "name the controller's Vault token by --controller-vault-token-file")
+
+
+def _others_in_nomad(facts: Facts) -> Unknown | None:
+    """The same of the Nomad token; the anonymous one is nobody's."""
+    token = facts.tokens.nomad
+    if facts.tokens.nomad_named or facts.nomad.acl is False or token is None or isinstance(token, Unknown):
+        return None
+    if token.accessor == "anonymous" or facts.scope.name in token.policies:
+        return None
+    return Unknown(_ANOTHER, "name the controller's Nomad token by --controller-nomad-token-file")
+
+
 @check("vault-token", "The controller's Vault token is no root token, lives, and can be renewed.")
 def vault_token(facts: Facts) -> Iterator[Finding | Unknown]:
     token = facts.tokens.vault
     if isinstance(token, Unknown):
         yield token
         return
+    other = _others_in_vault(facts)
+    if other is not None:
+        yield other
+        return
     subject, how = _vault_token(facts), "auth/token/lookup-self"
     if token.is_root:
         yield Finding(
             Severity.WARNING, subject, "it is a root token: the controller must not run with it", f"{how}: policies",
-            "secretbinding bootstrap --credentials DIR, and give the controller what is in DIR; when this is your own "
-            "token, name the controller's by --controller-vault-token-file",
+            "secretbinding bootstrap --credentials DIR, and give the controller what is in DIR",
         )  # fmt: skip
         return
     if token.num_uses:
@@ -94,7 +120,12 @@ def vault_right(facts: Facts) -> Iterator[Finding | Unknown]:
     if isinstance(granted, Unknown):
         yield granted
         return
-    for right in vault_rights(facts.scope):
+    other = _others_in_vault(facts)
+    if other is not None:
+        yield other
+        return
+    besides = app_role_rights(facts.vault.approle_mount) if uses_app_roles(facts) else ()
+    for right in (*vault_rights(facts.scope), *besides):
         has = granted.get(right.probe, frozenset())
         missing = [one for one in right.capabilities if one not in has and "root" not in has]
         if missing:
@@ -104,7 +135,9 @@ def vault_right(facts: Facts) -> Iterator[Finding | Unknown]:
                 f"it may not {some(missing)} {right.path}"
                 + (f": {right.without}" if right.without else "; no binding works without it"),
                 f"sys/capabilities-self of {right.probe}: {some(sorted(has)) or 'nothing'}",
-                f'{_NEW_POLICY}, or add to it:\npath "{right.path}" {{ capabilities = {_listed(right)} }}',
+                f"{_APPROLE_POLICY} deploy/vault-policy-approle.hcl"
+                if right in besides
+                else f'{_NEW_POLICY}, or add to it:\npath "{right.path}" {{ capabilities = {_listed(right)} }}',
             )
 
 
@@ -125,6 +158,10 @@ def vault_too_much(facts: Facts) -> Iterator[Finding | Unknown]:
     granted, token = facts.tokens.capabilities, facts.tokens.vault
     if isinstance(granted, Unknown):
         yield granted
+        return
+    other = _others_in_vault(facts)
+    if other is not None:
+        yield other
         return
     if not isinstance(token, Unknown) and token.is_root:
         yield Unknown(
@@ -153,12 +190,15 @@ def nomad_token(facts: Facts) -> Iterator[Finding | Unknown]:
         return
     if token is None or acl is False:
         return
+    other = _others_in_nomad(facts)
+    if other is not None:
+        yield other
+        return
     how = "/v1/acl/token/self"
     if token.type == "management":
         yield Finding(
             Severity.WARNING, subject, "it is a management token: the controller must not run with it", f"{how}: Type",
-            "secretbinding bootstrap --credentials DIR, and give the controller what is in DIR; when this is your own "
-            "token, name the controller's by --controller-nomad-token-file",
+            "secretbinding bootstrap --credentials DIR, and give the controller what is in DIR",
         )  # fmt: skip
     if token.accessor == "anonymous":
         yield Finding(
@@ -175,6 +215,10 @@ def nomad_token(facts: Facts) -> Iterator[Finding | Unknown]:
 @check("nomad-rights", "The controller's Nomad token may do what the controller does.")
 def nomad_right(facts: Facts) -> Iterator[Finding | Unknown]:
     policies = facts.tokens.policies
+    other = _others_in_nomad(facts)
+    if other is not None:
+        yield other
+        return
     if isinstance(policies, Unknown):
         yield policies
         return
@@ -194,7 +238,8 @@ def nomad_right(facts: Facts) -> Iterator[Finding | Unknown]:
                     how,
                     f'{_NEW_POLICY}, or add to it:\nnamespace "{namespace}" {{ capabilities = ["{capability}"] }}',
                 )
-        for right in variable_rights(facts.scope):
+        besides = (VARIABLE,) if uses_app_roles(facts) else ()
+        for right in (*variable_rights(facts.scope), *besides):
             missing = [one for one in right.capabilities if one not in granted.on_variable(namespace, right.probe)]
             if missing:
                 wanted = ", ".join(f'"{one}"' for one in right.capabilities)
@@ -203,7 +248,9 @@ def nomad_right(facts: Facts) -> Iterator[Finding | Unknown]:
                     subject,
                     f"it may not {some(missing)} {right.path} in namespace {namespace}: {right.without}",
                     how,
-                    f'{_NEW_POLICY}, or add to it:\nnamespace "{namespace}" {{ variables {{ path "{right.path}" '
+                    f"{_APPROLE_POLICY} deploy/nomad-policy-approle.hcl"
+                    if right in besides
+                    else f'{_NEW_POLICY}, or add to it:\nnamespace "{namespace}" {{ variables {{ path "{right.path}" '
                     f"{{ capabilities = [{wanted}] }} }} }}",
                 )
 
@@ -211,6 +258,10 @@ def nomad_right(facts: Facts) -> Iterator[Finding | Unknown]:
 @check("nomad-excess", "The controller's Nomad token may do no more than the controller needs.")
 def nomad_too_much(facts: Facts) -> Iterator[Finding | Unknown]:
     policies, token = facts.tokens.policies, facts.tokens.nomad
+    other = _others_in_nomad(facts)
+    if other is not None:
+        yield other
+        return
     if isinstance(policies, Unknown):
         yield policies
         return

@@ -12,6 +12,7 @@ from secretbinding.models.binding import SecretEntry
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner
+from secretbinding.ops.approle_rights import app_role_rights
 from secretbinding.ops.doctor.facts import (
     BindingFacts,
     Endpoint,
@@ -37,7 +38,8 @@ from secretbinding.sources.base import SourceItem
 class Reach:
     """The servers, with the tokens of whoever runs `doctor`, and with those whose rights are judged.
 
-    `vault_from` and `nomad_from` say where the latter are from.
+    `vault_from` and `nomad_from` say where the latter are from, `vault_named` and `nomad_named` whether they were given
+    as the controller's.
     """
 
     vault: Vault
@@ -49,6 +51,8 @@ class Reach:
     vault_from: str
     nomad_from: str
     keys: Keys
+    vault_named: bool = False
+    nomad_named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Given:
         scope: whose rights are looked for. Mounts that bindings use are added to it.
         items: the bindings; None when none were given.
         source: where they are from.
+        approle_mount: the AppRole auth mount for agents.
         proves_absent: whether the source can prove that a binding does not exist; None where that means nothing.
     """
 
@@ -71,11 +76,20 @@ class Given:
     source: str = ""
     proves_absent: Callable[[BindingKey], bool] | None = None
     job_files: Sequence[JobFile] = field(default=())
+    approle_mount: str = "approle-nomad"
 
 
 def gather(reach: Reach, given: Given) -> Facts:
     """Ask all there is to ask. Raises nothing that a server is the cause of."""
-    vault = vault_facts(reach.vault, reach.vault_admin, given.vault, given.vault_namespace, given.scope, reach.keys)
+    vault = vault_facts(
+        reach.vault,
+        reach.vault_admin,
+        given.vault,
+        given.vault_namespace,
+        given.scope,
+        reach.keys,
+        approle_mount=given.approle_mount,
+    )
     nomad = nomad_facts(reach.nomad, reach.nomad_admin, given.nomad, vault.health)
     scope = _widened(given)
     answers = not isinstance(vault.leader, Unknown), not isinstance(nomad.leader, Unknown)
@@ -85,7 +99,7 @@ def gather(reach: Reach, given: Given) -> Facts:
         max_age_days=given.max_age_days,
         vault=vault,
         nomad=replace(nomad, gone_jobs=_gone_jobs(reach.nomad, nomad, vault, scope.instance)),
-        tokens=_tokens(reach, scope, *answers),
+        tokens=_tokens(reach, scope, given.approle_mount, *answers),
         source=given.source,
         bindings=_bindings(reach, given, *answers),
         absent=_absent(given, vault),
@@ -111,9 +125,10 @@ def _widened(given: Given) -> Scope:
     return replace(given.scope, mounts=tuple(mounts.values()), nomad_variables=tuple(variables))
 
 
-def _tokens(reach: Reach, scope: Scope, vault_answers: bool, nomad_answers: bool) -> TokenFacts:
+def _tokens(reach: Reach, scope: Scope, approle_mount: str, vault_answers: bool, nomad_answers: bool) -> TokenFacts:
     away = Unknown("Vault does not answer", "see the finding about that")
-    paths = [right.probe for right in vault_rights(scope)] + [excess.path for excess in vault_excess(scope)]
+    paths = [right.probe for right in (*vault_rights(scope), *app_role_rights(approle_mount))]
+    paths += [excess.path for excess in vault_excess(scope)]
     nomad_away = Unknown("Nomad does not answer", "see the finding about that")
     nomad = ask(reach.judged_nomad.own_token) if nomad_answers else nomad_away
     return TokenFacts(
@@ -123,6 +138,8 @@ def _tokens(reach: Reach, scope: Scope, vault_answers: bool, nomad_answers: bool
         nomad_from=reach.nomad_from,
         nomad=nomad,
         policies=_nomad_policies(reach, nomad),
+        vault_named=reach.vault_named,
+        nomad_named=reach.nomad_named,
     )
 
 

@@ -10,7 +10,7 @@ from secretbinding.naming import name_prefix
 from secretbinding.ops.doctor.facts import Endpoint, Fact, NomadFacts, Unknown, VaultFacts
 from secretbinding.ops.doctor.gathering.asking import ask, ask_each, known, unknown
 from secretbinding.ops.nomad_rights import Granted
-from secretbinding.ops.ports import Keys, Node, NomadAdmin, VaultAdmin
+from secretbinding.ops.ports import AuthMount, Keys, Node, NomadAdmin, VaultAdmin
 from secretbinding.ops.rights import Scope
 from secretbinding.ports import Json, Nomad, Vault, VaultHealth
 from secretbinding.render.role import AUDIENCE, role_policies
@@ -22,35 +22,48 @@ _CLUSTER = "vault.cluster_name"
 
 
 def vault_facts(
-    vault: Vault, admin: VaultAdmin, endpoint: Endpoint, namespace: str, scope: Scope, keys: Keys
+    vault: Vault,
+    admin: VaultAdmin,
+    endpoint: Endpoint,
+    namespace: str,
+    scope: Scope,
+    keys: Keys,
+    *,
+    approle_mount: str,
 ) -> VaultFacts:
     """Everything about Vault that is the same for all bindings."""
     health = ask(vault.health)
     away = _away("Vault", health)
     mount = scope.jwt_mount
     if away is not None:
-        return _silent_vault(endpoint, namespace, health, away)
+        return _silent_vault(endpoint, namespace, health, away, approle_mount)
     config = ask(lambda: admin.read(f"auth/{mount}/config"))
     names = ask(lambda: admin.list(f"auth/{mount}/role"))
     roles = names if isinstance(names, Unknown) else _roles(vault, mount, names)
+    mounts = ask(admin.auth_mounts)
+    app_roles = _app_roles(vault, admin, approle_mount, mounts)
     return VaultFacts(
         endpoint=endpoint,
         namespace=namespace,
         health=health,
         leader=ask(admin.leader),
         clock=ask(admin.measured_clock),
-        mounts=ask(admin.auth_mounts),
+        mounts=mounts,
         audit=ask(admin.audit_devices),
         config=config,
         roles=roles,
-        policies=_policies(vault, scope.instance, roles),
+        policies=_policies(vault, scope.instance, roles, app_roles),
         engine_roles=_engine_roles(admin, scope.instance),
         probe=_probe(admin, mount, roles),
         keys=_keys(config, keys),
+        approle_mount=approle_mount,
+        app_roles=app_roles,
     )
 
 
-def _silent_vault(endpoint: Endpoint, namespace: str, health: Fact[VaultHealth], away: Unknown) -> VaultFacts:
+def _silent_vault(
+    endpoint: Endpoint, namespace: str, health: Fact[VaultHealth], away: Unknown, approle_mount: str
+) -> VaultFacts:
     return VaultFacts(
         endpoint=endpoint,
         namespace=namespace,
@@ -65,6 +78,8 @@ def _silent_vault(endpoint: Endpoint, namespace: str, health: Fact[VaultHealth],
         engine_roles=away,
         probe=away,
         keys=away,
+        approle_mount=approle_mount,
+        app_roles=away,
     )
 
 
@@ -83,12 +98,29 @@ def _roles(vault: Vault, mount: str, names: Sequence[str]) -> Fact[Mapping[str, 
     return {name: body for name, body in found.items() if body is not None}
 
 
-def _policies(vault: Vault, instance: str, roles: Fact[Mapping[str, Json]]) -> Fact[Mapping[str, str | None]]:
-    """The texts of our instance's policies, and of those that roles of the JWT mount grant."""
+def _app_roles(
+    vault: Vault, admin: VaultAdmin, mount: str, mounts: Fact[Mapping[str, AuthMount]]
+) -> Fact[Mapping[str, Json]]:
+    if isinstance(mounts, Unknown):
+        return mounts
+    if mount not in mounts or mounts[mount].type != "approle":
+        return {}
+    names = ask(lambda: admin.list(f"auth/{mount}/role"))
+    if isinstance(names, Unknown):
+        return names
+    found = known(ask_each(names, lambda name: vault.read_app_role(mount, name)))
+    if isinstance(found, Unknown):
+        return found
+    return {name: body for name, body in found.items() if body is not None}
+
+
+def _policies(vault: Vault, instance: str, *granting: Fact[Mapping[str, Json]]) -> Fact[Mapping[str, str | None]]:
+    """The texts of our instance's policies, and of those that these roles grant."""
     names = ask(vault.list_policies)
     if isinstance(names, Unknown):
         return names
-    granted = set() if isinstance(roles, Unknown) else {name for role in roles.values() for name in role_policies(role)}
+    known_roles = [body for roles in granting if not isinstance(roles, Unknown) for body in roles.values()]
+    granted = {name for role in known_roles for name in role_policies(role)}
     wanted = {name for name in names if name.startswith(name_prefix(instance))} | (granted - _BUILT_IN)
     return known(ask_each(sorted(wanted), vault.read_policy))
 
