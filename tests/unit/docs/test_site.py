@@ -5,11 +5,10 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
-from click import BadParameter, Command, Context, MissingParameter, UsageError
-from click.core import Group
 
 from secretbinding.cli.application import app
 
@@ -49,21 +48,20 @@ def test_there_are_commands_on_the_pages() -> None:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_each_command_on_a_page_is_one_that_there_is_with_options_that_it_has(call: str) -> None:
-    command: Command = typer.main.get_command(app)
-    context = Context(command, info_name="secretbinding")
+    command: Any = typer.main.get_command(app)
     words = shlex.split(call)
     if words and words[0].startswith("-"):
         return
-    while isinstance(command, Group) and words:
-        found = command.get_command(context, words[0])
+    while (commands := getattr(command, "commands", None)) and words:
+        found = commands.get(words[0])
         assert found is not None, f"there is no command {words[0]}"
         command, words = found, words[1:]
     if "--help" in words or "COMMAND" in call:
         return
     try:
-        command.make_context(command.name, words, parent=context)
-    except (BadParameter, MissingParameter):
-        # A file that is not here, a value that a page leaves open.
-        return
-    except UsageError as error:
-        pytest.fail(error.format_message())
+        command.make_context(command.name, words)
+    except Exception as error:
+        # Typer brings its own click, whose classes it does not export. A file that is not here, or a value that a page
+        # leaves open, is fine.
+        if type(error).__name__ not in ("BadParameter", "MissingParameter"):
+            raise
