@@ -108,7 +108,7 @@ def test_a_shared_secret_rolls_no_more_jobs_at_once_than_may(stack: Stack, uniqu
 
 def test_what_rolled_before_a_restart_counts_among_those_that_may_roll(stack: Stack, unique: str) -> None:
     first, second = jobs = [f"{unique}-{name}" for name in "ab"]
-    world = World(stack, max_rolls=1)
+    world = World(stack, max_rolls=1, workers=1)
     for name in jobs:
         world.secret(name, username="app", password="one")
         job = a_job(name, count=2)
