@@ -1,15 +1,21 @@
 """Agents that log in by AppRole, with secret-ids that come wrapped: on the simulator and on a real Nomad."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from secretbinding.models.agent import AGENT_TASK
 from secretbinding.models.reasons import ConditionType, Reason
 from tests.support.agents import AppRoleWorld, by_app_role, reads_file
+from tests.support.commandline import CommandLine, cli
 from tests.support.servers import Stack
 from tests.support.world import wait_until
+
+__all__ = ["cli"]
 
 
 @pytest.fixture
@@ -100,3 +106,26 @@ def test_a_login_with_what_was_stolen_is_told_and_a_request_takes_the_finding_ba
         assert "logged in" in world.message(unique, ConditionType.VAULT_SYNCED)
         world.request_rotation(unique, "2099-01-01T00:00:00Z")
         world.await_reason(unique, Reason.SYNCED, ConditionType.VAULT_SYNCED)
+
+
+def test_an_injected_job_has_its_secret_ids_before_it_is_registered_and_is_the_same_when_injected_again(
+    world: AppRoleWorld, unique: str, cli: CommandLine, tmp_path: Path
+) -> None:
+    world.secret(unique, username="app", password="one")
+    binding, job = tmp_path / "binding.yaml", tmp_path / "job.json"
+    binding.write_text(yaml.safe_dump(by_app_role(unique)))
+    job.write_text(json.dumps({"Job": {**reads_file(unique, count=2), "Namespace": "default"}}))
+    cli.use(
+        world.stack, SECRETBINDING_AGENT_DRIVER="raw_exec", SECRETBINDING_AGENT_COMMAND=world.settings.agent.command
+    )
+    once = cli("inject", "-f", str(binding), str(job))
+    assert once.code == 0, once.err
+    wait_until("each index has a fresh token", lambda: world.sealed(unique, 2))
+    before = world.items(unique)
+    again = tmp_path / "again.json"
+    again.write_text(once.out)
+    twice = cli("inject", "-f", str(binding), str(again))
+    assert (twice.code, twice.out) == (0, once.out)
+    assert world.items(unique) == before, "what nobody has opened stays"
+    world.register(json.loads(once.out)["Job"])
+    wait_until("both read it, with no controller", lambda: world.seen(unique) == ["app one"] * 2, timeout=60)
