@@ -18,6 +18,8 @@ WAIT_TASK = "vault-agent-wait"
 
 SHARED = "../alloc/"
 IN_MEMORY = f"../{AGENT_TASK}/secrets/"
+# Said of the file itself already.
+_REFUSED_ANYWAY = (f"{SHARED}data", f"{SHARED}logs")
 _OWN_FILES = "vault_token, api.sock, nomad_*.jwt and approle/ are the agent's own"
 _AGENT = "has(self.delivery) && self.delivery == 'Agent'"
 _GIVE_NOTHING = tuple(name for name, model in KINDS.items() if not model.gives_fields)
@@ -167,6 +169,10 @@ def _places(obj: Mapping[str, Any]) -> Iterator[Fault]:
             place = ("secrets", index, "files", at, "destination")
             if agent and not destination.startswith((SHARED, IN_MEMORY)):
                 yield Fault(place, f"destination `{destination}` is not seen by both the agent and the tasks")
+            elif not agent and destination.startswith(SHARED) and not destination.startswith(_REFUSED_ANYWAY):
+                yield Fault(
+                    place, f"destination `{destination}` is shared by all tasks, and Nomad's file API serves it"
+                )
             elif not agent and destination.startswith(IN_MEMORY):
                 yield Fault(place, f"destination `{destination}` needs delivery Agent")
 
@@ -221,11 +227,11 @@ AGENT_RULES = (
         check=_no_variables,
     ),
     Rule(
-        message=f"with delivery Agent a file lies below {SHARED} or {IN_MEMORY}, and there only",
-        remedy=f"write {SHARED}secrets/NAME, which all tasks of the group see, or {IN_MEMORY}NAME for the memory of"
+        message=f"with delivery Agent a file lies below {SHARED} or {IN_MEMORY}, and no other lies there",
+        remedy=f"without an agent write secrets/NAME, in each task that reads it; with one write {SHARED}secrets/NAME, which all tasks of the group see, or {IN_MEMORY}NAME for the memory of"
         f" the agent's task, whatever the driver allows; {_OWN_FILES}",
         cel=f"({_AGENT}) ? self.secrets.all(s, {_FILES.format(_PLACED)})"
-        f" : self.secrets.all(s, {_FILES.format(f'!f.destination.startsWith({IN_MEMORY!r})')})",
+        f" : self.secrets.all(s, {_FILES.format(f'!({_PLACED})')})",
         field=".secrets",
         check=_places,
     ),
