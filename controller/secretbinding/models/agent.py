@@ -228,7 +228,8 @@ AGENT_RULES = (
     ),
     Rule(
         message=f"with delivery Agent a file lies below {SHARED} or {IN_MEMORY}, and no other lies there",
-        remedy=f"without an agent write secrets/NAME, in each task that reads it; with one write {SHARED}secrets/NAME, which all tasks of the group see, or {IN_MEMORY}NAME for the memory of"
+        remedy="without an agent write secrets/NAME, a file of each task that reads it; with one"
+        f" {SHARED}secrets/NAME, which all tasks of the group see, or {IN_MEMORY}NAME for the memory of"
         f" the agent's task, whatever the driver allows; {_OWN_FILES}",
         cel=f"({_AGENT}) ? self.secrets.all(s, {_FILES.format(_PLACED)})"
         f" : self.secrets.all(s, {_FILES.format(f'!({_PLACED})')})",
