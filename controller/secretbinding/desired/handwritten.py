@@ -95,7 +95,8 @@ def _source(
 ) -> Source:
     state = state_of(observed, key, entry)
     path = reading.path.partition("?")[0].strip("/")
-    paths, version, settable, newest = (path,), 0, False, True
+    paths: tuple[str, ...] = (path,)
+    version, settable, newest = 0, False, True
     if isinstance(entry.source, Kv) and state.engine == "v2":
         paths = (path, f"{entry.source.mount.strip('/')}/{entry.source.path.strip('/')}")
         pinned = decision.pin.version if decision.pin is not None else 0

@@ -1,5 +1,6 @@
 """`spec.agent`: the Vault Agent sidecar of delivery Agent, and what a binding with that delivery can ask for."""
 
+import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
@@ -18,8 +19,8 @@ WAIT_TASK = "vault-agent-wait"
 
 SHARED = "../alloc/"
 IN_MEMORY = f"../{AGENT_TASK}/secrets/"
-# Said of the file itself already.
-_REFUSED_ANYWAY = (f"{SHARED}data", f"{SHARED}logs")
+_NEVER = (f"{SHARED}data", f"{SHARED}logs")
+_NO_PATH = re.compile(r"/\.{0,2}(/|$)")
 _OWN_FILES = "vault_token, api.sock, nomad_*.jwt and approle/ are the agent's own"
 _AGENT = "has(self.delivery) && self.delivery == 'Agent'"
 _GIVE_NOTHING = tuple(name for name, model in KINDS.items() if not model.gives_fields)
@@ -169,12 +170,20 @@ def _places(obj: Mapping[str, Any]) -> Iterator[Fault]:
             place = ("secrets", index, "files", at, "destination")
             if agent and not destination.startswith((SHARED, IN_MEMORY)):
                 yield Fault(place, f"destination `{destination}` is not seen by both the agent and the tasks")
-            elif not agent and destination.startswith(SHARED) and not destination.startswith(_REFUSED_ANYWAY):
+            elif not agent and destination.startswith(IN_MEMORY):
+                yield Fault(place, f"destination `{destination}` needs delivery Agent")
+
+
+def _shared_by_agents_only(obj: Mapping[str, Any]) -> Iterator[Fault]:
+    for index, entry in objects(obj.get("secrets")) if not by_agent(obj) else ():
+        for at, destination in destinations(entry):
+            # Of these is told what is wrong with them in any case.
+            told = destination.startswith(_NEVER) or _NO_PATH.search(destination.removeprefix(".."))
+            if destination.startswith(SHARED) and not told:
+                place = ("secrets", index, "files", at, "destination")
                 yield Fault(
                     place, f"destination `{destination}` is shared by all tasks, and Nomad's file API serves it"
                 )
-            elif not agent and destination.startswith(IN_MEMORY):
-                yield Fault(place, f"destination `{destination}` needs delivery Agent")
 
 
 def _whole_groups(obj: Mapping[str, Any]) -> Iterator[Fault]:
@@ -227,14 +236,20 @@ AGENT_RULES = (
         check=_no_variables,
     ),
     Rule(
-        message=f"with delivery Agent a file lies below {SHARED} or {IN_MEMORY}, and no other lies there",
-        remedy="without an agent write secrets/NAME, a file of each task that reads it; with one"
-        f" {SHARED}secrets/NAME, which all tasks of the group see, or {IN_MEMORY}NAME for the memory of"
+        message=f"with delivery Agent a file lies below {SHARED} or {IN_MEMORY}, and there only",
+        remedy=f"write {SHARED}secrets/NAME, which all tasks of the group see, or {IN_MEMORY}NAME for the memory of"
         f" the agent's task, whatever the driver allows; {_OWN_FILES}",
         cel=f"({_AGENT}) ? self.secrets.all(s, {_FILES.format(_PLACED)})"
-        f" : self.secrets.all(s, {_FILES.format(f'!({_PLACED})')})",
+        f" : self.secrets.all(s, {_FILES.format(f'!f.destination.startsWith({IN_MEMORY!r})')})",
         field=".secrets",
         check=_places,
+    ),
+    Rule(
+        message=f"{SHARED} is shared by all tasks of an allocation, and Nomad's file API serves it",
+        remedy="write secrets/NAME, a file of each task that reads it, or use delivery Agent",
+        cel=f"({_AGENT}) || self.secrets.all(s, {_FILES.format(f'!f.destination.startsWith({SHARED!r})')})",
+        field=".secrets",
+        check=_shared_by_agents_only,
     ),
     Rule(
         message="with delivery Agent all tasks of a group see the files",
