@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from secretbinding.devstack.api import Api
+from secretbinding.devstack.processes import free_ports
 from secretbinding.models.agent import AGENT_TASK
 from secretbinding.models.reasons import ConditionType, Reason
+from secretbinding.webhooks.nacp import PATH
 from tests.support.agents import AppRoleWorld, by_app_role, reads_file
 from tests.support.commandline import CommandLine, cli
 from tests.support.servers import Stack
@@ -129,3 +132,19 @@ def test_an_injected_job_has_its_secret_ids_before_it_is_registered_and_is_the_s
     assert world.items(unique) == before, "what nobody has opened stays"
     world.register(json.loads(once.out)["Job"])
     wait_until("both read it, with no controller", lambda: world.seen(unique) == ["app one"] * 2, timeout=60)
+
+
+def test_a_job_that_comes_through_nacp_is_brought_its_secret_ids_by_the_controller(
+    world: AppRoleWorld, unique: str
+) -> None:
+    world.settings.controller.nacp_listen = f"127.0.0.1:{free_ports(1)[0]}"
+    world.secret(unique, username="app", password="one")
+    world.bind(by_app_role(unique))
+    with world.running():
+        wait_until("the rights are there", lambda: bool(world.policies(having=unique)))
+        job = reads_file(unique)
+        asked = Api(f"http://{world.settings.controller.nacp_listen}").put(PATH, {"job": job, "context": {}}).expect()
+        world.register({**job, "TaskGroups": asked.json()["patch"][0]["value"]})
+        world.await_reason(unique, Reason.READY, timeout=60)
+        assert world.seen(unique) == ["app one"]
+        assert [one["Version"] for one in world.versions(unique)] == [0]
