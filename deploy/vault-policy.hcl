@@ -1,4 +1,4 @@
-# secretbinding {"body":"kfhnoxngtjtvpqqrjjedxe2lrp","instance":"default","part":"controller"}
+# secretbinding {"body":"azkxkkol24is6lcpda5ah2ypkk","instance":"default","part":"controller"}
 # What the controller may do in Vault or OpenBao, for instance "default" and the auth mount "jwt-nomad".
 # No path here gives a secret's value.
 
@@ -43,9 +43,10 @@ path "secret/config" {
   capabilities = ["read"]
 }
 
-# Database mount `database`: when a static role's password was last rotated. Passwords are at `static-creds`.
+# Database mount `database`: when a static role's password was last rotated, and that no two roles take one user.
+# Passwords are at `static-creds`.
 path "database/static-roles/*" {
-  capabilities = ["read"]
+  capabilities = ["list", "read"]
 }
 
 # How long the credentials of a role live. Credentials are at `creds`.

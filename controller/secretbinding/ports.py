@@ -61,6 +61,14 @@ class StaticRole:
     period_seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class StaticUser:
+    """The user of a database that a static role stands for: `connection` is the role's `db_name`."""
+
+    connection: str
+    username: str
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseLimits:
     """How long what a role or a mount gives out lives, in seconds; 0 where it leaves that to what stands above it."""
@@ -156,6 +164,10 @@ class Vault(Protocol):
     def read_engine_config(self, path: str) -> Json | None:
         """A part of a secrets engine's configuration, such as `aws/roles/deploy` or `transit/keys/app`; never a path
         that gives a secret out. None when there is none."""
+
+    def static_users(self, mount: str) -> Mapping[str, StaticUser]:
+        """Whom each static role of a database engine stands for (`LIST <mount>/static-roles`), by role; empty where
+        there is none."""
 
     def write_engine_role(self, path: str, body: Json) -> None:
         """Create a role of a secrets engine (`<mount>/roles/<name>`), or set what the body has of one that is there."""

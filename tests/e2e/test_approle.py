@@ -1,16 +1,24 @@
 """Agents that log in by AppRole, with secret-ids that come wrapped: on the simulator and on a real Nomad."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from secretbinding.devstack.api import Api
+from secretbinding.devstack.processes import free_ports
 from secretbinding.models.agent import AGENT_TASK
 from secretbinding.models.reasons import ConditionType, Reason
+from secretbinding.webhooks.nacp import PATH
 from tests.support.agents import AppRoleWorld, by_agent, by_app_role, reads_file
+from tests.support.commandline import CommandLine, cli
 from tests.support.servers import Stack
 from tests.support.world import wait_until
+
+__all__ = ["cli"]
 
 
 @pytest.fixture
@@ -120,3 +128,42 @@ def test_another_wrapping_token_in_place_of_one_that_was_opened_hides_nothing_no
         assert world.log_in(unique, kept) == 200
         world.await_reason(unique, Reason.WRAPPING_TOKEN_OPENED, ConditionType.VAULT_SYNCED)
         wait_until("it is worth nothing any more", lambda: world.log_in(unique, kept) == 400)
+
+
+def test_an_injected_job_has_its_secret_ids_before_it_is_registered_and_is_the_same_when_injected_again(
+    world: AppRoleWorld, unique: str, cli: CommandLine, tmp_path: Path
+) -> None:
+    world.secret(unique, username="app", password="one")
+    binding, job = tmp_path / "binding.yaml", tmp_path / "job.json"
+    binding.write_text(yaml.safe_dump(by_app_role(unique)))
+    job.write_text(json.dumps({"Job": {**reads_file(unique, count=2), "Namespace": "default"}}))
+    cli.use(
+        world.stack, SECRETBINDING_AGENT_DRIVER="raw_exec", SECRETBINDING_AGENT_COMMAND=world.settings.agent.command
+    )
+    once = cli("inject", "-f", str(binding), str(job))
+    assert once.code == 0, once.err
+    wait_until("each index has a fresh token", lambda: world.sealed(unique, 2))
+    before = world.items(unique)
+    again = tmp_path / "again.json"
+    again.write_text(once.out)
+    twice = cli("inject", "-f", str(binding), str(again))
+    assert (twice.code, twice.out) == (0, once.out)
+    assert world.items(unique) == before, "what nobody has opened stays"
+    world.register(json.loads(once.out)["Job"])
+    wait_until("both read it, with no controller", lambda: world.seen(unique) == ["app one"] * 2, timeout=60)
+
+
+def test_a_job_that_comes_through_nacp_is_brought_its_secret_ids_by_the_controller(
+    world: AppRoleWorld, unique: str
+) -> None:
+    world.settings.controller.nacp_listen = f"127.0.0.1:{free_ports(1)[0]}"
+    world.secret(unique, username="app", password="one")
+    world.bind(by_app_role(unique))
+    with world.running():
+        wait_until("the rights are there", lambda: bool(world.policies(having=unique)))
+        job = reads_file(unique)
+        asked = Api(f"http://{world.settings.controller.nacp_listen}").put(PATH, {"job": job, "context": {}}).expect()
+        world.register({**job, "TaskGroups": asked.json()["patch"][0]["value"]})
+        world.await_reason(unique, Reason.READY, timeout=60)
+        assert world.seen(unique) == ["app one"]
+        assert [one["Version"] for one in world.versions(unique)] == [0]

@@ -130,6 +130,15 @@ def test_a_static_role_is_there_before_the_job_is_registered_once(
         assert status is not None
         told = role(stack, f"database/static-roles/{name}")["last_vault_rotation"]
         assert status.secrets[0].serving_version == told
+
+        rival = manifest(f"{unique}-b", {**secret, "env": {"OTHER_USER": "username"}})
+        rival["spec"]["workload"]["job"] = unique
+        world.bind(rival)
+        world.await_reason(f"{unique}-b", Reason.ROLE_CONFLICT)
+        assert made_roles(stack, "database/static-roles", unique) == [name]
+        assert role(stack, f"database/static-roles/{name}")["last_vault_rotation"] == told
+        assert logged_in_as(world, unique) == unique
+        world.unbind(f"{unique}-b")
         world.unbind(unique)
         wait_until("the role is gone", lambda: made_roles(stack, "database/static-roles", unique) == [])
     assert postgres.sql(f"SELECT count(*) FROM pg_roles WHERE rolname = '{unique}'") == "1", "the user is not ours"

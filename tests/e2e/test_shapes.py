@@ -37,9 +37,9 @@ def test_files_have_the_permissions_and_owners_that_were_asked_for(stack: Stack,
         {"destination": "plain.json"},
         {"destination": "secrets/strict.json", "perms": "0400"},
         {"destination": "local/owned.env", "format": "Dotenv", "perms": "0440", "uid": 12345, "gid": 23456},
-        {"destination": "../alloc/shared.yaml", "format": "Yaml", "perms": "0600", "gid": 0},
+        {"destination": "secrets/shared.yaml", "format": "Yaml", "perms": "0600", "gid": 0},
     ]
-    names = "secrets/plain.json secrets/strict.json local/owned.env ../alloc/shared.yaml"
+    names = "secrets/plain.json secrets/strict.json local/owned.env secrets/shared.yaml"
     script = f"stat -c '%a %u %g' {names} > local/new; mv local/new local/seen; exec sleep 600"
     world = applied(stack, unique, script, {"files": files})
     ours = f"{os.getuid()} {os.getgid()}"

@@ -39,7 +39,7 @@ def adopt(
     them again after that gets a conflict.
 
     Everything that a binding gives a task has to be there by hand: a template at each destination, and env templates
-    that set each variable and no other.
+    that set each variable and no other. They have to read the same path, and each variable the same field.
 
     Examples:
 

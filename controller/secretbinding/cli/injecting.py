@@ -16,6 +16,7 @@ from secretbinding.cli.jobfiles import parse_job, variables_text
 from secretbinding.cli.options import Files, Namespace, SourceName
 from secretbinding.cli.writing import destination
 from secretbinding.desired import desire
+from secretbinding.desired.approles import BringSecretIds
 from secretbinding.errors import ManifestError, Problem, UsageError
 from secretbinding.job.inject import strip
 from secretbinding.job.marks import placed_marks
@@ -50,8 +51,9 @@ def inject(
         bool,
         typer.Option(
             "--rights/--no-rights",
-            help="Write policy and role too. Nomad does not repeat a failed login: without them the job's first "
-            "allocation fails. --no-rights when the controller has the binding already.",
+            help="Write policy and role too, and bring secret-ids to agents that log in by AppRole. Nomad does not "
+            "repeat a failed login: without them the job's first allocation fails. --no-rights when the controller "
+            "has the binding already.",
         ),
     ] = True,
     output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Write here.")] = None,
@@ -90,7 +92,8 @@ def inject(
 
 @dataclass(frozen=True, slots=True)
 class Injection:
-    """The job with its secrets, and the rights that it needs."""
+    """The job with its secrets, and what has to be there before it is registered: rights, and what its agents log in
+    with."""
 
     job: Json
     rights: tuple[Action, ...]
@@ -119,6 +122,10 @@ def make_injection(
         agents=settings.agents(),
     )
     observed = observer.with_job(workload, inputs, seen)
+    if any(brought.modify_index for brought in observed.brought.values()):
+        # Who opened the secret-ids that are there: without the allocations it would be somebody else.
+        running = connected.nomad.allocations(workload.namespace, workload.job)
+        observed = replace(observed, allocations=running)
     desired = desire(observed, inputs, instance)
     # Compared with the job as it is without our part, the injection is always due, and so no right is ever taken away.
     without = replace(observed, job=strip(seen, instance).job)
@@ -136,7 +143,7 @@ def make_injection(
     if problems or desired.job is None:
         raise ManifestError(problems or [Problem("nothing can be injected")])
     made = {**job, "TaskGroups": desired.job["TaskGroups"]}
-    return Injection(made, tuple(action for action in plan.actions if isinstance(action, Rights)))
+    return Injection(made, tuple(action for action in plan.actions if isinstance(action, Rights | BringSecretIds)))
 
 
 def _meant(

@@ -8,6 +8,7 @@ from typing import Any
 from secretbinding.desired.adopted import Adoption, TakenTask, read_adoption
 from secretbinding.desired.compute import Scopes, parts_for
 from secretbinding.desired.decisions import fields_read, state_of
+from secretbinding.desired.handwritten import Wanted, difference, wanted_of
 from secretbinding.desired.shares import Share, share_of
 from secretbinding.desired.sidecars import by_agent
 from secretbinding.desired.values import BindingInput, Observed
@@ -45,7 +46,8 @@ class Proposal:
 
 def propose(item: BindingInput, binding: SecretBinding, observed: Observed, instance: str) -> Proposal:
     """What `adopt` would take over for a binding. Everything that the binding renders has to be there by hand, and a
-    template by hand must not set any other variable: otherwise taking over would take or lack something."""
+    template by hand must read the same and set no other variable: otherwise taking over would take or lack something,
+    or the next roll give the task another value."""
     job = observed.job
     if job is None:
         return Proposal(fault=Fault(Reason.JOB_NOT_FOUND, "there is no such job, and so nothing to adopt"))
@@ -68,10 +70,11 @@ def propose(item: BindingInput, binding: SecretBinding, observed: Observed, inst
         if pin is not None and binding.spec.rotation.strategy != "Native":
             pins[entry.name] = pin
     fields = fields_read(item.key, binding, _decided(binding, pins), observed)
+    wanted = wanted_of(item.key, binding, observed, _decided(binding, pins))
     taken: list[TakenTask] = []
     words: list[str] = []
     for ref in tasks:
-        found = _taken_in(find_task(job, ref) or {}, ref, binding, variables_of(binding, fields), instance)
+        found = _taken_in(find_task(job, ref) or {}, ref, binding, variables_of(binding, fields), wanted, instance)
         if isinstance(found, Fault):
             return Proposal(fault=found)
         taken.append(found[0])
@@ -163,7 +166,7 @@ def _decided(binding: SecretBinding, pins: Mapping[str, Pin]) -> list[SecretDeci
 
 
 def _taken_in(
-    task: Json, ref: TaskRef, binding: SecretBinding, variables: Iterable[str], instance: str
+    task: Json, ref: TaskRef, binding: SecretBinding, variables: Iterable[str], wanted: Wanted, instance: str
 ) -> tuple[TakenTask, tuple[str, ...]] | Fault:
     place = f"task {ref.group}/{ref.task}"
     vault = task.get("Vault")
@@ -183,6 +186,10 @@ def _taken_in(
                 f"{place}: the template at {template.get('DestPath')} also sets {', '.join(beyond)}; bind it as well"
             )
             return Fault(Reason.ENV_CONFLICT, message)
+        other = difference(template, wanted)
+        if other:
+            message = f"{place}: the template at {template.get('DestPath')} {other}; bring them together, or use apply"
+            return Fault(Reason.ENV_CONFLICT if names else Reason.TEMPLATE_CONFLICT, message)
         templates.append(template)
         words.append(f"{place}: template at {template.get('DestPath')}")
     lacking = sorted(

@@ -112,6 +112,10 @@ class NomadAgent:
             except ProcessError:
                 if attempt == 2:
                     raise
+                # A server that is to have other ports would meet itself there, by its ID, at the old ones.
+                shutil.rmtree(self.data_dir, ignore_errors=True)
+                self.data_dir.mkdir(parents=True, exist_ok=True)
+                self.token = ""
             else:
                 break
         return self

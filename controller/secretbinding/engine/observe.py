@@ -11,6 +11,7 @@ from secretbinding.job.marks import placed_marks
 from secretbinding.job.sidecar import is_sidecar
 from secretbinding.job.targets import TaskRef, find_task, named_tasks, select_tasks
 from secretbinding.kinds import SecretState, engine_role, look
+from secretbinding.kinds.database import rival_fault, takes_a_user
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import Owner, is_app_role, is_app_role_of, name_prefix, policy_name, role_name
 from secretbinding.ports import Json, Nomad, Vault
@@ -89,7 +90,7 @@ class Observer:
         """What Vault has for a job, wherever the job came from; its deployments and allocations are not looked at."""
         region = str((job or {}).get("Region") or "") or self._nomad.region()
         policies = self._policies(bindings)
-        secrets = self._secrets(workload, bindings, job)
+        secrets = self._with_rivals(bindings, policies, self._secrets(workload, bindings, job))
         roles = self._roles(workload, bindings, job, policies)
         return Observed(
             workload=workload,
@@ -223,6 +224,27 @@ class Observer:
                 if path not in roles and path not in unseen:
                     roles[path] = self._vault.read_engine_config(path)
         return roles
+
+    def _with_rivals(
+        self,
+        bindings: Iterable[BindingInput],
+        policies: Mapping[str, Policy | None],
+        secrets: Mapping[tuple[BindingKey, str], SecretState],
+    ) -> dict[tuple[BindingKey, str], SecretState]:
+        """The secrets, with a fault for each static role whose user another role stands for."""
+        states = dict(secrets)
+        for item in bindings:
+            policy = policies.get(policy_name(Owner(self._instance, item.key)))
+            marked = policy.document.engine_roles if policy is not None and policy.document is not None else ()
+            for entry in item.binding.spec.secrets if item.binding is not None else ():
+                state = states.get((item.key, entry.name))
+                if item.binding is None or state is None or state.fault is not None or not takes_a_user(entry):
+                    continue
+                wanted = {role.path for one in item.binding.spec.secrets if (role := engine_role(one)) is not None}
+                fault = rival_fault(entry, state, self._vault, going=set(marked) - wanted)
+                if fault is not None:
+                    states[item.key, entry.name] = replace(state, fault=fault)
+        return states
 
     def _secrets(
         self, workload: WorkloadKey, bindings: Iterable[BindingInput], job: Json | None

@@ -95,8 +95,10 @@ def _own(job: Json, instance: str) -> Json:
 
 def _named_changes(label: str, old: Json, new: Json, inner: Sequence[str]) -> Iterator[str]:
     for name in sorted({*old, *new} - set(inner)):
-        if old.get(name) != new.get(name):
-            yield f"{label}: {name} changes"
+        if old.get(name) == new.get(name):
+            continue
+        told = list(_by_hand(name, old.get(name), new.get(name))) if label.startswith("task ") else []
+        yield from (f"{label}: {line}" for line in told or [f"{name} changes"])
     levels = {"TaskGroups": ("group", ("Tasks",)), "Tasks": ("task", ())}
     for name in inner:
         kind, below = levels[name]
@@ -109,6 +111,18 @@ def _named_changes(label: str, old: Json, new: Json, inner: Sequence[str]) -> It
                 yield f"{place}: {'added' if key in wanted else 'removed'}"
             else:
                 yield from _named_changes(place, there[key], wanted[key], below)
+
+
+def _by_hand(name: str, old: Any, new: Any) -> Iterator[str]:
+    """What goes of a task's stanzas by hand (or comes back), in words: its text can hold a secret."""
+    for sign, has, lacks in (("-", old, new), ("+", new, old)):
+        if name == "Vault" and has and not lacks:
+            yield f"{sign} vault block by hand, role {has.get('Role') or 'default'}"
+        elif name == "Templates":
+            for template in has or []:
+                if template not in (lacks or []):
+                    kind = "env template" if template.get("Envvars") else "template"
+                    yield f"{sign} {kind} by hand at {template.get('DestPath')}"
 
 
 def _groups_of(job: Json, instance: str) -> set[str]:

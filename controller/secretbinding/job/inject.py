@@ -128,9 +128,10 @@ def keep_rendered(wanted: Json, current: Json, instance: str) -> Json:
         if old is None:
             continue
         if is_sidecar(task, instance) and same_task(task, old):
-            apart = {name: task.get(name) for name in ("Templates", "Identities")}
+            apart = {name: task[name] for name in ("Templates", "Identities") if name in task}
+            left = {"Templates", "Identities"} - set(apart)
             task.clear()
-            task.update(deepcopy(old), **apart)
+            task.update({name: value for name, value in deepcopy(old).items() if name not in left}, **apart)
         if is_our_vault(task.get("Vault"), instance) and _says(old.get("Vault"), task["Vault"]):
             task["Vault"] = old["Vault"]
         if task.get("Identities"):

@@ -1,7 +1,7 @@
 """Credentials of a database engine: a user for each lease, or one whose password Vault rotates."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from secretbinding.kinds.base import (
     RENEW,
     Changes,
     EngineRole,
+    Fault,
     Pin,
     Reading,
     Right,
@@ -22,7 +23,9 @@ from secretbinding.kinds.base import (
     standing_limits,
 )
 from secretbinding.models.binding import Database, SecretEntry
-from secretbinding.ports import LeaseLimits, Vault
+from secretbinding.models.reasons import Reason
+from secretbinding.naming import PREFIX
+from secretbinding.ports import LeaseLimits, StaticUser, Vault
 
 _FIELDS: Mapping[int, Mapping[str, Any]] = {0: {"username": None, "password": None}}
 # A static role's answer has the time to its rotation besides, another one at each look.
@@ -99,6 +102,46 @@ class DatabaseKind:
             "max_ttl": int(made.max_ttl.seconds) if made.max_ttl is not None else 0,
         }
         return EngineRole(f"{spec.mount}/roles/{spec.role}", body)
+
+
+def takes_a_user(entry: SecretEntry) -> bool:
+    """True when the entry has a static role made, which takes over a user of the database."""
+    source = entry.source
+    return isinstance(source, Database) and source.create is not None and source.create.static
+
+
+def rival_fault(entry: SecretEntry, state: SecretState, vault: Vault, going: Set[str]) -> Fault | None:
+    """Why the static role of an entry may not be: another role of the same connection stands for its user, and each
+    would make the other's password worthless. Who is there first keeps the user; of two that are there the one by hand,
+    else the first by name. `going` are paths of roles that the binding had before. Raises `errors.ServiceError`
+    subclasses.
+    """
+    spec = spec_of(entry, Database)
+    if spec.create is None or spec.create.username is None or spec.static_role is None:
+        return None
+    own = spec.static_role
+    user = StaticUser(spec.create.connection, spec.create.username)
+    place = f"spec.secrets[{entry.name}].database.create"
+    try:
+        users = vault.static_users(spec.mount)
+    except Denied as error:
+        # What is there has its user already.
+        return None if state.made is not None else Fault(Reason.PERMISSION_DENIED, f"{error}, for {place}")
+    others = [
+        name
+        for name, found in sorted(users.items())
+        if found == user and name != own and f"{spec.mount.strip('/')}/static-roles/{name}" not in going
+    ]
+    if state.made is not None:
+        others = [name for name in others if not name.startswith(f"{PREFIX}.") or name < own]
+    if not others:
+        return None
+    message = (
+        f"user {user.username} of connection {user.connection} belongs to static role {others[0]} of {spec.mount} "
+        f"already, and of two roles each makes the other's password worthless; read that one by staticRole, or name "
+        f"another user in {place}.username"
+    )
+    return Fault(Reason.ROLE_CONFLICT, message)
 
 
 def _made(entry: SecretEntry, spec: Database, vault: Vault) -> SecretState:

@@ -1,5 +1,6 @@
 """`spec.agent`: the Vault Agent sidecar of delivery Agent, and what a binding with that delivery can ask for."""
 
+import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any
@@ -18,6 +19,8 @@ WAIT_TASK = "vault-agent-wait"
 
 SHARED = "../alloc/"
 IN_MEMORY = f"../{AGENT_TASK}/secrets/"
+_NEVER = (f"{SHARED}data", f"{SHARED}logs")
+_NO_PATH = re.compile(r"/\.{0,2}(/|$)")
 _OWN_FILES = "vault_token, api.sock, nomad_*.jwt and approle/ are the agent's own"
 _AGENT = "has(self.delivery) && self.delivery == 'Agent'"
 _GIVE_NOTHING = tuple(name for name, model in KINDS.items() if not model.gives_fields)
@@ -171,6 +174,18 @@ def _places(obj: Mapping[str, Any]) -> Iterator[Fault]:
                 yield Fault(place, f"destination `{destination}` needs delivery Agent")
 
 
+def _shared_by_agents_only(obj: Mapping[str, Any]) -> Iterator[Fault]:
+    for index, entry in objects(obj.get("secrets")) if not by_agent(obj) else ():
+        for at, destination in destinations(entry):
+            # Of these is told what is wrong with them in any case.
+            told = destination.startswith(_NEVER) or _NO_PATH.search(destination.removeprefix(".."))
+            if destination.startswith(SHARED) and not told:
+                place = ("secrets", index, "files", at, "destination")
+                yield Fault(
+                    place, f"destination `{destination}` is shared by all tasks, and Nomad's file API serves it"
+                )
+
+
 def _whole_groups(obj: Mapping[str, Any]) -> Iterator[Fault]:
     for index, group in objects(mapping(obj.get("workload")).get("groups")) if by_agent(obj) else ():
         if group.get("tasks") is not None:
@@ -228,6 +243,13 @@ AGENT_RULES = (
         f" : self.secrets.all(s, {_FILES.format(f'!f.destination.startsWith({IN_MEMORY!r})')})",
         field=".secrets",
         check=_places,
+    ),
+    Rule(
+        message=f"{SHARED} is shared by all tasks of an allocation, and Nomad's file API serves it",
+        remedy="write secrets/NAME, a file of each task that reads it, or use delivery Agent",
+        cel=f"({_AGENT}) || self.secrets.all(s, {_FILES.format(f'!f.destination.startsWith({SHARED!r})')})",
+        field=".secrets",
+        check=_shared_by_agents_only,
     ),
     Rule(
         message="with delivery Agent all tasks of a group see the files",

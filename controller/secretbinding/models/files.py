@@ -83,7 +83,7 @@ class FileTarget(Model):
     """A file with the secret, in the task's directories."""
 
     destination: Destination
-    """Where the file goes: below secrets/, local/ or ../alloc/ of each task; a name alone goes to secrets/."""
+    """Where the file goes: below secrets/ or local/ of each task, a name alone to secrets/; of an agent, ../alloc/."""
     perms: Permissions | None = None
     """Permissions in octal, in quotes: "0600"."""
     uid: Id32 | None = None

@@ -90,7 +90,7 @@ class Reason(_Meant):
         "WrappingTokenOpened",
         "Somebody else opened a wrapped secret-id of an agent's: find out who reads the variable or the job's tasks.",
     )
-    ROLE_CONFLICT = "RoleConflict", "A role of that name exists and is not the controller's."
+    ROLE_CONFLICT = "RoleConflict", "A role of that name, or for that user of a database, exists and is another's."
     MOUNT_NOT_FOUND = "MountNotFound", "Vault has no secrets engine or login method at that mount."
     SECRET_NOT_FOUND = "SecretNotFound", "Vault has no secret at that path."
     SECRET_VERSION_DELETED = "SecretVersionDeleted", "The wanted version is deleted; what serves stays."

@@ -107,10 +107,13 @@ ENGINES: Mapping[str, Engine] = {
     ),
     "database": Engine(
         lines=(
-            _roles(
-                "Database mount `{mount}`: when a static role's password was last rotated. Passwords are at "
-                "`static-creds`.",
+            Line(
                 "{mount}/static-roles/*",
+                ("list", "read"),
+                "Database mount `{mount}`: when a static role's password was last rotated, and that no two roles take "
+                "one user. Passwords are at `static-creds`.",
+                "{mount}/static-roles/doctor",
+                "secrets of {mount} are held",
             ),
             _roles("How long the credentials of a role live. Credentials are at `creds`."),
             _TUNE,

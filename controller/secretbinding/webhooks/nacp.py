@@ -3,7 +3,7 @@
 import json
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
@@ -62,8 +62,7 @@ def answer(body: bytes, admit: Callable[[Json], Admitted], on_refusal: OnRefusal
     job = asked.get("job") if isinstance(asked, dict) else None
     if not isinstance(job, dict) or not isinstance(job.get("ID"), str) or not job["ID"]:
         raise BadRequest("the body holds no job with an ID")
-    if not isinstance(job.get("TaskGroups") or [], list):
-        raise BadRequest("TaskGroups of the job is no list")
+    _check_groups(job)
     admitted = admit(job)
     refusals = [f"secretbinding: {line}" for line in admitted.refusals]
     if refusals and on_refusal is OnRefusal.REFUSE:
@@ -72,6 +71,36 @@ def answer(body: bytes, admit: Callable[[Json], Admitted], on_refusal: OnRefusal
     # RFC 6902 wants a member to be there for `replace`; `add` sets it in either case.
     patch = [{"op": "add", "path": "/TaskGroups", "value": admitted.job["TaskGroups"]}] if changed else []
     return {"patch": patch, "warnings": refusals, "errors": []}
+
+
+def _check_groups(job: Json) -> None:
+    """Raises `BadRequest`, with the place, for what is no job of Nomad's API where it is read here."""
+    for place, group in _objects(job, "", ("TaskGroups",), named=True):
+        list(_objects(group, place, ("Services", "Constraints")))
+        _check_maps(group, place, ("Update",))
+        for inner, task in _objects(group, place, ("Tasks",), named=True):
+            list(_objects(task, inner, ("Templates", "Identities", "Services", "Constraints")))
+            _check_maps(task, inner, ("Vault", "Env", "Lifecycle"))
+
+
+def _objects(holder: Json, place: str, names: tuple[str, ...], *, named: bool = False) -> Iterator[tuple[str, Json]]:
+    for name in names:
+        found = holder.get(name)
+        if found is not None and not isinstance(found, list):
+            raise BadRequest(f"{place}{name} of the job is no list")
+        for index, one in enumerate(found or []):
+            here = f"{place}{name}[{index}]"
+            if not isinstance(one, dict):
+                raise BadRequest(f"{here} of the job is no object")
+            if named and not (isinstance(one.get("Name"), str) and one["Name"]):
+                raise BadRequest(f"{here} of the job has no Name")
+            yield f"{here}.", one
+
+
+def _check_maps(holder: Json, place: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        if not isinstance(holder.get(name) or {}, dict):
+            raise BadRequest(f"{place}{name} of the job is no object")
 
 
 class NacpWebhook:

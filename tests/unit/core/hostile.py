@@ -53,7 +53,7 @@ mounts, paths = _of(Mount, parts=2), _of(VaultPath, parts=3)
 fields = _legal(FIELD_NAME) | st.sampled_from(['a"b', "a}}b", "{{ end }}", "*/}}", "a b", "a\\", "`", "$x", "db-pass"])
 variables = _legal(ENV_NAME)
 destinations = st.builds(
-    lambda root, rest: f"{root}/{rest}", st.sampled_from(["secrets", "local", "../alloc"]), _of(VaultPath, parts=2)
+    lambda root, rest: f"{root}/{rest}", st.sampled_from(["secrets", "local"]), _of(VaultPath, parts=2)
 )
 env_maps = st.dictionaries(variables, fields, min_size=1, max_size=3)
 field_maps = st.dictionaries(fields, fields, min_size=1, max_size=3)

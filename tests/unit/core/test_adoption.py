@@ -9,6 +9,7 @@ import pytest
 from secretbinding.desired import BindingInput, Desired, desire
 from secretbinding.desired.adopted import Adoption, read_adoption
 from secretbinding.desired.adoption import dressed, propose, with_adoptions
+from secretbinding.job.diff import job_diff
 from secretbinding.job.marks import placed_marks
 from secretbinding.models.reasons import Reason
 from secretbinding.plan import Plan, RegisterJob, make_plan
@@ -104,6 +105,18 @@ def test_the_next_version_replaces_what_was_there_by_hand_and_leaves_the_rest() 
     assert {mark.mark.pin.version for mark in placed_marks(world.job, INSTANCE) if mark.mark.pin} == {2}
     assert make.find_task(world.job)["Vault"]["Role"] != "by-hand"
     assert "adopted" not in "".join(world.policies.values())
+
+
+def test_the_plan_after_that_shows_what_by_hand_goes_and_nothing_of_its_text() -> None:
+    world = a_world()
+    world.adopt(binding())
+    world.secrets["kv", "myapp"] = make.kv_state(2)
+    _, plan = world.decide([binding()])
+    (register,) = [action for action in plan.actions if isinstance(action, RegisterJob)]
+    shown = job_diff(register.before, register.job, INSTANCE).splitlines()
+    assert "task web/server: - vault block by hand, role by-hand" in shown
+    assert "task web/server: - env template by hand at secrets/app.env" in shown
+    assert not any("own.conf" in line for line in shown)
 
 
 @pytest.mark.parametrize(

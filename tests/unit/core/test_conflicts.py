@@ -63,11 +63,6 @@ FILE = [{"destination": "secrets/app.conf"}]
             make.kv("app", path="app", files=[{"destination": "local/x"}]),
             Reason.TEMPLATE_CONFLICT,
         ),
-        (
-            server(Templates=[make.template("${NOMAD_ALLOC_DIR}/x")]),
-            make.kv("app", path="app", files=[{"destination": "../alloc/x"}]),
-            Reason.TEMPLATE_CONFLICT,
-        ),
         (server(Env={"APP_PASS": "x"}), make.kv("app", path="app"), Reason.ENV_CONFLICT),
         (
             server(Templates=[make.template("local/e", 'A=1\n  export APP_PASS={{ key "x" }}\n', Envvars=True)]),

@@ -45,7 +45,7 @@ fields = legal(FIELD_NAME, 256) | st.sampled_from(
 variables = legal(ENV_NAME) | st.from_regex(r"[A-Z_][A-Z0-9_]{0,8}", fullmatch=True).filter(
     lambda value: ENV_NAME.complaint(value) is None
 )
-destinations = st.builds(lambda root, rest: f"{root}/{rest}", st.sampled_from(["secrets", "local", "../alloc"]), paths)
+destinations = st.builds(lambda root, rest: f"{root}/{rest}", st.sampled_from(["secrets", "local"]), paths)
 env_maps = st.dictionaries(variables, fields, min_size=1, max_size=4)
 field_maps = st.dictionaries(fields, fields, min_size=1, max_size=4)
 values = st.text(max_size=30).filter(lambda value: "\0" not in value)

@@ -15,7 +15,7 @@ WORDS = st.from_regex(r"[A-Za-z0-9_äß][A-Za-z0-9_.äß@~-]{0,6}", fullmatch=Tr
 SEGMENTS = WORDS
 PATHS = st.lists(SEGMENTS, min_size=1, max_size=4).map("/".join)
 DURATIONS = st.from_regex(r"([1-9][0-9]{0,2}(h|m|s|ms)){1,4}", fullmatch=True)
-DESTINATIONS = st.builds(lambda top, path: f"{top}/{path}", st.sampled_from(["secrets", "local", "../alloc"]), PATHS)
+DESTINATIONS = st.builds(lambda top, path: f"{top}/{path}", st.sampled_from(["secrets", "local"]), PATHS)
 
 
 def _optional(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -74,6 +75,27 @@ def test_whatever_is_sent_is_answered_or_refused_and_nothing_else_is_raised(body
 def test_a_question_without_a_job_is_refused(body: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
         ask(Admitted(JOB), **body)
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ([None], "TaskGroups[0] of the job is no object"),
+        ([{"Tasks": []}], "TaskGroups[0] of the job has no Name"),
+        ([{"Name": 3}], "TaskGroups[0] of the job has no Name"),
+        ([{"Name": "a", "Tasks": ["x"]}], "TaskGroups[0].Tasks[0] of the job is no object"),
+        ([{"Name": "a", "Tasks": "x"}], "TaskGroups[0].Tasks of the job is no list"),
+        ([{"Name": "a", "Tasks": [{}]}], "TaskGroups[0].Tasks[0] of the job has no Name"),
+        (
+            [{"Name": "a", "Tasks": [{"Name": "b", "Templates": [None]}]}],
+            "TaskGroups[0].Tasks[0].Templates[0] of the job is no object",
+        ),
+        ([{"Name": "a", "Tasks": [{"Name": "b", "Vault": "x"}]}], "TaskGroups[0].Tasks[0].Vault of the job is no obj"),
+    ],
+)
+def test_a_job_of_another_shape_is_refused_with_its_place(groups: list[Any], words: str) -> None:
+    with pytest.raises(BadRequest, match=re.escape(words)):
+        ask(Admitted(JOB), job={"ID": "a", "TaskGroups": groups})
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from secretbinding.ports import (
     PkiRole,
     SecretId,
     StaticRole,
+    StaticUser,
     VaultHealth,
     WrappedSecretId,
 )
@@ -238,6 +239,10 @@ class VaultAdapter:
         """See `ports.Vault`; raises `NotFound` when nothing that has such a path is mounted there."""
         return self._engines.read_config(path)
 
+    def static_users(self, mount: str) -> Mapping[str, StaticUser]:
+        """See `ports.Vault`."""
+        return self._engines.static_users(mount)
+
     def write_engine_role(self, path: str, body: Json) -> None:
         """See `ports.Vault`; raises `NotFound` when nothing that has such a path is mounted there."""
         self._engines.write_role(path, body)
@@ -404,6 +409,9 @@ class _Reader:
 
     def get(self, call: Call, path: str) -> Any:
         return self._hvac(call).get(url=f"/v1/{quote(path)}")
+
+    def list(self, call: Call, path: str) -> Any:
+        return self._hvac(call).list(url=f"/v1/{quote(path)}/")
 
     def post(self, call: Call, path: str, body: Json) -> Any:
         return self._hvac(call).post(url=f"/v1/{quote(path)}", json=body)

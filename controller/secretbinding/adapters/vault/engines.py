@@ -7,9 +7,9 @@ from typing import Any, Protocol
 from secretbinding.adapters.transport import Call
 from secretbinding.adapters.vault.faults import ENGINE_ROLE_WRITE, NO_ROUTE, OTHER_ENGINE, PKI_ISSUER_READ
 from secretbinding.adapters.vault.remembered import Remembered
-from secretbinding.adapters.vault.shapes import data_of, mapping, seconds
+from secretbinding.adapters.vault.shapes import data_of, keys_of, mapping, seconds
 from secretbinding.errors import Denied, NotFound, Rejected
-from secretbinding.ports import Json, LeaseLimits, PkiRole, StaticRole
+from secretbinding.ports import Json, LeaseLimits, PkiRole, StaticRole, StaticUser
 
 _NEVER = "0001-"
 """How Go's zero time begins."""
@@ -24,6 +24,9 @@ class Reader(Protocol):
 
     def get(self, call: Call, path: str) -> Any:
         """The JSON of the answer. Raises `errors.ServiceError` subclasses."""
+
+    def list(self, call: Call, path: str) -> Any:
+        """The JSON of the answer to a listing. Raises `errors.ServiceError` subclasses."""
 
     def post(self, call: Call, path: str, body: Json) -> Any:
         """Write. Raises `errors.ServiceError` subclasses."""
@@ -41,6 +44,8 @@ class SecretsEngines:
     def __init__(self, reader: Reader, remember_seconds: float) -> None:
         self._reader = reader
         self._limits: Remembered[LeaseLimits] = Remembered(remember_seconds)
+        # A static role cannot change its user.
+        self._users: Remembered[StaticUser] = Remembered(remember_seconds)
 
     def static_role(self, mount: str, name: str) -> StaticRole | None:
         """`<mount>/static-roles/<name>`. A role that rotates by a schedule (HashiCorp Vault) has no period."""
@@ -92,6 +97,21 @@ class SecretsEngines:
             if NO_ROUTE in absent.message or OTHER_ENGINE in absent.message:
                 raise self._nothing_there(call, path) from None
             return None
+
+    def static_users(self, mount: str) -> Mapping[str, StaticUser]:
+        """The listing is asked for each time; whose role one is, is remembered for a while."""
+        path = f"{mount.strip('/')}/static-roles"
+        call = self._reader.call("static_role_list", f"list {path}", path, "list")
+        try:
+            names = keys_of(self._reader.list(call, path), call)
+        except NotFound:
+            return {}
+        users = {name: self._users.get(f"{path}/{name}", self._ask_user) for name in names}
+        return {name: user for name, user in users.items() if user is not None}
+
+    def _ask_user(self, path: str) -> StaticUser | None:
+        found = self.read_config(path)
+        return StaticUser(str(found.get("db_name") or ""), str(found.get("username") or "")) if found else None
 
     def write_role(self, path: str, body: Json) -> None:
         """Create or change a role."""

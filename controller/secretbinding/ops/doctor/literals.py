@@ -27,6 +27,12 @@ _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a signed token (JWT)", re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}")),
     ("a connection string with a key", re.compile(r"(?i)\b(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{20,}={0,2}")),
     ("a connection string with a password", re.compile(r"(?i)(?:^|[;?&\s])(?:password|pwd)=(?![$<{*])[^;&\s]{3,}")),
+    (
+        "an option with a password",
+        re.compile(
+            r"(?i)(?:^|[\s\"'])(?:-D|--?)[\w.-]*(?:password|passwd|api-?key)=(?![$<{*/\s]|file:|env:)[^\s\"']{3,}"
+        ),
+    ),
     ("Basic credentials", re.compile(r"(?i)\bbasic\s+[A-Za-z0-9+/]{12,}={0,2}\s*$")),
     ("a bearer token", re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/-]{16,}=*\s*$")),
 )
@@ -37,9 +43,14 @@ _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _ENDS = frozenset(
     {
         "PASSWORD", "PASSWD", "PASSPHRASE", "PASS", "PWD", "SECRET", "CREDENTIAL", "CREDENTIALS", "TOKEN", "APIKEY",
-        "APITOKEN", "SALT", "PSK", "DSN",
+        "APITOKEN", "SALT", "PSK", "DSN", "PW", "BINDPW",
     }
 )  # fmt: skip
+# Of these ends, a number of four digits and more is a secret too.
+_PASSWORDS = frozenset({"PASSWORD", "PASSWD", "PASSPHRASE", "PASS", "PWD", "PW"})
+# A secret of these is an object, told by its name.
+_OBJECTS_OF = frozenset({"K8S", "KUBERNETES", "PULL", "VAULT", "OPENBAO", "NAMESPACE"})
+_OBJECT = re.compile(r"[a-z][a-z0-9]*(?:[./_-][a-z0-9]+)*\Z")
 _KEYS = frozenset(
     {
         "API", "ACCESS", "PRIVATE", "SECRET", "ENCRYPTION", "SIGNING", "MASTER", "ACCOUNT", "LICENSE", "HMAC", "APP",
@@ -64,7 +75,10 @@ _SWITCH = re.compile(
 )
 _NUMBER = re.compile(r"[0-9.]{1,5}\Z")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ns|us|ms|s|m|h|d))+\Z")
-_PATH = re.compile(r"(?:~|\.{0,2})/[\w./@%+-]*\Z|(?:secrets|local|alloc)/[\w./-]+\Z|[A-Za-z]:\\")
+# A path of one segment is one in small letters only: anything else after a slash may be a password.
+_PATH = re.compile(
+    r"(?:~|\.{1,2})/[\w./@%+-]*\Z|/[\w.@%+-]+/[\w./@%+-]*\Z|/[a-z._-]*\Z|(?:secrets|local|alloc)/[\w./-]+\Z|[A-Za-z]:\\"
+)
 _POINTER = re.compile(
     r"(?:file|env|vault|ref\+\w+|aws-secretsmanager|awssm|gcpsm|ssm|op|sops|secretref|azurekeyvault|arn:aws[\w-]*:\w+)"
     r"[:|]|projects/[\w-]+/secrets/"
@@ -73,6 +87,7 @@ _VAULT_PATH = re.compile(r"(?:secret|kv|database|pki|transit)/[\w./-]+(?:#\w+)?\
 _PLACEHOLDER = re.compile(
     r"(?i)(?:<[^<>]*>|\[[^\[\]]*\]|\*{3,}|x{3,}|\.{3}|redacted|placeholder|todo|tbd|n/?a|unset|empty|dummy)\Z"
 )
+_HEADER = re.compile(r"X(?:-[A-Za-z]+)+\Z|(?:Proxy-)?Authorization\Z|Cookie\Z|[A-Z]+[a-z]*-(?:CSRF|XSRF)-Token\Z")
 _INTERPOLATED = re.compile(r"\$\{[^}]*\}|\{\{.*\}\}|\$\([^)]*\)|\$[A-Z_][A-Z0-9_]*\Z")
 
 
@@ -87,7 +102,7 @@ def literal_secret(name: str, value: str) -> str:
             return f"its value has the shape of {what}"
     if _password_in_url(text):
         return "its value is a URL with a password in it"
-    if _asks_for_secret(name) and _could_be_secret(text):
+    if _asks_for_secret(name) and _could_be_secret(text, name) and not _is_name(name, text):
         return "its name asks for a secret, and its value is written out"
     return ""
 
@@ -113,8 +128,20 @@ def _asks_for_secret(name: str) -> bool:
     return words[-1] in _ENDS or _JOINED.search(words[-1]) is not None
 
 
-def _could_be_secret(text: str) -> bool:
-    if len(text) < 3 or _SWITCH.match(text) or _NUMBER.match(text) or _DURATION.match(text):
+def _is_name(name: str, text: str) -> bool:
+    """The name of a header, or of an object that holds a secret."""
+    words = _words(name)
+    of_object = len(words) > 1 and words[-1] == "SECRET" and bool(_OBJECTS_OF & set(words[:-1]))
+    # The digit of K8S parts it in three.
+    of_object = of_object or (words[-1:] == ["SECRET"] and "K8S" in name.upper().split("_"))
+    return _HEADER.match(text) is not None or (of_object and _OBJECT.match(text) is not None)
+
+
+def _could_be_secret(text: str, name: str) -> bool:
+    digits = _NUMBER.match(text) is not None
+    if digits and len(text) >= 4 and text.isdigit() and _PASSWORDS & set(_words(name)[-1:]):
+        return True
+    if len(text) < 3 or _SWITCH.match(text) or digits or _DURATION.match(text):
         return False
     if _PATH.match(text) or _POINTER.match(text) or _VAULT_PATH.match(text) or _PLACEHOLDER.match(text):
         return False
