@@ -10,6 +10,8 @@ SOAK_SECONDS ?= 960
 # What builds the image, and what it is called.
 DOCKER ?= docker
 IMAGE ?= secretbinding
+# The Python image that it is made from, NAME:TAG@sha256:DIGEST; the Dockerfile's own when left out.
+BASE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-e2e fuzz soak-survival bench-rotation lint types imports unit crd chart policies format lock audit sbom image docs kustomize clean
@@ -75,16 +77,17 @@ format: .venv/.ready ## Format the code
 lock: .venv/.ready ## Pin all dependencies anew, with hashes and without any index address
 	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --no-header --extra otel -o deploy/requirements.txt pyproject.toml
 	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --no-header --extra dev --extra devstack --extra otel -o tests/requirements.txt pyproject.toml
+	@$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --allow-unsafe --no-header --only-build-deps --build-deps-for wheel -o deploy/image/build-requirements.txt pyproject.toml
 
-audit: .venv/.ready ## Refuse what is installed in the image when a weakness of it is known (asks the package index, or OSV)
+audit: .venv/.ready ## Refuse the Python packages of the image when a weakness of one is known (asks the package index, or OSV)
 	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r deploy/requirements.txt
 
-sbom: .venv/.ready ## What the image holds, as CycloneDX, in build/sbom.cdx.json
+sbom: .venv/.ready ## The Python packages of the image, as CycloneDX, in build/sbom.cdx.json
 	@mkdir -p build
 	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON -o build/sbom.cdx.json deploy/requirements.txt
 
-image: audit sbom ## Build the image, with its bill of materials in it; nothing is built on a known weakness
-	@$(DOCKER) build -f deploy/image/Dockerfile -t $(IMAGE) .
+image: audit sbom ## Build the image, with its bill of materials, Python and system libraries included, in it; nothing is built on a known weakness
+	@$(DOCKER) build $(if $(BASE),--build-arg PYTHON=$(BASE)) -f deploy/image/Dockerfile -t $(IMAGE) .
 
 kustomize: .venv/.ready ## Make deploy/kustomize/base from the chart
 	@$(BIN)/python deploy/kustomize/render.py deploy/kustomize/base/controller.yaml

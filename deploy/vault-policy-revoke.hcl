@@ -21,6 +21,11 @@ path "auth/jwt-nomad/role" {
   capabilities = ["list"]
 }
 
+# The same of agents that log in by AppRole.
+path "auth/approle-nomad/role" {
+  capabilities = ["list"]
+}
+
 # When the controller's own token ends: for a metric, and for doctor.
 path "auth/token/lookup-self" {
   capabilities = ["read"]

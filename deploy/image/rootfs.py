@@ -4,11 +4,15 @@
 
 Taken are the interpreter that runs this, its standard library without what only people at a terminal use, PACKAGES as
 `/app`, the shared libraries that any of these asks for (by `ldd`), the system's certificates, two users, and the bill
-of materials `sbom.cdx.json` where one lies beside this file.
+of materials `sbom.cdx.json` where one lies beside this file, with what this script adds to its packages: interpreter,
+libraries and certificates.
 """
 
 import compileall
+import hashlib
+import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -16,6 +20,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 UID = 65532
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
@@ -39,14 +44,77 @@ def build(root: Path, packages: Path) -> None:
         _copy(source, root / source.relative_to("/"))
     _copy(packages, root / "app")
     _link(root / "usr/bin/python3", interpreter)
-    for needed in sorted(set(_libraries([interpreter, *_shared(root)]))):
+    # What packages bring along lies where they look for it.
+    found = {needed for needed in _libraries([interpreter, *_shared(root)]) if not needed.is_relative_to(root)}
+    libraries = sorted(found)
+    for needed in libraries:
         _copy(needed, root / needed.relative_to("/"))
     compileall.compile_dir(root / "app", quiet=1, stripdir=str(root))
     compileall.compile_dir(root / library.relative_to("/"), quiet=1, stripdir=str(root))
     bill = Path(__file__).with_name("sbom.cdx.json")
     if bill.is_file():
-        _copy(bill, root / SBOM)
+        named = with_system(json.loads(bill.read_text()), interpreter, [*libraries, _certificates()])
+        (root / SBOM).parent.mkdir(parents=True)
+        (root / SBOM).write_text(json.dumps(named, indent=2) + "\n")
     _settings(root)
+
+
+def with_system(bill: dict[str, Any], interpreter: Path, files: Iterable[Path]) -> dict[str, Any]:
+    """A CycloneDX document with a component for the interpreter, its standard library included, and one for each file
+    of the system: SHA-256, and where the system's package manager (dpkg) knows the file, its package and version."""
+    version = platform.python_version()
+    python = {
+        **_component("application", "cpython", interpreter, version),
+        "cpe": f"cpe:2.3:a:python:python:{version}:*:*:*:*:*:*:*",
+    }
+    made = [python]
+    for file in files:
+        # A Python that was not installed as a package of the system brings its own library.
+        own = version if file.name.startswith("libpython") else ""
+        package, of_package, architecture = _package(file)
+        component = _component("library", file.name, file, of_package or own)
+        if package:
+            name = f"{package}@{of_package.replace('+', '%2B').replace(':', '%3A')}"
+            component["purl"] = f"pkg:deb/{_distribution()}/{name}?arch={architecture}"
+            component["group"] = package
+        made.append(component)
+    return {**bill, "components": [*bill.get("components", ()), *made]}
+
+
+def _component(kind: str, name: str, file: Path, version: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"bom-ref": f"file:{file}", "type": kind, "name": name}
+    if version:
+        made["version"] = version
+    made["hashes"] = [{"alg": "SHA-256", "content": hashlib.sha256(file.read_bytes()).hexdigest()}]
+    return made
+
+
+def _package(file: Path) -> tuple[str, str, str]:
+    """Package, version and architecture of a file by dpkg, each "" when it is of none."""
+    if shutil.which("dpkg-query") is None:
+        return "", "", ""
+    # Where /lib is a link to /usr/lib, the package manager knows a file by one of both names.
+    names = dict.fromkeys((str(file), str(file.resolve()), str(file).removeprefix("/usr")))
+    for name in names:
+        owner = _told("dpkg-query", "--search", name).partition(": ")[0]
+        if owner and ", " not in owner and " " not in owner:
+            package, _, rest = _told("dpkg-query", "-W", "-f=${Package} ${Version} ${Architecture}", owner).partition(
+                " "
+            )
+            version, _, architecture = rest.partition(" ")
+            return package, version, architecture
+    return "", "", ""
+
+
+def _told(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release().get("ID", "linux")
+    except OSError:
+        return "linux"
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -76,13 +144,17 @@ def _libraries(files: Iterable[Path]) -> Iterator[Path]:
         yield from (Path(found) for found in _USED_BY_LDD.findall(told) if Path(found).is_file())
 
 
-def _settings(root: Path) -> None:
-    certificates = next((Path(place) for place in _WHERE_CERTIFICATES_ARE if Path(place).is_file()), None)
-    if certificates is None:
+def _certificates() -> Path:
+    found = next((Path(place) for place in _WHERE_CERTIFICATES_ARE if Path(place).is_file()), None)
+    if found is None:
         raise FileNotFoundError("no certificates on this system: install ca-certificates")
+    return found
+
+
+def _settings(root: Path) -> None:
     target = root / CERTIFICATES
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(certificates, target)
+    shutil.copyfile(_certificates(), target)
     (root / "etc/passwd").write_text(f"root:x:0:0::/:/none\nsecretbinding:x:{UID}:{UID}::/:/none\n")
     (root / "etc/group").write_text(f"root:x:0:\nsecretbinding:x:{UID}:\n")
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")

@@ -31,7 +31,7 @@ def revoke(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Revoke the Vault tokens that Nomad's tasks got by a role of a binding.
+    """Revoke the Vault tokens that Nomad's tasks, or their agents, got by a role of a binding.
 
     A token loses what a binding gave it when the binding's policy is deleted: nothing has to be revoked for that. What
     goes on until the token ends is its leases (database users, cloud credentials) and the token itself. This ends both.
@@ -59,15 +59,19 @@ def revoke(
                 f"{name} is no role of instance {settings.controller.instance}",
                 remedy=f"its roles begin with {prefix}; SECRETBINDING_INSTANCE names another instance",
             )
-    mount = settings.controller.jwt_mount
+    mounts = (settings.controller.jwt_mount.strip("/"), settings.agents().approle_mount)
     vault = RevokingVaultAdapter(vault_connection(settings, _THREADS))
     try:
-        there = frozenset(vault.list_jwt_roles(mount)) if deleted else frozenset()
+        there: dict[str, frozenset[str]] = {}
+        if deleted:
+            jwt, approle = mounts
+            there = {jwt: frozenset(vault.list_jwt_roles(jwt)), approle: frozenset(vault.list_app_roles(approle))}
         found = [
             token
             for token in _tokens(vault)
-            if token.path == f"auth/{mount}/login"
-            and (token.role in (role or ()) or (deleted and token.role.startswith(prefix) and token.role not in there))
+            if (mount := _mount(token)) in mounts
+            and token.role.startswith(prefix)
+            and (token.role not in there[mount] if deleted else token.role in (role or ()))
         ]
         for token in found:
             emit(f"- token {token.accessor} of role {token.role}, {token.ttl_seconds} s left")
@@ -81,6 +85,13 @@ def revoke(
         return 0
     finally:
         vault.close()
+
+
+def _mount(token: "LoginToken") -> str:
+    """The auth mount that a token was got from by a login, "" for another one."""
+    beginning, end = "auth/", "/login"
+    path = token.path
+    return path[len(beginning) : -len(end)] if path.startswith(beginning) and path.endswith(end) else ""
 
 
 def _tokens(vault: "RevokingVaultAdapter") -> "Sequence[LoginToken]":

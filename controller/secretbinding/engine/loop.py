@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import structlog
 
@@ -20,6 +21,7 @@ from secretbinding.engine.store import Entry, Store, inputs_of, workload_of
 from secretbinding.engine.untold import Untold
 from secretbinding.errors import SecretBindingError
 from secretbinding.job.marks import placed_marks
+from secretbinding.kinds import Fault
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import SecretBindingStatus
@@ -221,26 +223,27 @@ class Engine:
         entries = self.store.of_workload(workload)
         if not workload.job:
             return self._reconcile_unplaced(workload, entries)
-        if not (self._prepare(entries) and self._release_retained(entries)):
+        held = self._prepare(entries)
+        if (held and len(held) == len(entries)) or not self._release_retained(entries):
             self._hooks.unprepared(workload)
             self._again(workload, None)
             return None
         entries = self.store.of_workload(workload)
-        bindings = [*inputs_of(entries), *self._orphans_of(workload, entries)]
+        bindings = [*inputs_of(entries, held), *self._orphans_of(workload, entries)]
         if not bindings:
             return None
         found = self._run(workload, bindings)
         if not self._owns(workload):
             return None
         if self._take_strays(workload, found):
-            bindings = [*inputs_of(entries), *self._orphans_of(workload, entries)]
+            bindings = [*inputs_of(entries, held), *self._orphans_of(workload, entries)]
             found = self._run(workload, bindings)
         if self._gates is not None:
             self.wake(self._gates.note(workload, found), Priority.PROGRESS)
         with tracing.span("report"):
-            reported = self._report(entries, found)
+            reported = self._report(entries, found, held)
             self._finish(found, bindings)
-        self._again(workload, found if reported else None)
+        self._again(workload, found if reported else None, held=bool(held))
         return found
 
     def _run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
@@ -249,8 +252,10 @@ class Engine:
         self._hooks.passed(workload, found, time.monotonic() - started)
         return found
 
-    def _prepare(self, entries: Sequence[Entry]) -> bool:
-        """Have the sources prepare what is new to them (finalizers), before anything is made for it."""
+    def _prepare(self, entries: Sequence[Entry]) -> Mapping[BindingKey, Fault]:
+        """Have the sources prepare what is new to them (finalizers), before anything is made for it. Why it failed, for
+        those that stay as they are for that."""
+        held: dict[BindingKey, Fault] = {}
         for entry in entries:
             source = self._sources.get(entry.item.key.source)
             if entry.item.deleting or source is None:
@@ -260,8 +265,8 @@ class Engine:
                     source.prepare(entry.item.key)
             except SecretBindingError as error:
                 _log.warning("binding cannot be prepared", binding=str(entry.item.key), error=str(error))
-                return False
-        return True
+                held[entry.item.key] = Fault(_reason(error), f"the binding cannot be prepared: {error}")
+        return held
 
     def _release_retained(self, entries: Sequence[Entry]) -> bool:
         """Let go of bindings that leave behind what they made, once their policy says so: without that word it would be
@@ -336,7 +341,9 @@ class Engine:
                 del self._orphans[workload]
         return bool(new)
 
-    def _report(self, entries: Sequence[Entry], found: Pass) -> bool:
+    def _report(
+        self, entries: Sequence[Entry], found: Pass, held: Mapping[BindingKey, Fault] = MappingProxyType({})
+    ) -> bool:
         """Write every status that changed; False when a source could not be written to."""
         written = True
         self._untold.add(found.made)
@@ -345,7 +352,8 @@ class Engine:
             if current is None:
                 continue
             requests = Requests(entry.item.rotate_requested_at, entry.item.generate_requested_at)
-            status = compute_status(entry.input, found, current.status, self._now(), requests=requests)
+            (given,) = inputs_of([entry], held)
+            status = compute_status(given, found, current.status, self._now(), requests=requests)
             written = self._write(current, status) and written
         return written
 
@@ -401,7 +409,7 @@ class Engine:
             if not keys:
                 self._orphans.pop(workload, None)
 
-    def _again(self, workload: WorkloadKey, found: Pass | None) -> None:
+    def _again(self, workload: WorkloadKey, found: Pass | None, *, held: bool = False) -> None:
         with self._lock:
             wanted = bool(self._orphans.get(workload))
         if not wanted and not self.store.of_workload(workload):
@@ -414,8 +422,11 @@ class Engine:
             self._retry(workload, self._settings.pace.backoff_seconds)
             return
         failures = self._failures.get(workload, 0)
-        after = next_pass_seconds(found, failures=failures, settings=self._settings.pace)
-        self._failures[workload] = failures + 1 if found.error is not None else 0
+        pace = self._settings.pace
+        after = next_pass_seconds(found, failures=failures, settings=pace)
+        if held:
+            after = min(after, pace.backoff_max_seconds, pace.backoff_seconds * 2.0 ** min(failures, 16))
+        self._failures[workload] = failures + 1 if held or found.error is not None else 0
         if found.error is not None:
             self._retry(workload, after)
         else:
@@ -499,6 +510,10 @@ def _tell_requests(old: SourceItem, new: SourceItem) -> None:
     fresh = {name: after[:_REQUEST_LENGTH] for name, (before, after) in asked_for.items() if after and after != before}
     if fresh:
         _log.info("request", binding=str(new.key), **fresh)
+
+
+def _reason(error: SecretBindingError) -> Reason:
+    return next((reason for reason in Reason if reason.value == error.reason), Reason.ERROR)
 
 
 def _only_status_differs(old: SourceItem, new: SourceItem) -> bool:

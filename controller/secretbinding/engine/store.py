@@ -1,8 +1,9 @@
 """The bindings that the sources have delivered, by binding and by workload."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from secretbinding.desired.values import BindingInput
 from secretbinding.generation import read_request
@@ -194,6 +195,7 @@ def _same(old: SourceItem, new: SourceItem) -> bool:
     return replace(old, status=new.status) == new
 
 
-def inputs_of(entries: Iterable[Entry]) -> list[BindingInput]:
-    """The bindings as the decisions take them."""
-    return [entry.input for entry in entries]
+def inputs_of(entries: Iterable[Entry], held: Mapping[BindingKey, Fault] = MappingProxyType({})) -> list[BindingInput]:
+    """The bindings as the decisions take them; those in `held` stay as they are for that reason."""
+    given = [entry.input for entry in entries]
+    return [replace(each, frozen=each.frozen or held.get(each.key)) for each in given]

@@ -273,6 +273,9 @@ REVOKING = (
     VaultRight(
         "auth/jwt-nomad/role", ("list",), "Which roles are there still, for `--deleted`.", "auth/jwt-nomad/role"
     ),
+    VaultRight(
+        "auth/approle-nomad/role", ("list",), "The same of agents that log in by AppRole.", "auth/approle-nomad/role"
+    ),
 )
 """What `revoke` may do: a person's rights, which no controller has."""
 

@@ -205,6 +205,36 @@ def test_tokens_of_a_role_that_is_gone_are_revoked_and_no_others(
     world.api.delete(f"/v1/job/{unique}", purge="true")
 
 
+def test_tokens_of_agents_that_logged_in_by_approle_are_revoked_by_role_and_when_the_role_is_gone(
+    world: World, cli: CommandLine, instance: str, revoker: str
+) -> None:
+    if world.vault.get("/v1/sys/auth").json()["data"].get("approle-nomad/") is None:
+        world.vault.put("/v1/sys/auth/approle-nomad", {"type": "approle"}).expect(200, 204)
+    named, gone, kept = (f"nsb.{instance}.{name}" for name in ("named", "gone", "kept"))
+    for role in (named, gone, kept):
+        place = f"/v1/auth/approle-nomad/role/{role}"
+        world.vault.put(place, {"token_policies": ["default"]}).expect(200, 204)
+        role_id = world.vault.get(f"{place}/role-id").json()["data"]["role_id"]
+        secret_id = world.vault.put(f"{place}/secret-id", {}).expect().json()["data"]["secret_id"]
+        world.vault.put("/v1/auth/approle-nomad/login", {"role_id": role_id, "secret_id": secret_id}).expect()
+
+    def left() -> list[str]:
+        tokens = world.vault.get("/v1/auth/token/accessors", list="true").expect().json()["data"]["keys"]
+        shown = [world.vault.put("/v1/auth/token/lookup-accessor", {"accessor": each}) for each in tokens]
+        metas = [answer.json()["data"].get("meta") or {} for answer in shown if answer.status == 200]
+        return sorted(meta["role_name"] for meta in metas if f".{instance}." in meta.get("role_name", ""))
+
+    assert left() == sorted([gone, kept, named])
+    ran = cli("revoke", "--role", named, "--yes")
+    assert ran.code == 0, ran.err
+    assert left() == sorted([gone, kept])
+    world.vault.delete(f"/v1/auth/approle-nomad/role/{gone}").expect(204)
+    ran = cli("revoke", "--deleted", "--yes")
+    assert ran.code == 0, ran.err
+    assert left() == [kept]
+    world.vault.delete(f"/v1/auth/approle-nomad/role/{kept}").expect(204)
+
+
 def test_the_controllers_own_token_may_not_revoke(world: World, cli: CommandLine, unique: str, instance: str) -> None:
     cli.setenv(VAULT_TOKEN=world.settings.vault.token.get_secret_value())
     ran = cli("revoke", "--role", f"nsb.{instance}.x", "--yes")

@@ -15,7 +15,7 @@ from secretbinding.models.status import SecretBindingStatus
 from secretbinding.sources.base import SourceItem
 from secretbinding.sources.files import FilesSource, load, watching
 from secretbinding.sources.files.deciding import FileState
-from secretbinding.sources.files.reading import files_below
+from secretbinding.sources.files.listing import files_below
 from secretbinding.status.transitions import Transition
 from tests.support.builders import manifest
 from tests.support.world import wait_until

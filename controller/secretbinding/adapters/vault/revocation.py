@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hvac.api.auth_methods import Token
+from hvac.api.auth_methods import AppRole, Token
 
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
 from secretbinding.adapters.vault.shapes import data_of, keys_of
@@ -33,6 +33,14 @@ class RevokingVaultAdapter(ListingVaultAdapter):
         except NotFound:
             return ()
 
+    def list_app_roles(self, mount: str) -> Sequence[str]:
+        """The AppRoles of an auth mount, none when nothing is enabled there (`LIST auth/<mount>/role`)."""
+        call = self._call("app_role_list", f"list AppRoles of {mount}", f"auth/{mount}/role", "list")
+        try:
+            return keys_of(AppRole(adapter=self._hvac(call)).list_roles(mount_point=mount), call)
+        except NotFound:
+            return ()
+
     def token_of(self, accessor: str) -> LoginToken | None:
         """What an accessor shows; None for a token that has ended meanwhile."""
         call = self._call(
@@ -52,7 +60,8 @@ class RevokingVaultAdapter(ListingVaultAdapter):
         return LoginToken(
             accessor,
             str(data.get("path", "")),
-            str(known.get("role", "")),
+            # A login by AppRole calls it so.
+            str(known.get("role") or known.get("role_name") or ""),
             str(data.get("display_name", "")),
             int(data.get("ttl") or 0),
         )

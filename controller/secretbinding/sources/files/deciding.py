@@ -7,6 +7,7 @@ from secretbinding.errors import Problem
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import Identity
 from secretbinding.sources.base import SourceItem
+from secretbinding.sources.files.listing import printable
 from secretbinding.sources.files.reading import NAME, Loaded, duplicates, twice
 from secretbinding.sources.files.tenants import DEFAULT_TENANT
 
@@ -51,7 +52,8 @@ class Decision:
         vanished: those proven gone.
         held: those that are missing, and nothing is deleted.
         why: why they are held, "" when none are.
-        complete: the listing tells of every binding that there is.
+        complete: the listing tells of every binding that there is, but for tenants in `unsure`.
+        unsure: tenants of which some file cannot be read: what is missing of them may be in it.
     """
 
     known: Mapping[BindingKey, Known]
@@ -60,6 +62,7 @@ class Decision:
     held: tuple[BindingKey, ...] = ()
     why: str = ""
     complete: bool = True
+    unsure: frozenset[str] = frozenset()
 
 
 def decide(
@@ -68,47 +71,74 @@ def decide(
     """Compare the files with what is known.
 
     A binding whose file has a problem stays as it is, with the problem for its status. One that is in no file any more
-    is gone, unless some file cannot be read, the listing is empty, or at least three bindings, and more than half of
-    them, are missing at once: then those are held, but for the `confirmed` ones (`tenant/name`, `*` for all).
+    is gone, unless some file of its tenant cannot be read, the listing is empty, or at least three bindings, and more
+    than half of them, are missing at once, of the tenant or of all whose tenants have lost no such part: then those are
+    held, but for the `confirmed` ones (`tenant/name`, `tenant/*`, `*` for all). A tenant cannot hold another's.
     """
     wanted = _wanted(known, files, nomad_namespace)
-    opaque = sorted(file for file, state in files.items() if state.opaque)
+    opaque = {state.tenant: file for file, state in sorted(files.items(), reverse=True) if state.opaque}
     missing = sorted(set(known) - set(wanted))
     why = _why_held(missing, known, wanted, opaque)
-    held = [key for key in missing if why and (opaque or not is_confirmed(key, confirmed))]
+    sure = {key for key in missing if None not in opaque and key.tenant not in opaque}
+    held = [key for key in missing if key in why and not (key in sure and is_confirmed(key, confirmed))]
     after = {**wanted, **{key: known[key] for key in held}}
     changed = tuple(entry.item for key, entry in wanted.items() if key not in known or known[key].item != entry.item)
     vanished = tuple(key for key in missing if key not in held)
-    return Decision(after, changed, vanished, tuple(held), why if held else "", complete=not opaque)
+    reasons = "; ".join(dict.fromkeys(why[key] for key in held))
+    unsure = frozenset(tenant for tenant in opaque if tenant)
+    tenants = {state.tenant for state in files.values() if state.tenant}
+    complete = None not in opaque and (not unsure or bool(tenants - unsure))
+    return Decision(after, changed, vanished, tuple(held), reasons, complete, unsure)
 
 
 def is_confirmed(key: BindingKey, confirmed: frozenset[str]) -> bool:
     """Whether somebody has confirmed in writing that the binding may be removed."""
-    return "*" in confirmed or f"{key.tenant}/{key.name}" in confirmed
+    return bool({"*", f"{key.tenant}/*", f"{key.tenant}/{key.name}"} & confirmed)
 
 
-def read_confirmation(text: str) -> frozenset[str]:
-    """The lines of a confirmation file: `tenant/name` or `*`; blank lines and what follows a `#` do not count."""
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    return frozenset(line for line in lines if line)
+def read_confirmation(text: str, tenant: str | None = None) -> frozenset[str]:
+    """The lines of a confirmation file: `tenant/name` or `*`; blank lines and what follows a `#` do not count. In the
+    directory of a `tenant` nothing is confirmed but what is of that tenant."""
+    lines = {line.partition("#")[0].strip() for line in text.splitlines()} - {""}
+    if tenant is None:
+        return frozenset(lines)
+    own = {f"{tenant}/*"} if "*" in lines else set()
+    return frozenset(own | {line for line in lines if line.startswith(f"{tenant}/")})
 
 
 def _why_held(
     missing: Sequence[BindingKey],
     known: Mapping[BindingKey, Known],
     wanted: Mapping[BindingKey, Known],
-    opaque: list[str],
-) -> str:
-    count = len(missing)
-    if not count:
-        return ""
-    if opaque:
-        return f"{opaque[0]} cannot be read as manifests, and might hold them"
+    opaque: Mapping[str | None, str],
+) -> dict[BindingKey, str]:
+    """Why each missing binding is held that is."""
+    if None in opaque:
+        return dict.fromkeys(missing, _might_hold(opaque[None]))
+    why = {key: _might_hold(opaque[key.tenant]) for key in missing if key.tenant in opaque}
     if not wanted:
-        return "there is no manifest left at all"
-    if count >= _LARGE_DROP and 2 * count > len(known):
-        return f"{count} of {len(known)} bindings are gone at once"
-    return ""
+        return dict.fromkeys(missing, "there is no manifest left at all") | why
+    # First each tenant by itself, so that one that loses much does not hold what another has taken out.
+    tenants = {key.tenant for key in missing} - set(opaque)
+    for tenant in sorted(tenants):
+        lost = [key for key in missing if key.tenant == tenant]
+        if text := _large(len(lost), sum(key.tenant == tenant for key in known)):
+            why |= dict.fromkeys(lost, text)
+            tenants.discard(tenant)
+    rest = [key for key in missing if key.tenant in tenants]
+    left_out = {key.tenant for key in why}
+    if text := _large(len(rest), sum(key.tenant not in left_out for key in known)):
+        why |= dict.fromkeys(rest, text)
+    return why
+
+
+def _might_hold(file: str) -> str:
+    return f"{printable(file)} cannot be read as manifests, and might hold them"
+
+
+def _large(count: int, before: int) -> str:
+    """Why so many that are gone at once are held, "" when they are not."""
+    return f"{count} of {before} bindings are gone at once" if count >= _LARGE_DROP and 2 * count > before else ""
 
 
 def _wanted(

@@ -10,7 +10,8 @@ from secretbinding.errors import ManifestError, Problem
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import identify
 from secretbinding.sources.base import SourceItem
-from secretbinding.sources.files.reading import NAME, STDIN, files_below, load, manifests_in, unreadable
+from secretbinding.sources.files.listing import files_below, unreadable
+from secretbinding.sources.files.reading import NAME, STDIN, load, manifests_in
 from secretbinding.sources.files.tenants import DEFAULT_TENANT
 from secretbinding.strictyaml import load as load_yaml
 

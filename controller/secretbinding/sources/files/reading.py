@@ -1,7 +1,6 @@
 """Manifest files: which ones a path means, and the bindings in them with their places."""
 
 import os
-import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -12,13 +11,13 @@ from secretbinding.models.binding import KIND, SecretBinding
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import parse_manifests
 from secretbinding.sources.base import SourceItem
+from secretbinding.sources.files.listing import files_below, unreadable
 from secretbinding.sources.files.tenants import DEFAULT_TENANT
 from secretbinding.strictyaml import Document, Path, field_name
 from secretbinding.strictyaml import load as load_yaml
 
 NAME = "files"
 STDIN = "-"
-SUFFIXES = (".yaml", ".yml", ".json")
 ROTATE_ANNOTATION = "nomad-vault.io/rotate-requested-at"
 GENERATE_ANNOTATION = "nomad-vault.io/generate-requested-at"
 
@@ -49,7 +48,7 @@ def load(
     source: str = NAME,
     stdin: Callable[[], bytes] = lambda: sys.stdin.buffer.read(),
 ) -> list[Loaded]:
-    """The bindings of files, directories (see `files_below`) and `-`, each once.
+    """The bindings of files, directories (see `listing.files_below`) and `-`, each once.
 
     `nomad_namespace` is the Nomad namespace of jobs whose manifest names none. `source` says as whose bindings they
     are keyed (`files`, `nomad` or `kubernetes`), and which limits apply. Raises `ManifestError` with the problems of
@@ -114,51 +113,6 @@ def twice(first: Loaded) -> tuple[str, str]:
     key = first.item.key
     line, _ = first.document.place((*first.prefix, "metadata", "name"))
     return f"binding {key.tenant}/{key.name} is given twice, first in {first.file}:{line}", "remove one of the two"
-
-
-def unreadable(name: str, error: OSError) -> Problem:
-    """The problem of a file or directory that cannot be read."""
-    reason = (error.strerror or type(error).__name__).lower()
-    return Problem(f"cannot be read: {reason}", "check the path and its permissions", file=name)
-
-
-Signature = tuple[int, int, int]
-
-
-def files_below(directory: str) -> dict[str, Signature]:
-    """All manifest files (`*.yaml`, `*.yml`, `*.json`) below a directory, subdirectories included, in order, each with
-    its modification time (ns), size and inode.
-
-    Names that begin with a dot are left out (`.git`, and the directories behind a mounted ConfigMap); symbolic links
-    are followed, and a directory that is reached in two ways counts once. Raises `OSError` when any part of it cannot
-    be listed.
-    """
-    files: dict[str, Signature] = {}
-    seen: set[tuple[int, int]] = set()
-
-    def walk(place: str) -> None:
-        there = os.stat(place)
-        if (there.st_dev, there.st_ino) in seen:
-            return
-        seen.add((there.st_dev, there.st_ino))
-        for name in sorted(os.listdir(place)):
-            if name.startswith("."):
-                continue
-            path = os.path.join(place, name)
-            info = os.stat(path)
-            if stat.S_ISDIR(info.st_mode):
-                walk(path)
-            elif stat.S_ISREG(info.st_mode) and name.endswith(SUFFIXES) and (info.st_dev, info.st_ino) not in seen:
-                seen.add((info.st_dev, info.st_ino))
-                files[path] = signature(info)
-
-    walk(directory)
-    return files
-
-
-def signature(info: os.stat_result) -> Signature:
-    """What changes when a file is written or replaced."""
-    return info.st_mtime_ns, info.st_size, info.st_ino
 
 
 def _expanded(paths: Iterable[str], problems: list[Problem]) -> Iterator[str]:

@@ -27,6 +27,18 @@ class Tenants:
         self._paths = sorted(((os.path.abspath(path), tenant) for tenant, path in paths), key=lambda one: -len(one[0]))
         self._trusting = trusting
 
+    def names(self, path: str) -> bool:
+        """Whether the configuration names a tenant for just this path."""
+        return self._configured(path) not in (None, "", EACH)
+
+    def are_directories(self, path: str) -> bool:
+        """Whether the directories right in this path are tenants."""
+        return self._configured(path) == EACH
+
+    def _configured(self, path: str) -> str | None:
+        place = os.path.abspath(path)
+        return next((tenant for one, tenant in self._paths if one == place), None)
+
     def of(self, file: str) -> str | None:
         """The tenant of a file that is named as the watch names it; None where the manifest may say so itself, "" for
         a file that is nobody's: right in a directory whose directories are tenants."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from secretbinding.errors import ManifestError
+from secretbinding.errors import ManifestError, Problem
 from secretbinding.loops import Loop
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import identify
@@ -24,29 +24,24 @@ from secretbinding.sources.files.deciding import (
     is_confirmed,
     read_confirmation,
 )
-from secretbinding.sources.files.reading import (
-    NAME,
-    Signature,
-    bindings_of,
-    files_below,
-    manifests_in,
-    signature,
-    unreadable,
-)
+from secretbinding.sources.files.listing import Place, listing, printable, read_inside, unreadable
+from secretbinding.sources.files.reading import NAME, bindings_of, manifests_in
 from secretbinding.sources.files.tenants import Tenants
 from secretbinding.status.transitions import Transition
+from secretbinding.strictyaml import DEFAULT_LIMITS
 from secretbinding.strictyaml import load as load_yaml
 
 _log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 3
+_MOVING = "the files keep changing"
 # A file written again within its time stamp's resolution looks unchanged: one this young is read again.
 _YOUNG_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    signature: Signature
+    place: Place
     digest: bytes
     state: FileState
     read_at: float
@@ -55,11 +50,12 @@ class _Seen:
 class FilesSource:
     """Bindings in the given files and directories. All of them together are one source.
 
-    Absence is a deletion only when every path could be listed and every file in it could be read, and nothing changed
-    meanwhile: a file that is replaced, or a directory behind a symbolic link that is swapped, is seen whole or not at
-    all. See `deciding.decide` for what is held nonetheless. What was never seen by this process, as after a restart, is
-    not taken for deleted either: other files of the same instance may have been applied by hand. A file
-    `.secretbinding-confirm-removal` in a watched directory confirms: `tenant/name` in it, or `*`, is removed.
+    Absence is a deletion only when every path of the tenant could be listed and every file in it could be read, and
+    nothing changed meanwhile: a file that is replaced, or a directory behind a symbolic link that is swapped, is seen
+    whole or not at all. See `deciding.decide` for what is held nonetheless. What was never seen by this process, as
+    after a restart, is not taken for deleted either: other files of the same instance may have been applied by hand. A
+    file `.secretbinding-confirm-removal` in a watched directory confirms: `tenant/name` in it, or `*`, is removed; in
+    a directory with a tenant, what is of that tenant.
 
     Statuses go to the log, a line for each transition.
     """
@@ -84,6 +80,7 @@ class FilesSource:
         self._removed: set[BindingKey] = set()
         self._confirmed: frozenset[str] = frozenset()
         self._complete = False
+        self._unsure: frozenset[str] = frozenset()
         self._announced = False
         self._told: dict[str, str] = {}
         self._strangers: set[BindingKey] = set()
@@ -118,7 +115,7 @@ class FilesSource:
 
     def proves_absent(self, key: BindingKey) -> bool:
         with self._lock:
-            if not self._complete or key in self._known:
+            if not self._complete or key.tenant in self._unsure or key in self._known:
                 return False
             if key in self._removed or is_confirmed(key, self._confirmed):
                 return True
@@ -152,6 +149,7 @@ class FilesSource:
             confirmed = self._confirmation()
             decision = decide(self._known, found, confirmed, self._nomad_namespace)
             self._known, self._confirmed, self._complete = decision.known, confirmed, decision.complete
+            self._unsure = decision.unsure
             self._held = len(decision.held)
             self._removed = (self._removed | set(decision.vanished)) - set(decision.known)
             announce = decision.complete and not self._announced
@@ -174,58 +172,63 @@ class FilesSource:
             self._stopping.wait(self._interval_seconds)
 
     def _settled(self) -> dict[str, FileState] | None:
-        """All files as they are together at one time; None when they cannot be listed or do not keep still."""
-        trouble = "the files keep changing"
-        for _ in range(_ATTEMPTS):
+        """All files as they are together at one time; None when they cannot be listed or do not keep still. A tenant
+        whose files alone do not is one of whom nothing is known now."""
+        trouble = _MOVING
+        for attempt in range(_ATTEMPTS):
             try:
-                before = self._listing()
-                states = {path: self._state(path, sign) for path, sign in before.items()}
-                if self._listing() == before:
-                    self._seen = {path: self._seen[path] for path in before}
-                    self._once("listing", "")
-                    return states
+                before = listing(self._paths, self._tenants)
+                states = {path: self._state(path, place) for path, place in before.items()}
+                after = listing(self._paths, self._tenants)
             except OSError as error:
                 trouble = str(unreadable(error.filename or ", ".join(self._paths), error))
+                continue
+            moving = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+            tenants = {place.tenant for found in (before, after) for path, place in found.items() if path in moving}
+            others = {state.tenant for state in states.values() if state.tenant} - tenants
+            if moving and (attempt + 1 < _ATTEMPTS or None in tenants or not others):
+                trouble = _MOVING
+                continue
+            self._seen = {path: self._seen[path] for path in before if path in self._seen}
+            self._once("listing", "")
+            for path in sorted(moving):
+                tenant = (before.get(path) or after[path]).tenant
+                states[path] = FileState(problems=(Problem(_MOVING, file=printable(path)),), opaque=True, tenant=tenant)
+            return states
         self._once("listing", f"nothing is concluded from the files: {trouble}")
         return None
 
-    def _listing(self) -> dict[str, Signature]:
-        files: dict[str, Signature] = {}
-        for path in self._paths:
-            if os.path.isdir(path):
-                files |= files_below(path)
-            else:
-                files[path] = signature(os.stat(path))
-        return files
-
-    def _state(self, path: str, sign: Signature) -> FileState:
+    def _state(self, path: str, place: Place) -> FileState:
         """What a file holds; read again only when it seems to have changed, parsed again only when it has."""
+        if place.problem is not None:
+            return FileState(problems=(place.problem,), opaque=True, tenant=place.tenant)
         seen = self._seen.get(path)
-        if seen is not None and seen.signature == sign and seen.read_at - sign[0] / 1e9 > _YOUNG_SECONDS:
+        young = seen is None or seen.read_at - place.signature[0] / 1e9 <= _YOUNG_SECONDS
+        if seen is not None and seen.place == place and not young:
             return seen.state
         read_at = time.time()
         try:
-            with open(path, "rb") as file:
-                data = file.read()
-        except PermissionError as error:
-            state = FileState(problems=(unreadable(path, error),), opaque=True)
-            self._seen[path] = _Seen(sign, b"", state, read_at)
-            return state
+            data = read_inside(place, limit=DEFAULT_LIMITS.max_bytes + 1)
+        except OSError as error:
+            # Where it is gone, the second listing tells.
+            self._seen.pop(path, None)
+            return FileState(problems=(unreadable(path, error),), opaque=True, tenant=place.tenant)
         digest = hashlib.sha256(data).digest()
-        same = seen is not None and seen.digest == digest
-        tenant = self._tenants.of(path)
-        state = seen.state if seen is not None and same else read_state(data, path, self._nomad_namespace, tenant)
-        self._seen[path] = _Seen(sign, digest, state, read_at)
+        same = seen is not None and seen.digest == digest and seen.place.tenant == place.tenant
+        state = seen.state if seen is not None and same else read_state(data, path, self._nomad_namespace, place.tenant)
+        self._seen[path] = _Seen(place, digest, state, read_at)
         return state
 
     def _confirmation(self) -> frozenset[str]:
         confirmed: frozenset[str] = frozenset()
         for path in self._paths:
+            tenant = None if self._tenants.are_directories(path) else self._tenants.of(path)
             try:
-                with open(os.path.join(path, CONFIRMATION), encoding="utf-8") as file:
-                    confirmed |= read_confirmation(file.read())
+                where = Place(real=os.path.join(path, CONFIRMATION))
+                text = read_inside(where, limit=DEFAULT_LIMITS.max_bytes).decode()
             except (OSError, ValueError):
                 continue
+            confirmed |= read_confirmation(text, tenant)
         return confirmed
 
     def _tell_problems(self, files: Mapping[str, FileState]) -> None:

@@ -11,7 +11,7 @@ from secretbinding.engine.policies import PolicySink
 from secretbinding.loops import Loop
 from secretbinding.models.policy import SecretBindingPolicy
 from secretbinding.models.policy_loading import parse_policies
-from secretbinding.sources.files.reading import files_below
+from secretbinding.sources.files.listing import files_below
 from secretbinding.sources.policies.kept import Kept
 
 _log = structlog.get_logger(__name__)
