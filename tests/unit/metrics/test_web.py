@@ -33,7 +33,7 @@ def test_metrics_come_as_prometheus_text_or_as_openmetrics(fakes: Fakes) -> None
     assert opened.content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert opened.text.endswith("# EOF\n")
     for scraped in (Scrape(plain.text), Scrape(opened.text, open_metrics=True)):
-        assert scraped.value("secretbinding_workers") == 2
+        assert scraped.value("secretbinding_workers", connection="default") == 2
 
 
 def test_there_is_nothing_else(fakes: Fakes) -> None:
