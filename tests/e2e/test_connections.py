@@ -1,5 +1,8 @@
 """Several clusters: each binding is served by the connection that it names, and none waits for another's servers."""
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ from secretbinding.metrics import Monitoring
 from secretbinding.models.reasons import Reason
 from secretbinding.sources.files import FilesSource, Tenants
 from secretbinding.strictyaml import dump
+from tests.support.commandline import CommandLine, cli, environment, servers_of  # noqa: F401
 from tests.support.hanging import Hanging, hanging
 from tests.support.metrics import scrape
 from tests.support.rights import controller_tokens
@@ -251,3 +255,67 @@ def test_a_policy_says_which_connections_a_tenant_may_name(
             clusters.near.await_reason(unique, Reason.READY)
     finally:
         clusters.near.disallow(unique)
+
+
+def test_every_command_works_by_the_connection_that_is_meant(
+    near: Stack, far: Stack, cli: CommandLine, tmp_path: Path, unique: str
+) -> None:
+    kept, file, job_file = tmp_path / "eu", tmp_path / "connections.yaml", tmp_path / "job.json"
+    person = {
+        "name": EU,
+        "vault": {"address": far.openbao.address, "tokenEnv": "EU_VAULT_TOKEN"},
+        "nomad": {"address": far.address, "tokenEnv": "EU_NOMAD_TOKEN"},
+    }
+    file.write_text(dump({"connections": [person]}))
+    cli.use(near, SECRETBINDING_CONNECTIONS=str(file), EU_VAULT_TOKEN=far.openbao.root_token, EU_NOMAD_TOKEN=far.token)
+    here, there = World(near), World(far)
+    for world, word in ((here, "here"), (there, "there")):
+        world.secret(unique, username="app", password=word)
+        world.register(a_job(unique))
+    manifest = tmp_path / "bindings.yaml"
+    other = a_manifest(f"{unique}-eu", unique, unique, connection=EU)
+    manifest.write_text(f"{dump(a_manifest(unique, unique, unique))}---\n{dump(other)}")
+
+    assert cli("bootstrap", "--connection", EU, "--credentials", str(kept)).code == 0
+    ran = cli("plan", "-f", str(manifest))
+    assert (ran.code, ran.err) == (0, "")
+    assert f"job default/{unique} (default/{unique})" in ran.out
+    assert f"job default/{unique} of connection {EU} (default/{unique}-eu)" in ran.out
+    assert cli("apply", "-f", str(manifest)).code == 0
+    assert (here.seen(unique), there.seen(unique)) == (["app here"], ["app there"])
+    ran = cli("doctor", "--connection", EU, "-f", str(manifest), "-o", "json")
+    assert f"default/{unique}-eu" not in ran.err
+    assert ran.code in (0, 2), ran.out
+    assert cli("rotate", "-f", str(manifest), f"{unique}-eu").code == 0
+    job_file.write_text(json.dumps({"Job": a_job(unique)}))
+    manifest.write_text(dump(other))
+    ran = cli("inject", "-f", str(manifest), str(job_file))
+    assert (ran.code, "nsb.default-eu." in ran.out) == (0, True), ran.err
+    ran = cli("plan", "-f", str(manifest), "--detailed-exitcode")
+    assert (ran.code, "no changes" in ran.out) == (0, True)
+    manifest.write_text(dump(a_manifest(f"{unique}-eu", unique, unique, connection="mars")))
+    ran = cli("plan", "-f", str(manifest))
+    assert (ran.code, "there is no connection 'mars'; name one of default, eu" in ran.err) == (1, True)
+
+    controllers = {"tokenFile": str(kept / "vault-token")}, {"tokenFile": str(kept / "nomad-token")}
+    own = {
+        "name": EU,
+        "vault": {"address": far.openbao.address, **controllers[0]},
+        "nomad": {"address": far.address, **controllers[1]},
+    }
+    file.write_text(dump({"connections": [own]}))
+    manifest.write_text(dump(other))
+    there.secret(unique, username="app", password="anew")
+    variables = {**servers_of(near), "SECRETBINDING_CONNECTIONS": str(file), "SECRETBINDING_TENANCY": "open"}
+    command = [sys.executable, "-m", "secretbinding", "run", "--source", f"files={manifest}"]
+    with subprocess.Popen(command, env=environment(**variables), stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_until("it has rolled there", lambda: there.seen(unique) == ["app anew"])
+        finally:
+            process.terminate()
+            told = process.communicate(timeout=30)[1]
+    assert "connections=['eu']" in told
+    file.write_text(dump({"connections": [person]}))
+    assert cli("uninstall", "--all", "--connection", EU, "--no-kubernetes", "--yes").code == 0
+    assert there.policies("default-eu", having=unique) == []
+    assert (templates(there, unique), templates(here, unique)) == (0, 1)
