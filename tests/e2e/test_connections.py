@@ -17,12 +17,14 @@ from secretbinding.metrics import Monitoring
 from secretbinding.models.reasons import Reason
 from secretbinding.sources.files import FilesSource, Tenants
 from secretbinding.strictyaml import dump
-from tests.support.commandline import CommandLine, cli, environment, servers_of  # noqa: F401
+from tests.support.commandline import CommandLine, cli, environment, servers_of
 from tests.support.hanging import Hanging, hanging
 from tests.support.metrics import scrape
 from tests.support.rights import controller_tokens
 from tests.support.servers import Stack
 from tests.support.world import World, a_job, a_manifest, forget_bindings, wait_until
+
+__all__ = ["cli"]
 
 pytestmark = pytest.mark.xdist_group("connections")
 EU = "eu"

@@ -117,6 +117,19 @@ def test_what_is_wrong_is_told_with_its_place_and_a_remedy(written: Path, text: 
     assert said in message
 
 
+def test_the_file_on_the_page_is_one(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "deploy" / "connections.md").read_text()
+    monkeypatch.setenv("US_NOMAD_TOKEN", "of-us")
+    written.write_text(page.split("```yaml\n")[1].split("```")[0])
+    settings = Settings()
+    assert [(name, settings.of(name).nomad.region) for name in settings.connections] == [("eu", ""), ("us", "us")]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in row.replace("`", "").replace(" ", "").split(",")} == {
+        *("name", "instance", "jwtMount", "workers", "maxRolls", "auditFile", "auditListen"),
+        *("vault", "nomad", "consul", "agent"),
+    }
+
+
 def test_a_file_that_is_not_there_is_told_by_its_variable(written: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read; correct SECRETBINDING_CONNECTIONS"):
         Settings()
