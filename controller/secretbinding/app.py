@@ -10,6 +10,7 @@ from secretbinding.adapters.transport import OnCall
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
 from secretbinding.connections import nomad_connection, vault_connection
 from secretbinding.engine.admission import Admission
+from secretbinding.engine.fleet import Fleet
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.hooks import Hooks, Several
 from secretbinding.engine.loop import Engine, EngineSettings
@@ -19,7 +20,7 @@ from secretbinding.engine.reconciler import Pace, Reconciler
 from secretbinding.engine.store import Store
 from secretbinding.errors import UsageError
 from secretbinding.leadership import Callbacks, Keeper, shard_of
-from secretbinding.metrics import Monitoring, Parts
+from secretbinding.metrics import Monitoring, Parts, Servers, Unit
 from secretbinding.metrics.parts import Looping, Threaded
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
@@ -86,6 +87,10 @@ class Tenancy:
         """What looks at policies and labels; none where tenancy is open."""
         return (*self._sources, self.labels) if self.guard is not None else ()
 
+    def guard_of(self, instance: str) -> Guard | None:
+        """The guard of a connection, whose marks are of an instance of its own."""
+        return Guard(self.board, self.labels, instance=instance) if self.guard is not None else None
+
     def start(self, changed: Callable[[], None], *, patience_seconds: float = _POLICY_PATIENCE_SECONDS) -> None:
         """Start, and wait a while for the policies: bindings are left as they are until they are known."""
         if self.guard is None:
@@ -115,30 +120,32 @@ class Tenancy:
         self.labels.stop()
 
 
-class Controller:
-    """The whole of `secretbinding run`: engine, watchers, sources. `on_pass` is told of each pass and its seconds;
-    `monitoring` counts and serves, and has been given to the clients' `on_call`; `tenancy` says what is allowed;
-    `beside` is what runs in the same process, and whose threads have to live as well."""
+class Cluster:
+    """One connection at work: an engine with its own queue, workers, limits and clocks, and what wakes it. Nothing of
+    it waits for another connection's servers.
+
+    Args:
+        settings: those of the connection (`Settings.of`).
+        hooks: what counts passes.
+        guard: asks the policies; None where everything is allowed.
+        keeper: says which workloads are this controller's; None for all.
+    """
 
     def __init__(
         self,
         settings: Settings,
         clients: Clients,
-        sources: Sequence[Source],
+        fleet: Fleet,
+        *,
+        hooks: Sequence[Hooks] = (),
         on_pass: Callable[[WorkloadKey, Pass, float], None] = lambda workload, found, seconds: None,
-        monitoring: Monitoring | None = None,
-        tenancy: Tenancy | None = None,
-        leases: Leases | None = None,
-        beside: Sequence[Threaded] = (),
+        guard: Guard | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         own = settings.controller
-        self.keeper = self._keeper(leases, own.shards) if leases is not None else None
-        keeper = self.keeper
+        self._on_pass = on_pass
         owns = keeper.owns if keeper is not None else _everything
-        self._monitoring = monitoring
-        self.tenancy = tenancy or Tenancy(settings, ())
-        guard = self.tenancy.guard
-        hooks: Hooks = Several([_Passes(self._passed), *([monitoring.hooks] if monitoring is not None else [])])
+        told: Hooks = Several([_Passes(self._passed), *hooks])
         pace = Pace(
             resync_seconds=own.resync_seconds, progress_seconds=own.progress_seconds, seals_seconds=own.poll_seconds
         )
@@ -152,7 +159,7 @@ class Controller:
             share=keeper.share if keeper is not None else lambda: 1.0,
         )
         self.engine = Engine(
-            make_reconciler(settings, clients, hooks.acted, gates=self.gates, guard=guard, may_write=owns),
+            make_reconciler(settings, clients, told.acted, gates=self.gates, guard=guard, may_write=owns),
             clients.vault,
             EngineSettings(
                 instance=own.instance,
@@ -162,13 +169,12 @@ class Controller:
                 confirmed_removals=frozenset(name.strip() for name in own.confirm_removals.split(",") if name.strip()),
             ),
             gates=self.gates,
-            hooks=hooks,
+            hooks=told,
             owns=owns,
             takes_part=(lambda: bool(keeper.held())) if keeper is not None else lambda: True,
+            connection=settings.connection,
+            elsewhere=fleet.elsewhere(settings.connection),
         )
-        self._on_pass = on_pass
-        for source in sources:
-            self.engine.add_source(source)
         self.secrets = SecretWatcher(
             clients.vault,
             self.engine.store,
@@ -182,36 +188,97 @@ class Controller:
             self.audits.append(AuditListener(own.audit_bind, self.secrets.pushed))
         if own.audit_file is not None:
             self.audits.append(AuditFile(own.audit_file, self.secrets.pushed))
-        self.nacp = _nacp(settings, clients, self.engine.store, self.gates, [source.name for source in sources], guard)
         self.events = NomadEventWatcher(
             clients.nomad,
             self.engine.store.workloads,
             lambda workloads: self.engine.wake(workloads, Priority.PROGRESS),
             lambda workloads: self.engine.wake(workloads, Priority.RESYNC),
         )
-
         self.variables = VariableWatcher(
             clients.nomad,
             self.engine.store,
             lambda workloads: self.engine.wake(workloads, Priority.PROGRESS),
             interval_seconds=own.poll_seconds,
         )
+        self.asked = Servers(clients.vault, clients.nomad, clients.vault.clock.now)
 
+    def unit(self) -> Unit:
+        """What is looked at for metrics and health checks."""
+        return Unit(self.engine, self.gates, self.secrets, self.variables, self.events, self.asked)
+
+    def start(self) -> None:
+        """Start what wakes the engine; the engines start together (`Fleet.start`)."""
+        self.secrets.start()
+        self.events.start()
+        self.variables.start()
+
+    def stop(self) -> None:
+        """Stop it."""
+        self.secrets.stop()
+        self.events.stop()
+        self.variables.stop()
+
+    def _passed(self, workload: WorkloadKey, found: Pass, seconds: float) -> None:
+        self.secrets.observed(workload, found)
+        self._on_pass(workload, found, seconds)
+
+
+class Controller:
+    """The whole of `secretbinding run`: sources, and for each connection an engine and watchers. `on_pass` is told of
+    each pass and its seconds; `monitoring` counts and serves, and has been given to the clients' `on_call`; `tenancy`
+    says what is allowed; `further` are the clients of named connections; `beside` is what runs in the same process, and
+    whose threads have to live as well. What is named without a connection (`engine`, `secrets`, ...) is the default
+    one's."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clients: Clients,
+        sources: Sequence[Source],
+        on_pass: Callable[[WorkloadKey, Pass, float], None] = lambda workload, found, seconds: None,
+        monitoring: Monitoring | None = None,
+        tenancy: Tenancy | None = None,
+        leases: Leases | None = None,
+        further: Mapping[str, Clients] | None = None,
+        beside: Sequence[Threaded] = (),
+    ) -> None:
+        own = settings.controller
+        self.keeper = self._keeper(leases, own.shards) if leases is not None else None
+        self._monitoring = monitoring
+        self.tenancy = tenancy or Tenancy(settings, ())
+        self.fleet = Fleet()
+        self.clusters: dict[str, Cluster] = {}
+        for name, connected in {settings.connection: clients, **(further or {})}.items():
+            chosen = settings.of(name)
+            self.clusters[name] = Cluster(
+                chosen,
+                connected,
+                self.fleet,
+                hooks=[monitoring.hooks] if monitoring is not None else [],
+                on_pass=on_pass,
+                guard=self.tenancy.guard_of(chosen.controller.instance),
+                keeper=self.keeper,
+            )
+            self.fleet.add(self.clusters[name].engine)
+        for source in sources:
+            self.fleet.add_source(source)
+        first = self.clusters[settings.connection]
+        self.engine, self.gates, self.secrets = first.engine, first.gates, first.secrets
+        self.events, self.variables = first.events, first.variables
+        self.audits = [audit for cluster in self.clusters.values() for audit in cluster.audits]
+        names = [source.name for source in sources]
+        guard = self.tenancy.guard
+        self.nacp = _nacp(settings, clients, self.engine.store, self.gates, names, guard)
         if monitoring is not None:
-            others = (*self.audits, *([self.nacp] if self.nacp is not None else []), *beside)
             parts = Parts(
-                self.engine,
-                own.workers,
-                self.gates,
-                self.secrets,
-                self.variables,
-                self.events,
-                others,
-                keeper,
+                self.fleet,
+                {name: cluster.unit() for name, cluster in self.clusters.items()},
+                (*self.audits, *([self.nacp] if self.nacp is not None else []), *beside),
+                self.keeper,
                 self.tenancy.board if guard is not None else None,
                 self.tenancy.watches,
             )
-            monitoring.attach(parts, clients.vault, clients.nomad, clients.vault.clock.now)
+            monitoring.attach(parts)
 
     def start(self) -> None:
         """Start everything; returns at once. Raises `errors.UsageError` when it cannot listen where it is told to."""
@@ -221,11 +288,10 @@ class Controller:
             audit.start()
         if self.nacp is not None:
             self.nacp.start()
-        self.tenancy.start(lambda: self.engine.wake(self.engine.store.workloads()))
-        self.engine.start()
-        self.secrets.start()
-        self.events.start()
-        self.variables.start()
+        self.tenancy.start(self.fleet.wake_all)
+        self.fleet.start()
+        for cluster in self.clusters.values():
+            cluster.start()
         if self.keeper is not None:
             self.keeper.start()
 
@@ -235,10 +301,9 @@ class Controller:
             audit.stop()
         if self.nacp is not None:
             self.nacp.stop()
-        self.secrets.stop()
-        self.events.stop()
-        self.variables.stop()
-        self.engine.stop()
+        for cluster in self.clusters.values():
+            cluster.stop()
+        self.fleet.stop()
         self.tenancy.stop()
         if self.keeper is not None:
             self.keeper.stop()
@@ -247,14 +312,10 @@ class Controller:
 
     def _keeper(self, leases: Leases, shards: int) -> Keeper:
         def gained(taken: Collection[int]) -> None:
-            self.engine.gained(lambda workload: shard_of(workload, shards) in taken)
+            self.fleet.gained(lambda workload: shard_of(workload, shards) in taken)
 
-        callbacks = Callbacks(gained, lambda gone: self.engine.lost(), lambda of: self.engine.busy(of))
+        callbacks = Callbacks(gained, lambda gone: self.fleet.lost(), lambda of: self.fleet.busy(of))
         return Keeper(leases, total=shards, callbacks=callbacks)
-
-    def _passed(self, workload: WorkloadKey, found: Pass, seconds: float) -> None:
-        self.secrets.observed(workload, found)
-        self._on_pass(workload, found, seconds)
 
 
 def _everything(workload: WorkloadKey) -> bool:
@@ -321,4 +382,5 @@ def make_reconciler(
         gates=gates,
         guard=guard,
         may_write=may_write,
+        connection=settings.connection,
     )

@@ -17,7 +17,6 @@ from secretbinding.settings import ConsulSettings, NomadSettings, Settings, Vaul
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _IDENTITY = "nomad_vault.jwt"
 """What Nomad calls the file of an identity named `vault`, in the task's secrets directory."""
-_PREFIX = "SECRETBINDING_VAULT_LOGIN"
 
 
 def vault_connection(
@@ -58,50 +57,50 @@ def login_method(settings: Settings) -> LoginMethod | None:
                 "kubernetes", mount or "kubernetes", role, Given(path=own.login_jwt_file or _SERVICE_ACCOUNT)
             )
         case VaultLogin.NOMAD:
-            path = own.login_jwt_file or _identity_file()
+            path = own.login_jwt_file or _identity_file(own)
             return JwtLogin("jwt", mount or settings.controller.jwt_mount, role, Given(path=path))
         case VaultLogin.JWT:
             if own.login_jwt_file is None:
-                raise _missing("JWT_FILE", "the file with the token to log in with")
+                raise UsageError(
+                    f"{own.place('login_jwt_file')} is not set",
+                    remedy="set it to the file with the token to log in with",
+                )
             return JwtLogin("jwt", mount or "jwt", role, Given(path=own.login_jwt_file))
         case VaultLogin.APPROLE:
             return AppRoleLogin(
                 mount or "approle",
                 role,
-                _either("ROLE_ID", own.login_role_id, own.login_role_id_file),
-                _either("SECRET_ID", own.login_secret_id.get_secret_value(), own.login_secret_id_file),
+                _either(own, "login_role_id", own.login_role_id, own.login_role_id_file),
+                _either(own, "login_secret_id", own.login_secret_id.get_secret_value(), own.login_secret_id_file),
                 own.login_secret_id_wrapped,
             )
         case VaultLogin.CERT:
             if not plain_address(own.address).startswith("https:") or not own.client_cert:
                 raise UsageError(
-                    f"{_PREFIX} is cert, and there is no TLS with a client certificate",
-                    remedy="set VAULT_CLIENT_CERT and VAULT_CLIENT_KEY, and VAULT_ADDR to https://",
+                    f"{own.place('login')} is cert, and there is no TLS with a client certificate",
+                    remedy=f"set {own.place('client_cert')} and {own.place('client_key')}, and {own.place('address')} "
+                    "to https://",
                 )
             return CertLogin(mount or "cert", own.login_role, Path(own.client_cert))
 
 
-def _identity_file() -> Path:
+def _identity_file(own: VaultSettings) -> Path:
     secrets = os.environ.get("NOMAD_SECRETS_DIR", "")
     if not secrets:
         raise UsageError(
-            f"{_PREFIX} is nomad, and this is no task of Nomad's",
-            remedy=f"set {_PREFIX}_JWT_FILE to the file of the identity, or run as a Nomad task",
+            f"{own.place('login')} is nomad, and this is no task of Nomad's",
+            remedy=f"set {own.place('login_jwt_file')} to the file of the identity, or run as a Nomad task",
         )
     return Path(secrets) / _IDENTITY
 
 
-def _either(name: str, value: str, path: Path | None) -> Given:
+def _either(own: VaultSettings, name: str, value: str, path: Path | None) -> Given:
     if bool(value) == (path is not None):
         raise UsageError(
-            f"{_PREFIX} is approle, which needs one of {_PREFIX}_{name} and {_PREFIX}_{name}_FILE",
+            f"{own.place('login')} is approle, which needs one of {own.place(name)} and {own.place(f'{name}_file')}",
             remedy="set one of the two",
         )
     return Given(value, path)
-
-
-def _missing(name: str, what: str) -> UsageError:
-    return UsageError(f"{_PREFIX}_{name} is not set", remedy=f"set it to {what}")
 
 
 def _given(settings: VaultSettings | NomadSettings | ConsulSettings) -> TokenFile | str:

@@ -2,15 +2,19 @@
 
 import ipaddress
 import os
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from secretbinding.agent_settings import AgentSettings
 from secretbinding.errors import UsageError
+from secretbinding.models.key import DEFAULT_CONNECTION
 from secretbinding.naming import INSTANCE_PATTERN
 from secretbinding.render.agent import AgentDefaults
 
@@ -75,6 +79,11 @@ class VaultSettings(BaseSettings):
     tls_server_name: str = Field("", validation_alias=_env("VAULT_TLS_SERVER_NAME", "BAO_TLS_SERVER_NAME"))
     skip_verify: bool = Field(False, validation_alias=_env("VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"))
 
+    def place(self, field: str) -> str:
+        """Where a field is set, as errors name it."""
+        alias = type(self).model_fields[field].validation_alias
+        return str(alias.choices[0]) if isinstance(alias, AliasChoices) else field
+
 
 class NomadSettings(BaseSettings):
     """How to reach Nomad. NOMAD_NAMESPACE is only the default for a job's namespace on the command line: Nomad sets it
@@ -121,6 +130,7 @@ class ControllerSettings(BaseSettings):
 
     Attributes:
         instance: which controller owns what carries our mark; two controllers that share a Vault need two names.
+        connections: a file of further pairs of Vault and Nomad, which bindings name by `spec.connection`.
         jwt_mount: the auth mount that Nomad's clients log in to (`jwt_auth_backend_path` of their `vault` block).
         workers: how many jobs are worked on at once.
         poll_seconds: how often each distinct secret is looked at.
@@ -183,6 +193,7 @@ class ControllerSettings(BaseSettings):
     )
 
     instance: str = "default"
+    connections: Path | None = None
     jwt_mount: str = "jwt-nomad"
     workers: Annotated[int, Field(ge=1, le=256)] = 8
     poll_seconds: Annotated[float, Field(gt=0)] = 30.0
@@ -352,7 +363,13 @@ def _is_loopback(host: str) -> bool:
 
 
 class Settings:
-    """Everything together, read from the environment once. Raises `errors.UsageError` that names the variable."""
+    """Everything together, read from the environment once. Raises `errors.UsageError` that names the variable, or the
+    place in the file of connections.
+
+    Attributes:
+        connection: the name of the pair of servers that `vault` and `nomad` are.
+        connections: the further ones, by name.
+    """
 
     def __init__(self) -> None:
         try:
@@ -363,6 +380,29 @@ class Settings:
             self.agent = AgentSettings()
         except ValidationError as error:
             raise UsageError(_explain(error)) from None
+        self.connection = DEFAULT_CONNECTION
+        self.connections: Mapping[str, NamedConnection] = {}
+        if self.controller.connections is not None:
+            from secretbinding.connection_settings import read_connections
+
+            self.connections = read_connections(self.controller.connections, self)
+
+    def of(self, connection: str) -> "Settings":
+        """The settings of a connection. Raises `errors.UsageError` when there is none of that name."""
+        if connection == self.connection:
+            return self
+        named = self.connections.get(connection)
+        if named is None:
+            known = ", ".join([self.connection, *self.connections])
+            raise UsageError(
+                f"there is no connection {connection!r}",
+                remedy=f"name one of {known}, or add it to the file that SECRETBINDING_CONNECTIONS names",
+            )
+        made = copy(self)
+        made.connection, made.connections = connection, {}
+        made.vault, made.nomad, made.consul, made.agent = named.vault, named.nomad, named.consul, named.agent
+        made.controller = self.controller.model_copy(update={**named.own, "election": "", "connections": None})
+        return made
 
     def agents(self) -> AgentDefaults:
         """What is said of every sidecar. Raises `errors.UsageError`."""
@@ -375,6 +415,17 @@ class Settings:
             skip_verify=vault.skip_verify,
             jwt_mount=self.controller.jwt_mount,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class NamedConnection:
+    """A pair of Vault and Nomad besides the default one; `own` are settings of the controller that differ for it."""
+
+    vault: VaultSettings
+    nomad: NomadSettings
+    consul: ConsulSettings
+    agent: AgentSettings
+    own: Mapping[str, Any]
 
 
 def _explain(error: ValidationError) -> str:

@@ -118,7 +118,7 @@ def test_a_rotation_is_counted_and_measured(stack: Stack, watched: Run, unique: 
         assert found.value("secretbinding_secret_change_to_done_seconds_count") == 1
         assert 0 <= registered < done < 30
         wait_until("it is in the status", lambda: "last_rotation_timestamp_seconds{" in scrape(running.address).text)
-        named = {"system": "nomad", "operation": "job_register", "outcome": "Success"}
+        named = {"connection": "default", "system": "nomad", "operation": "job_register", "outcome": "Success"}
         assert found.value("secretbinding_api_request_duration_seconds_count", **named) == 2
         assert found.value("secretbinding_bindings", source="files", condition="Ready", status="True") == 1
         opened = Scrape(get(running.address, "/metrics", Accept=OPENMETRICS).text, open_metrics=True)
@@ -307,4 +307,7 @@ def test_without_vault_the_controller_is_alive_and_not_ready(simulator: Stack, u
         wait_until("nomad answers", lambda: "ok     nomad" in get(monitoring.address, "/readyz").text)
         assert "failed vault does not answer" in get(monitoring.address, "/readyz").text
         assert get(monitoring.address, "/healthz").status == 200
-        assert scrape(monitoring.address).value("secretbinding_server_answering", system="vault") == 0
+        assert (
+            scrape(monitoring.address).value("secretbinding_server_answering", connection="default", system="vault")
+            == 0
+        )

@@ -34,7 +34,7 @@ SHARED = policy(workloads=[{"namespaces": ["*"]}], secrets=[{"mounts": ["secret"
 @contextmanager
 def serving(cluster: Cluster, serve: Serve) -> Iterator[AdmissionWebhook]:
     client = KubernetesClient(KubernetesConnection(kubeconfig=str(cluster.kubeconfig)))
-    admission = Admission(lambda: Known((SHARED,)), lambda source, tenant: {}, lambda: "global")
+    admission = Admission(lambda: Known((SHARED,)), lambda source, tenant: {}, lambda connection: "global")
     webhook = AdmissionWebhook(serve, client.credentials, admission)
     webhook.start()
     try:
@@ -170,7 +170,7 @@ def test_a_certificate_that_is_not_there_is_told_at_once(small_kubernetes: Clust
     serve, _ = mounted(tmp_path / "tls", 0)
     shutil.rmtree(tmp_path / "tls")
     client = KubernetesClient(KubernetesConnection(kubeconfig=str(small_kubernetes.kubeconfig)))
-    admission = Admission(None, lambda source, tenant: {}, lambda: "")
+    admission = Admission(None, lambda source, tenant: {}, lambda connection: "")
     with pytest.raises(UsageError, match="is no file"):
         AdmissionWebhook(serve, client.credentials, admission).start()
     client.close()

@@ -155,13 +155,20 @@ class World:
         given = sources or (NomadSource(clients.nomad, (NAMESPACE,)),)
         kept = policies or (NomadPolicies(clients.nomad, NAMESPACE),)
         tenancy = Tenancy(self.settings, kept, listers or {"nomad": clients.nomad.namespace_labels})
-        controller = Controller(self.settings, clients, given, monitoring=monitoring, tenancy=tenancy)
+        further = {
+            name: Clients(
+                self.settings.of(name), on_call=monitoring.called_by(name) if monitoring is not None else None
+            )
+            for name in self.settings.connections
+        }
+        controller = Controller(self.settings, clients, given, monitoring=monitoring, tenancy=tenancy, further=further)
         controller.start()
         try:
             yield controller
         finally:
             controller.stop()
-            clients.close()
+            for each in (clients, *further.values()):
+                each.close()
 
     def secret(self, path: str, **fields: Any) -> int:
         """Write a version of `secret/<path>`; returns its number."""

@@ -1,6 +1,7 @@
 """`adopt`: take over what is in a job by hand, without a roll."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ from secretbinding.cli.connect import clients, read_settings
 from secretbinding.cli.console import emit
 from secretbinding.cli.options import DryRun, Files, Namespace, SourceName
 from secretbinding.errors import Denied, ManifestError, NotFound, Problem
-from secretbinding.models.key import WorkloadKey
+from secretbinding.models.key import DEFAULT_CONNECTION, WorkloadKey
 from secretbinding.render.role import role_policies
 from secretbinding.sources.files import Loaded, load
 
@@ -47,16 +48,24 @@ def adopt(
 
       secretbinding adopt -f payments.yaml --source nomad -n payments
     """
-    from secretbinding.engine.store import Entry, workload_of
+    from secretbinding.engine.store import Entry, connection_of, workload_of
 
     loaded = load(filename, nomad_namespace=namespace, source=source.value)
     by_workload: dict[WorkloadKey, list[tuple[Loaded, Entry]]] = {}
     for one in loaded:
-        entry = Entry(one.item, workload_of(one.item), one.item.status)
+        workload = workload_of(one.item, connection_of(one.item) or DEFAULT_CONNECTION)
+        entry = Entry(one.item, workload, one.item.status)
         by_workload.setdefault(entry.workload, []).append((one, entry))
     settings = read_settings()
-    with clients(settings) as connected:
-        work = [_Adopting(workload, entries, settings, connected) for workload, entries in sorted(by_workload.items())]
+    with ExitStack() as stack:
+        connected = {
+            name: stack.enter_context(clients(settings.of(name)))
+            for name in sorted({workload.connection for workload in by_workload})
+        }
+        work = [
+            _Adopting(workload, entries, settings.of(workload.connection), connected[workload.connection])
+            for workload, entries in sorted(by_workload.items())
+        ]
         problems = [problem for each in work for problem in each.problems()]
         if problems:
             raise ManifestError(problems)

@@ -1,8 +1,10 @@
 """What policies in files say of manifests in files, and the policies that would allow them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from secretbinding.errors import ManifestError, Problem, UsageError
+from secretbinding.models.key import DEFAULT_CONNECTION
 from secretbinding.models.policy import SecretBindingPolicy
 from secretbinding.models.policy_loading import parse_policies
 from secretbinding.sources.files import Loaded
@@ -35,6 +37,7 @@ def whose(loaded: Loaded) -> tuple[Tenant, Target]:
     taken for given, and any driver is."""
     item, workload = loaded.item, loaded.binding.spec.workload
     target = Target(workload.namespace or item.nomad_namespace, workload.job, workload.region or "")
+    target = replace(target, connection=loaded.binding.spec.connection or DEFAULT_CONNECTION)
     return Tenant(item.key.source, item.key.tenant), target
 
 

@@ -12,7 +12,7 @@ from secretbinding.adapters.discovery import plain_address
 from secretbinding.cli.connect import read_settings
 from secretbinding.cli.console import emit, error, say
 from secretbinding.cli.credentials import credential_files
-from secretbinding.cli.options import MadeRoles, Mounts, duration, mounts_of
+from secretbinding.cli.options import Connection, MadeRoles, Mounts, duration, mounts_of
 from secretbinding.cli.servers import Servers, servers
 from secretbinding.errors import Denied, ServiceError, UsageError
 from secretbinding.ops.bootstrap.controller_job import Driver
@@ -176,6 +176,7 @@ def bootstrap(
             show_default=False,
         ),
     ] = None,
+    connection: Connection = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would change, with the difference of each thing.")
     ] = False,
@@ -200,7 +201,7 @@ def bootstrap(
 
       secretbinding bootstrap --print-policy vault --mount kv=kv
     """
-    settings = read_settings()
+    settings = read_settings(connection)
     scope = Scope(
         instance=settings.controller.instance,
         jwt_mount=settings.controller.jwt_mount,

@@ -13,14 +13,14 @@ from secretbinding.cli.options import DEFAULT_TIMEOUT_SECONDS, DryRun, Files, Na
 from secretbinding.cli.progress import Progress, state_of
 from secretbinding.errors import Problem
 from secretbinding.models.binding import DeletionPolicy
-from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.key import DEFAULT_CONNECTION, BindingKey, WorkloadKey
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.plan import Rights
 from secretbinding.sources.base import SourceItem
 from secretbinding.sources.files import Loaded, load
 
 if TYPE_CHECKING:
-    from secretbinding.engine.oneshot import OneShot, Outcome
+    from secretbinding.engine.oneshot import OneShots, Outcome
     from secretbinding.engine.reconciler import Preview
 
 CHANGES = 2
@@ -170,16 +170,17 @@ def _plan(loaded: Sequence[Loaded], items: Sequence[SourceItem], *, detailed_exi
     return CHANGES if changes and detailed_exitcode else 0
 
 
-def _shown(shot: "OneShot", workload: WorkloadKey, preview: "Preview") -> str:
+def _shown(shot: "OneShots", workload: WorkloadKey, preview: "Preview") -> str:
     from secretbinding.cli.forecast import later, replaced_at_once
     from secretbinding.plan_text import describe, show_plan
 
     bindings = shot.inputs(workload)
     names = ", ".join(_name(item.key) for item in bindings)
-    lines = [f"job {workload.namespace}/{workload.job} ({names})"]
+    place = "" if workload.connection == DEFAULT_CONNECTION else f" of connection {workload.connection}"
+    lines = [f"job {workload.namespace}/{workload.job}{place} ({names})"]
     lines.append(show_plan(preview.plan) if preview.plan.actions else "no changes")
     lines += [text for action in preview.plan.actions if (text := replaced_at_once(action))]
-    rest = later(preview, bindings, shot.instance)
+    rest = later(preview, bindings, shot.instance_of(workload))
     if rest:
         lines.append("later, when no allocation and no revert can need them:")
         lines += [f"  {describe(action)}" for action in rest]

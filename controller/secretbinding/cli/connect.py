@@ -5,7 +5,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     from secretbinding.adapters.kubernetes import KubernetesClient, KubernetesConnection
     from secretbinding.adapters.transport import OnCall
     from secretbinding.app import Clients
-    from secretbinding.engine.oneshot import OneShot
+    from secretbinding.engine.oneshot import OneShots
     from secretbinding.ports import Leases
     from secretbinding.sources.kubernetes.source import KubernetesSource
 
 OnAction = Callable[[WorkloadKey, Action], None]
 
 
-def read_settings(*, quiet: bool = True) -> Settings:
-    """The settings, with logging set up from them. A `quiet` command logs warnings only,
-    unless a level is asked for."""
+def read_settings(connection: str | None = None, *, quiet: bool = True) -> Settings:
+    """The settings of a connection, or of the default one, with logging set up from them. A `quiet` command logs
+    warnings only, unless a level is asked for."""
     settings = Settings()
+    settings = settings.of(connection or settings.connection)
     own = settings.controller
     chosen = "log_level" in own.model_fields_set
     logs.configure("WARNING" if quiet and not chosen else own.log_level, own.log_format)
@@ -50,14 +51,24 @@ def clients(settings: Settings, on_call: "OnCall | None" = None, *, keep: bool =
 
 
 @contextmanager
-def one_shot(items: Iterable[SourceItem], on_action: OnAction = lambda workload, action: None) -> "Iterator[OneShot]":
-    """A fixed set of bindings, with connections to work on them."""
+def one_shot(items: Iterable[SourceItem], on_action: OnAction = lambda workload, action: None) -> "Iterator[OneShots]":
+    """A fixed set of bindings, with the connections that they name to work on them. Raises `errors.UsageError` for a
+    connection that there is not."""
     from secretbinding.app import make_reconciler
-    from secretbinding.engine.oneshot import OneShot
+    from secretbinding.engine.oneshot import OneShot, OneShots
+    from secretbinding.engine.store import connection_of
 
     settings = read_settings()
-    with clients(settings) as connected:
-        yield OneShot(make_reconciler(settings, connected, on_action), items)
+    by_connection: dict[str, list[SourceItem]] = {}
+    for item in items:
+        by_connection.setdefault(connection_of(item) or settings.connection, []).append(item)
+    with ExitStack() as stack:
+        shots: dict[str, OneShot] = {}
+        for name, chosen in sorted(by_connection.items()):
+            own = settings.of(name)
+            connected = stack.enter_context(clients(own))
+            shots[name] = OneShot(make_reconciler(own, connected, on_action), chosen)
+        yield OneShots(shots)
 
 
 @contextmanager

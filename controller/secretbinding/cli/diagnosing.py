@@ -12,11 +12,11 @@ from secretbinding.adapters.discovery import plain_address
 from secretbinding.cli.connect import kubernetes, read_settings
 from secretbinding.cli.console import emit, emit_value, printable
 from secretbinding.cli.jobfiles import parse_job
-from secretbinding.cli.options import Mounts, SomeFiles, SourceName, mounts_of
+from secretbinding.cli.options import Connection, Mounts, SomeFiles, SourceName, mounts_of
 from secretbinding.cli.servers import Servers, servers, with_tokens
 from secretbinding.errors import Problem, SecretBindingError, UsageError
-from secretbinding.models.key import BindingKey
-from secretbinding.ops.doctor.facts import Endpoint, Fact, JobFile
+from secretbinding.models.key import DEFAULT_CONNECTION, BindingKey
+from secretbinding.ops.doctor.facts import Endpoint, Fact, JobFile, Unknown
 from secretbinding.ops.rights import Scope
 from secretbinding.settings import Settings, VaultLogin
 from secretbinding.sources.base import SourceItem
@@ -81,6 +81,7 @@ def doctor(
             show_default=False,
         ),
     ] = None,
+    connection: Connection = None,
     skip: Annotated[
         list[str] | None, typer.Option(metavar="CHECK", help="Leave out a check by its name. May be repeated.")
     ] = None,
@@ -107,7 +108,8 @@ def doctor(
     from secretbinding.ops.doctor.gathering import Given, Reach, gather
     from secretbinding.ops.doctor.report import exit_code, to_object
 
-    settings = read_settings()
+    base = read_settings()
+    settings = base.of(connection or base.connection)
     skipped = _skipped(skip or (), [check.name for check in CHECKS])
     with ExitStack() as stack:
         own = stack.enter_context(servers(settings, patient=False))
@@ -115,7 +117,10 @@ def doctor(
             stack, settings, own, controller_vault_token_file, controller_nomad_token_file
         )
         place = namespace or settings.nomad.namespace
-        items, name, proves = _bindings(stack, source, filename or [], namespace, place, own.nomad)
+        # Bindings in variables are the default connection's, whatever connection they name.
+        keeping = own if settings is base else stack.enter_context(servers(base, patient=False))
+        items, name, proves = _bindings(stack, source, filename or [], namespace, place, keeping.nomad)
+        items = _of_connection(items, settings.connection)
         given = Given(
             scope=Scope(
                 instance=settings.controller.instance,
@@ -221,6 +226,15 @@ def _bindings(
         listed = _listed(lambda: _proven(list_bindings(nomad, namespace or "*"), nomad, place))
         return listed, kept.value, NomadSource(nomad).proves_absent
     return _of_kubernetes(stack, namespace, place)
+
+
+def _of_connection(items: Fact[Sequence[SourceItem]] | None, connection: str) -> Fact[Sequence[SourceItem]] | None:
+    """Those of a connection, and of the default one those whose manifest cannot be read."""
+    from secretbinding.engine.store import connection_of
+
+    if items is None or isinstance(items, Unknown):
+        return items
+    return [item for item in items if (connection_of(item) or DEFAULT_CONNECTION) == connection]
 
 
 def _proven(items: Sequence[SourceItem], nomad: "NomadAdminAdapter", place: str) -> Sequence[SourceItem]:

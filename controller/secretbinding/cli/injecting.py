@@ -20,7 +20,7 @@ from secretbinding.desired.approles import BringSecretIds
 from secretbinding.errors import ManifestError, Problem, UsageError
 from secretbinding.job.inject import strip
 from secretbinding.job.marks import placed_marks
-from secretbinding.models.key import WorkloadKey
+from secretbinding.models.key import DEFAULT_CONNECTION, WorkloadKey
 from secretbinding.plan import Action, Plan, Rights, make_plan
 from secretbinding.ports import Json
 from secretbinding.sources.files import Loaded, load
@@ -72,12 +72,12 @@ def inject(
     if job_file == "-" and "-" in filename:
         raise UsageError("job and bindings cannot both come from standard input", remedy="give a file for one of them")
     loaded = load(filename, nomad_namespace=namespace, source=source.value)
-    settings = read_settings()
+    settings = read_settings(_connection(loaded))
     with destination(output) as target, clients(settings) as connected:
         text = _read(job_file)
         variables = variables_text(var or ())
         job, around = parse_job(text, file=job_file, nomad=connected.nomad, variables=variables, namespace=namespace)
-        entries, workload = _meant(loaded, job, job_file, settings.controller.instance)
+        entries, workload = _meant(loaded, job, job_file, settings)
         injection = make_injection(job, entries, workload, settings, connected)
         result = json.dumps({**around, "Job": injection.job}, indent=2, ensure_ascii=False) + "\n"
         target.prepare(result)
@@ -146,17 +146,27 @@ def make_injection(
     return Injection(made, tuple(action for action in plan.actions if isinstance(action, Rights | BringSecretIds)))
 
 
+def _connection(loaded: Sequence[Loaded]) -> str | None:
+    """The connection that the bindings name: a job has one Vault."""
+    named = {one.binding.spec.connection or DEFAULT_CONNECTION for one in loaded}
+    if len(named) > 1:
+        raise UsageError(
+            f"the bindings name several connections: {', '.join(sorted(named))}", remedy="give those of one at a time"
+        )
+    return next(iter(named), None)
+
+
 def _meant(
-    loaded: Sequence[Loaded], job: Json, file: str, instance: str
+    loaded: Sequence[Loaded], job: Json, file: str, settings: "Settings"
 ) -> tuple[list[tuple[Loaded, "Entry"]], WorkloadKey]:
     """The bindings that name the job of the file."""
     from secretbinding.engine.store import Entry, with_names, workload_of
 
     named: dict[WorkloadKey, list[tuple[Loaded, Entry]]] = {}
     for one in loaded:
-        workload = workload_of(one.item)
+        workload = workload_of(one.item, settings.connection)
         if workload is not None and (workload.namespace, workload.job) == (job["Namespace"], job["ID"]):
-            entry = Entry(with_names(one.item, instance), workload, one.item.status)
+            entry = Entry(with_names(one.item, settings.controller.instance), workload, one.item.status)
             named.setdefault(workload, []).append((one, entry))
     if len(named) == 1:
         ((workload, entries),) = named.items()

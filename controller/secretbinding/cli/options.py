@@ -113,6 +113,17 @@ Timeout = Annotated[
     ),
 ]
 
+Connection = Annotated[
+    str | None,
+    typer.Option(
+        "--connection",
+        metavar="NAME",
+        help="The named connection whose Vault and Nomad are meant (SECRETBINDING_CONNECTIONS); the default one's when "
+        "left out.",
+        show_default=False,
+    ),
+]
+
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done, as `plan` does.")]
 
 

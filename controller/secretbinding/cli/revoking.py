@@ -9,7 +9,7 @@ import typer
 
 from secretbinding.cli.connect import read_settings
 from secretbinding.cli.console import emit
-from secretbinding.cli.options import DryRun
+from secretbinding.cli.options import Connection, DryRun
 from secretbinding.errors import UsageError
 from secretbinding.naming import name_prefix
 
@@ -28,6 +28,7 @@ def revoke(
         bool,
         typer.Option("--deleted", help="All roles of this instance that are not there any more."),
     ] = False,
+    connection: Connection = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: DryRun = False,
 ) -> int:
@@ -51,7 +52,7 @@ def revoke(
     from secretbinding.adapters.vault.revocation import RevokingVaultAdapter
     from secretbinding.connections import vault_connection
 
-    settings = read_settings()
+    settings = read_settings(connection)
     prefix = name_prefix(settings.controller.instance)
     for name in role or ():
         if not name.startswith(prefix):

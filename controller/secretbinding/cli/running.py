@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import structlog
@@ -81,13 +82,13 @@ def run(
     monitoring = _monitoring(settings)
     telemetry = _telemetry(settings, monitoring)
     on_call = monitoring.called if monitoring is not None else None
-    with clients(settings, on_call, keep=True) as connected:
+    with clients(settings, on_call, keep=True) as connected, _further(settings, monitoring) as further:
         sources = _sources(names, paths, settings, connected, namespace, on_call)
         cluster = _cluster(asked[0], names, settings, on_call)
         tenancy = _tenancy(asked, names, settings, connected, cluster)
-        webhook = _webhook(settings, connected, cluster, tenancy, namespace)
+        webhook = _webhook(settings, {settings.connection: connected, **further}, cluster, tenancy, namespace)
         with leases(settings, connected, on_call) as held:
-            return _serve(settings, connected, sources, monitoring, tenancy, webhook, held, telemetry)
+            return _serve(settings, connected, further, sources, monitoring, tenancy, webhook, held, telemetry)
 
 
 def parse_policies_option(
@@ -191,6 +192,17 @@ def _sources(
     return made
 
 
+@contextmanager
+def _further(settings: Settings, monitoring: "Monitoring | None") -> "Iterator[Mapping[str, Clients]]":
+    """Clients of the named connections, by name. Nothing is asked of their servers before something is to be done."""
+    with ExitStack() as stack:
+        made: dict[str, Clients] = {}
+        for name in settings.connections:
+            on_call = monitoring.called_by(name) if monitoring is not None else None
+            made[name] = stack.enter_context(clients(settings.of(name), on_call, keep=True))
+        yield made
+
+
 def _cluster(
     policies: Sequence[SourceName], sources: Sequence[SourceName], settings: Settings, on_call: "OnCall | None"
 ) -> "KubernetesClient | None":
@@ -201,7 +213,7 @@ def _cluster(
 
 def _webhook(
     settings: Settings,
-    connected: "Clients",
+    connected: Mapping[str, "Clients"],
     cluster: "KubernetesClient | None",
     tenancy: "Tenancy",
     namespace: str,
@@ -224,7 +236,11 @@ def _webhook(
         own.admission_by,
     )
     known = tenancy.board.known if tenancy.guard is not None else None
-    admission = Admission(known, tenancy.labels, connected.nomad.region, nomad_namespace=namespace)
+
+    def region(connection: str) -> str:
+        return connected[connection].nomad.region() if connection in connected else ""
+
+    admission = Admission(known, tenancy.labels, region, nomad_namespace=namespace)
     return AdmissionWebhook(serve, cluster.credentials, admission)
 
 
@@ -260,6 +276,7 @@ def _tenancy(
 def _serve(
     settings: Settings,
     connected: "Clients",
+    further: Mapping[str, "Clients"],
     sources: Sequence[Source],
     monitoring: "Monitoring | None",
     tenancy: "Tenancy",
@@ -277,6 +294,7 @@ def _serve(
         monitoring=monitoring,
         tenancy=tenancy,
         leases=held,
+        further=further,
         beside=[webhook] if webhook is not None else [],
     )
     with Signals() as signals:
@@ -292,6 +310,7 @@ def _serve(
             tenancy=settings.controller.tenancy,
             vault=settings.vault.address,
             nomad=settings.nomad.address,
+            **({"connections": sorted(further)} if further else {}),
         )
         signals.wait()
         patience = settings.controller.stop_seconds

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,8 +50,7 @@ def servers(settings: Settings, *, patient: bool = True) -> Iterator[Servers]:
 
 def with_tokens(settings: Settings, *, vault: str | None = None, nomad: str | None = None) -> Settings:
     """The same settings with other tokens; None leaves one as it is."""
-    made = Settings()
-    made.controller = settings.controller
+    made = copy(settings)
     made.vault = settings.vault if vault is None else _with_vault_token(settings.vault, vault)
     made.nomad = settings.nomad if nomad is None else _with_nomad_token(settings.nomad, nomad)
     return made

@@ -11,7 +11,7 @@ import typer
 
 from secretbinding.cli.connect import clients, kubernetes, leases, read_settings
 from secretbinding.cli.console import emit, error, say
-from secretbinding.cli.options import DEFAULT_TIMEOUT_SECONDS, DryRun, Timeout
+from secretbinding.cli.options import DEFAULT_TIMEOUT_SECONDS, Connection, DryRun, Timeout
 from secretbinding.errors import UsageError
 from secretbinding.models.key import WorkloadKey
 from secretbinding.settings import Settings
@@ -55,6 +55,7 @@ def uninstall(
     running: Annotated[
         bool, typer.Option("--even-if-running", help="Go on though a controller of this instance takes part.")
     ] = False,
+    connection: Connection = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     dry_run: DryRun = False,
     timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
@@ -88,9 +89,10 @@ def uninstall(
         _stop_deployment(deployment, timeout)
     done = True
     if everything:
-        with clients(settings) as connected:
-            _refuse_beside_a_running_one(settings, connected, running)
-            done = _remove_all(settings, connected, retained=retained, yes=yes, dry_run=dry_run, timeout=timeout)
+        chosen = settings.of(connection or settings.connection)
+        with clients(settings) as keeping, clients(chosen) as connected:
+            _refuse_beside_a_running_one(settings, keeping, running)
+            done = _remove_all(chosen, connected, retained=retained, yes=yes, dry_run=dry_run, timeout=timeout)
     if finalizers and done:
         with kubernetes() as client:
             _release(client, settings.controller.watched, yes=yes, dry_run=dry_run)

@@ -216,7 +216,8 @@ def _wrong(share: Share) -> str:
 def _elsewhere(binding: SecretBinding, observed: Observed) -> Fault | None:
     connection = binding.spec.connection
     if connection not in (None, observed.workload.connection):
-        message = f"spec.connection is {connection}, and this controller knows only {observed.workload.connection}"
+        remedy = "leave it out for the default one, or add it to the file that SECRETBINDING_CONNECTIONS names"
+        message = f"spec.connection is {connection}, and this controller has no connection of that name; {remedy}"
         return Fault(Reason.CONNECTION_UNKNOWN, message)
     region = binding.spec.workload.region
     if region is None or not observed.region or region == observed.region:

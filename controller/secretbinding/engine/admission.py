@@ -10,7 +10,7 @@ from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.observe import Observer
 from secretbinding.engine.policies import Guard, Judged
-from secretbinding.engine.store import DEFAULT_CONNECTION, Store, inputs_of
+from secretbinding.engine.store import Store, inputs_of
 from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError
 from secretbinding.job.carry import carried_over
@@ -71,7 +71,7 @@ class Admission:
         on waiting.
         """
         namespace, name = str(job.get("Namespace") or "default"), str(job.get("ID") or "")
-        workload = WorkloadKey(DEFAULT_CONNECTION, "", namespace, name)
+        workload = WorkloadKey(self._store.connection, "", namespace, name)
         entries = self._store.of_workload(workload)
         unlisted = [source for source in self._sources if not self._store.is_listed(source)]
         if unlisted:

@@ -13,6 +13,7 @@ from secretbinding import tracing
 from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.hooks import Hooks, reconcile_id, traced_pass
+from secretbinding.engine.moving import Elsewhere, Moving, takes_in
 from secretbinding.engine.orphans import find_orphans
 from secretbinding.engine.queue import Priority, WorkQueue
 from secretbinding.engine.reconciler import Pace, Reconciler, next_pass_seconds
@@ -22,7 +23,7 @@ from secretbinding.engine.untold import Untold
 from secretbinding.errors import SecretBindingError
 from secretbinding.job.marks import placed_marks
 from secretbinding.kinds import Fault
-from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.key import DEFAULT_CONNECTION, BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import SecretBindingStatus
 from secretbinding.naming import Owner
@@ -72,13 +73,17 @@ class Engine:
         hooks: Hooks | None = None,
         owns: Callable[[WorkloadKey], bool] = lambda workload: True,
         takes_part: Callable[[], bool] = lambda: True,
+        connection: str = DEFAULT_CONNECTION,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         """`owns` says which workloads are this controller's: others are known, and not touched. `takes_part` is false
-        while none is."""
+        while none is. `elsewhere` tells of the bindings of connections other than this engine's own."""
+        self._elsewhere = elsewhere or Elsewhere()
+        self._moving = Moving()
         self._hooks = hooks or Hooks()
         self._owns = owns
         self._takes_part = takes_part
-        self.store = Store(settings.instance, owns)
+        self.store = Store(settings.instance, owns, connection=connection)
         self.queue = WorkQueue(on_taken=self._hooks.taken)
         self._reconciler = reconciler
         self._vault = vault
@@ -103,19 +108,19 @@ class Engine:
         """Take bindings from a source; before `start`."""
         self._sources[source.name] = source
 
-    def start(self) -> None:
-        """Start the workers and the sources."""
+    def start(self, *, sources: bool = True) -> None:
+        """Start the workers and the sources; without these where they deliver to somebody else."""
         for number in range(self._settings.workers):
             self._thread(self._work, f"worker-{number}")
         self._thread(self._sweep, "sweep")
-        for source in self._sources.values():
+        for source in self._sources.values() if sources else ():
             source.start(self)
 
-    def stop(self) -> None:
+    def stop(self, *, sources: bool = True) -> None:
         """Stop the sources, let each worker finish its pass, and end."""
         self._stopping.set()
         self._wake_sweep.set()
-        for source in self._sources.values():
+        for source in self._sources.values() if sources else ():
             source.stop()
         self.queue.close()
         for thread in self._threads:
@@ -125,6 +130,11 @@ class Engine:
     def threads(self) -> Sequence[threading.Thread]:
         """The threads that live from `start` to `stop`."""
         return tuple(self._threads)
+
+    @property
+    def workers(self) -> int:
+        """How many workloads are worked on at once."""
+        return self._settings.workers
 
     @property
     def held(self) -> Mapping[str, int]:
@@ -148,7 +158,7 @@ class Engine:
         )
         if entry is not None:
             _tell_requests(entry.item, item)
-        if entry is not None and entry.workload.job and entry.workload != workload_of(item):
+        if entry is not None and entry.workload.job and entry.workload != workload_of(item, self.store.connection):
             # What it has in the job that it named before is to be given back.
             self._add_orphans(entry.workload, {item.key})
         for workload in self.store.upsert(item):
@@ -159,6 +169,29 @@ class Engine:
         if entry is None:
             return
         self.upsert(replace(entry.item, deleting=True))
+
+    def leave(self, key: BindingKey) -> None:
+        """A binding names another connection now. What it has here stays until `give_up`."""
+        workload = self.store.leave(key)
+        if workload is not None and workload.job:
+            self._leaves(key, {workload})
+
+    def _leaves(self, key: BindingKey, workloads: set[WorkloadKey]) -> None:
+        self._moving.leaves(key, workloads)
+        if self._elsewhere.took_in(key):
+            self.give_up(key)
+
+    def give_up(self, key: BindingKey) -> None:
+        """A binding that is leaving has been taken in elsewhere, or is no more: what it has here goes."""
+        for workload in self._moving.given_up(key):
+            if self._add_orphans(workload, {key}):
+                self.queue.add(workload, Priority.CHANGE)
+
+    def has_taken_in(self, key: BindingKey) -> bool:
+        """Whether a binding has been judged here, and nothing keeps it out; or it is another controller's to judge,
+        who will not tell."""
+        entry = self.store.get(key)
+        return self._moving.is_settled(key) or (entry is not None and not self._owns(entry.workload))
 
     def listed(self, source: str) -> None:
         self.store.listed(source)
@@ -243,8 +276,16 @@ class Engine:
         with tracing.span("report"):
             reported = self._report(entries, found, held)
             self._finish(found, bindings)
+        self._settle(entries, found)
         self._again(workload, found if reported else None, held=bool(held))
         return found
+
+    def _settle(self, entries: Sequence[Entry], found: Pass) -> None:
+        """Tell the other connections of what has been taken in here."""
+        for entry in entries:
+            key = entry.item.key
+            if takes_in(entry.input, found) and self.store.get(key) is not None and self._moving.settle(key):
+                self._elsewhere.settled(key)
 
     def _run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
         started = time.monotonic()
@@ -319,7 +360,7 @@ class Engine:
             if entry is not None:
                 if entry.workload != workload:
                     strays.add(key)
-            elif key.source in self._swept and self._proven_absent(key):
+            elif self._elsewhere.took_in(key) or (key.source in self._swept and self._proven_absent(key)):
                 strays.add(key)
         return self._add_orphans(workload, strays)
 
@@ -329,6 +370,13 @@ class Engine:
             return False
         try:
             return source.proves_absent(key) and not is_retained(self._vault, Owner(self._settings.instance, key))
+        except SecretBindingError:
+            return False
+
+    def _left(self, key: BindingKey) -> bool:
+        """Whether what a binding has here goes with it to the connection that it names now."""
+        try:
+            return not is_retained(self._vault, Owner(self._settings.instance, key))
         except SecretBindingError:
             return False
 
@@ -391,6 +439,8 @@ class Engine:
                 self._drop_orphan(workload, item.key)
 
     def _let_go(self, key: BindingKey) -> bool:
+        if self._elsewhere.knows(key):
+            return True
         source = self._sources.get(key.source)
         try:
             if source is not None:
@@ -400,6 +450,7 @@ class Engine:
             _log.warning("binding cannot be let go", binding=str(key), error=str(error))
             return False
         self.store.remove(key)
+        self._moving.forget(key)
         return True
 
     def _drop_orphan(self, workload: WorkloadKey, key: BindingKey) -> None:
@@ -451,7 +502,7 @@ class Engine:
                     self._vault,
                     self._settings.instance,
                     self.store,
-                    self._proven_absent,
+                    lambda key: self._left(key) if self._elsewhere.knows(key) else self._proven_absent(key),
                     jwt_mount=self._settings.jwt_mount,
                 )
             except SecretBindingError as error:
@@ -464,6 +515,10 @@ class Engine:
 
     def _take_orphans(self, source: str, orphans: Mapping[WorkloadKey, set[BindingKey]]) -> None:
         """Have what is orphaned of a source taken out, unless too much of it is gone at once."""
+        for workload, keys in orphans.items():
+            for key in (leaving := {key for key in keys if self._elsewhere.knows(key)}):
+                self._leaves(key, {workload})
+            keys -= leaving
         lost = {key for keys in orphans.values() for key in keys if self.store.get(key) is None}
         if not self._confirmed(source, len(lost)):
             self._swept.discard(source)

@@ -41,7 +41,7 @@ class OneShot:
 
     def __init__(self, reconciler: Reconciler, items: Iterable[SourceItem]) -> None:
         self._reconciler = reconciler
-        self._store = Store(reconciler.instance)
+        self._store = Store(reconciler.instance, connection=reconciler.connection)
         for item in items:
             self._store.upsert(item)
         self._former: dict[WorkloadKey, set[BindingKey]] | None = None
@@ -136,6 +136,52 @@ class OneShot:
             self._store.set_status(entry.item.key, status)
             on_change(entry.item.key, status)
         outcome.status = status
+
+
+class OneShots:
+    """The same for bindings of several connections, one after the other; each has its own servers."""
+
+    def __init__(self, shots: Mapping[str, OneShot]) -> None:
+        self._shots = dict(shots)
+
+    def instance_of(self, workload: WorkloadKey) -> str:
+        """The controller instance whose marks are read and written in a job's connection."""
+        return self._of(workload).instance
+
+    def inputs(self, workload: WorkloadKey) -> list[BindingInput]:
+        """As `OneShot.inputs`."""
+        return self._of(workload).inputs(workload)
+
+    def preview(self) -> Mapping[WorkloadKey, Preview]:
+        """As `OneShot.preview`."""
+        return {key: preview for shot in self._shots.values() for key, preview in shot.preview().items()}
+
+    def status_now(self) -> Mapping[BindingKey, SecretBindingStatus]:
+        """As `OneShot.status_now`."""
+        return {key: status for shot in self._shots.values() for key, status in shot.status_now().items()}
+
+    def judge(self, previews: Mapping[WorkloadKey, Preview]) -> Mapping[BindingKey, SecretBindingStatus]:
+        """As `OneShot.judge`."""
+        found: dict[BindingKey, SecretBindingStatus] = {}
+        for connection, shot in self._shots.items():
+            found |= shot.judge({key: one for key, one in previews.items() if key.connection == connection})
+        return found
+
+    def converge(
+        self,
+        *,
+        timeout_seconds: float,
+        wait: bool = True,
+        on_change: Callable[[BindingKey, SecretBindingStatus], None] = lambda key, status: None,
+    ) -> Mapping[BindingKey, Outcome]:
+        """As `OneShot.converge`; each connection has the whole time."""
+        found: dict[BindingKey, Outcome] = {}
+        for shot in self._shots.values():
+            found |= shot.converge(timeout_seconds=timeout_seconds, wait=wait, on_change=on_change)
+        return found
+
+    def _of(self, workload: WorkloadKey) -> OneShot:
+        return self._shots[workload.connection]
 
 
 def _finished(found: Pass, bindings: Sequence[BindingInput], *, wait: bool) -> bool:

@@ -228,7 +228,7 @@ class Guard:
             known,
             tenant,
             item.binding,
-            Target(workload.namespace, workload.job, region, drivers),
+            Target(workload.namespace, workload.job, region, drivers, workload.connection),
             adopted=adopted,
             rights=document.rights if document is not None else (),
         )

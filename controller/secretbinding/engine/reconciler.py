@@ -20,7 +20,7 @@ from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError, ServiceError
 from secretbinding.job.marks import part_state
 from secretbinding.kinds import Fault
-from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.key import DEFAULT_CONNECTION, BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
 from secretbinding.plan import Action, EvaluateJob, Plan, deferred, make_plan
 from secretbinding.ports import Nomad, Vault
@@ -54,7 +54,7 @@ class Reconciler:
     versions wait as their bindings and the limits say; without, nothing waits.
 
     `clock` gives seconds that never go back; `purge_grace_seconds` is how long after a job was found gone its tasks may
-    still be stopping. `may_write` is asked before each write.
+    still be stopping. `may_write` is asked before each write. `connection` is the name of this pair of servers.
     """
 
     def __init__(
@@ -71,7 +71,9 @@ class Reconciler:
         gates: Gatekeeper | None = None,
         guard: Guard | None = None,
         may_write: Callable[[WorkloadKey], bool] = lambda workload: True,
+        connection: str = DEFAULT_CONNECTION,
     ) -> None:
+        self.connection = connection
         self._may_write = may_write
         self._vault = vault
         self._nomad = nomad

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.orphans import let_in
 from secretbinding.engine.reconciler import Preview, Reconciler
-from secretbinding.engine.store import DEFAULT_CONNECTION
 from secretbinding.job.marks import placed_marks
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.naming import name_prefix
@@ -79,7 +78,9 @@ class Removal:
                 for workload in {document.workload, *let_in(self._vault, self._jwt_mount, document)}:
                     shares.setdefault(workload, set()).add(document.owner.key)
         for stub in self._nomad.list_jobs("*"):
-            workload = WorkloadKey(DEFAULT_CONNECTION, "", str(stub.get("Namespace") or "default"), str(stub["ID"]))
+            workload = WorkloadKey(
+                self._reconciler.connection, "", str(stub.get("Namespace") or "default"), str(stub["ID"])
+            )
             if stub.get("ParentID"):
                 continue
             job = self._nomad.job(workload.namespace, workload.job)

@@ -8,14 +8,12 @@ from types import MappingProxyType
 from secretbinding.desired.values import BindingInput
 from secretbinding.generation import read_request
 from secretbinding.kinds import Fault, with_role_names
-from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.key import DEFAULT_CONNECTION, BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import ROTATE_REQUEST_LENGTH, SecretBindingStatus
 from secretbinding.naming import Owner
 from secretbinding.rotation import read_rotate_request
 from secretbinding.sources.base import SourceItem
-
-DEFAULT_CONNECTION = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +44,17 @@ class Entry:
 class Store:
     """Thread-safe. Every change answers with the workloads that it touches."""
 
-    def __init__(self, instance: str = "default", owns: Callable[[WorkloadKey], bool] = lambda workload: True) -> None:
+    def __init__(
+        self,
+        instance: str = "default",
+        owns: Callable[[WorkloadKey], bool] = lambda workload: True,
+        *,
+        connection: str = DEFAULT_CONNECTION,
+    ) -> None:
         """`instance` stands in the names of what bindings have made for themselves; `owns` says which workloads are
-        this controller's."""
+        this controller's; `connection` is the one whose bindings these are."""
         self._instance = instance
+        self.connection = connection
         self._owns = owns
         self._lock = threading.Lock()
         self._entries: dict[BindingKey, Entry] = {}
@@ -70,7 +75,7 @@ class Store:
     def upsert(self, item: SourceItem) -> set[WorkloadKey]:
         """Take a binding as it is now. Touched are the workload it names and the one it named before."""
         item = with_names(item, self._instance)
-        workload = workload_of(item)
+        workload = workload_of(item, self.connection)
         with self._lock:
             old = self._entries.get(item.key)
             touched = {old.workload, workload} if old is not None else {workload}
@@ -87,13 +92,13 @@ class Store:
             entry = self._entries.get(key)
             if entry is None or not entry.item.deleting:
                 return set()
-            del self._entries[key]
-            self._changes += 1
-            keys = self._workloads.get(entry.workload, set())
-            keys.discard(key)
-            if not keys:
-                self._workloads.pop(entry.workload, None)
-            return {entry.workload}
+            return {self._drop(entry)}
+
+    def leave(self, key: BindingKey) -> WorkloadKey | None:
+        """Forget a binding that another connection has now; gives the workload that it named here."""
+        with self._lock:
+            entry = self._entries.get(key)
+            return self._drop(entry) if entry is not None else None
 
     def get(self, key: BindingKey) -> Entry | None:
         """The entry of a binding, None when it is not known."""
@@ -142,6 +147,15 @@ class Store:
         with self._lock:
             return sum(1 for key in self._entries if key.source == source)
 
+    def _drop(self, entry: Entry) -> WorkloadKey:
+        del self._entries[entry.item.key]
+        self._changes += 1
+        keys = self._workloads.get(entry.workload, set())
+        keys.discard(entry.item.key)
+        if not keys:
+            self._workloads.pop(entry.workload, None)
+        return entry.workload
+
     def _put(self, entry: Entry) -> None:
         key = entry.item.key
         old = self._entries.get(key)
@@ -163,21 +177,28 @@ def with_names(item: SourceItem, instance: str) -> SourceItem:
     return item if named is item.binding else replace(item, binding=named)
 
 
-def workload_of(item: SourceItem) -> WorkloadKey:
+def workload_of(item: SourceItem, connection: str = DEFAULT_CONNECTION) -> WorkloadKey:
     """The workload that a binding names; one with an empty job when its manifest is too broken to tell.
 
-    Connection and region are always the controller's own: a binding that names others is refused when it is judged, and
-    one that names the same ones must not become a second workload of the same job.
+    The connection is the one that the binding was given to, the region that connection's own: a binding that names
+    others is refused when it is judged, and one that names the same ones must not become a second workload of the job.
     """
     if item.binding is None:
-        return WorkloadKey(DEFAULT_CONNECTION, "", item.nomad_namespace, item.job)
+        return WorkloadKey(connection, "", item.nomad_namespace, item.job)
     spec = item.binding.spec
     return WorkloadKey(
-        connection=DEFAULT_CONNECTION,
+        connection=connection,
         region="",
         namespace=spec.workload.namespace or item.nomad_namespace,
         job=spec.workload.job,
     )
+
+
+def connection_of(item: SourceItem) -> str | None:
+    """The connection that a binding names; None where its manifest is too broken to tell."""
+    if item.binding is None:
+        return None
+    return item.binding.spec.connection or DEFAULT_CONNECTION
 
 
 def _frozen(item: SourceItem) -> Fault | None:

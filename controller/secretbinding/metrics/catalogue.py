@@ -50,10 +50,16 @@ RECONCILE_SECONDS = _metric(
     "reconcile_duration_seconds", Kind.HISTOGRAM, "", "How long passes over a workload took.", _PASS_SECONDS
 )
 QUEUE_DEPTH = _metric(
-    "queue_depth", Kind.GAUGE, "priority", "Workloads that are due and wait for a worker: change, progress, resync."
+    "queue_depth",
+    Kind.GAUGE,
+    "connection priority",
+    "Workloads that are due and wait for a worker: change, progress, resync.",
 )
 QUEUE_OLDEST = _metric(
-    "queue_oldest_seconds", Kind.GAUGE, "priority", "How long the oldest of them has been due; 0 when nothing is."
+    "queue_oldest_seconds",
+    Kind.GAUGE,
+    "connection priority",
+    "How long the oldest of them has been due; 0 when nothing is.",
 )
 QUEUE_WAIT = _metric(
     "queue_wait_seconds",
@@ -68,8 +74,8 @@ QUEUE_RETRIES = _metric(
     "priority",
     "Workloads that were queued again because their last pass did not come to a good end.",
 )
-WORKERS = _metric("workers", Kind.GAUGE, "", "Workers, each of which is at one workload at a time.")
-WORKERS_BUSY = _metric("workers_busy", Kind.GAUGE, "", "Workers that are at a workload now.")
+WORKERS = _metric("workers", Kind.GAUGE, "connection", "Workers, each of which is at one workload at a time.")
+WORKERS_BUSY = _metric("workers_busy", Kind.GAUGE, "connection", "Workers that are at a workload now.")
 
 BINDINGS = _metric(
     "bindings",
@@ -105,18 +111,21 @@ AT_RISK = _metric(
 API_SECONDS = _metric(
     "api_request_duration_seconds",
     Kind.HISTOGRAM,
-    "system operation outcome",
+    "connection system operation outcome",
     "Requests to vault, nomad and kubernetes, each attempt by itself: how many, and how long until the answer. "
     "`variables_list` waits for news, up to a minute, and `events` counts until the stream is open.",
     _CALL_SECONDS,
 )
 ANSWERING = _metric(
-    "server_answering", Kind.GAUGE, "system", "1 while vault or nomad answers, can work (unsealed, with a leader)."
+    "server_answering",
+    Kind.GAUGE,
+    "connection system",
+    "1 while vault or nomad answers, can work (unsealed, with a leader).",
 )
 TOKEN_EXPIRY = _metric(
     "token_expiry_timestamp_seconds",
     Kind.GAUGE,
-    "system",
+    "connection system",
     "When the controller's own token ends unless it is renewed; no series for one that never does, or may not tell.",
 )
 
@@ -153,7 +162,7 @@ TO_DONE = _metric(
     "From the making of a version in Vault, by Vault's clock, until its roll was seen to have succeeded.",
     _CHANGE_SECONDS,
 )
-ROLLING = _metric("rolls_in_flight", Kind.GAUGE, "", "Jobs that roll for a new version now.")
+ROLLING = _metric("rolls_in_flight", Kind.GAUGE, "connection", "Jobs that roll for a new version now.")
 LAST_ROTATION = _metric(
     "last_rotation_timestamp_seconds",
     Kind.GAUGE,
@@ -191,7 +200,7 @@ LEASES_STALE = _metric(
 WATCH_STALE = _metric(
     "watch_staleness_seconds",
     Kind.GAUGE,
-    "watch",
+    "connection watch",
     "Since secrets and nomad_variables were last polled with success, and since the quietest stream of nomad_events "
     "last brought anything; 0 while there is nothing to watch.",
 )

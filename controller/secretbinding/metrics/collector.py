@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -29,11 +29,15 @@ class Gauges(Collector):
     """One look at each part for each scrape; `live` are the checks of `/healthz`."""
 
     def __init__(
-        self, parts: Parts, recorder: Recorder, probe: ServerProbe, live: Callable[[], Iterable[Check]]
+        self,
+        parts: Parts,
+        recorder: Recorder,
+        probes: Mapping[str, ServerProbe],
+        live: Callable[[], Iterable[Check]],
     ) -> None:
         self._parts = parts
         self._recorder = recorder
-        self._probe = probe
+        self._probes = probes
         self._live = live
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
@@ -41,7 +45,7 @@ class Gauges(Collector):
         return ()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        summary = summary_of(self._parts.engine.store.snapshot())
+        summary = summary_of(self._parts.fleet.snapshot())
         yield from self._work()
         yield from self._bindings(summary)
         yield from self._servers()
@@ -54,13 +58,15 @@ class Gauges(Collector):
         yield _family(catalogue.BUILD, [([__version__, platform.python_version()], 1)])
 
     def _work(self) -> Iterator[GaugeMetricFamily]:
-        engine = self._parts.engine
-        backlog = engine.queue.backlog()
-        yield _family(catalogue.QUEUE_DEPTH, (([label(each)], backlog[each].depth) for each in Priority))
-        yield _family(catalogue.QUEUE_OLDEST, (([label(each)], backlog[each].oldest_seconds) for each in Priority))
-        yield _family(catalogue.WORKERS, [([], self._parts.workers)])
-        yield _family(catalogue.WORKERS_BUSY, [([], engine.queue.busy()[0])])
-        yield _family(catalogue.ROLLING, [([], self._parts.gates.rolling())])
+        units = self._parts.units
+        backlogs = [
+            (name, each, unit.engine.queue.backlog()[each]) for name, unit in units.items() for each in Priority
+        ]
+        yield _family(catalogue.QUEUE_DEPTH, (([name, label(each)], it.depth) for name, each, it in backlogs))
+        yield _family(catalogue.QUEUE_OLDEST, (([name, label(each)], it.oldest_seconds) for name, each, it in backlogs))
+        yield _family(catalogue.WORKERS, (([name], unit.engine.workers) for name, unit in units.items()))
+        yield _family(catalogue.WORKERS_BUSY, (([name], unit.engine.queue.busy()[0]) for name, unit in units.items()))
+        yield _family(catalogue.ROLLING, (([name], unit.gates.rolling()) for name, unit in units.items()))
         yield _family(catalogue.AT_RISK, [([], self._recorder.at_risk)])
 
     def _bindings(self, summary: Summary) -> Iterator[GaugeMetricFamily]:
@@ -68,7 +74,7 @@ class Gauges(Collector):
             catalogue.BINDINGS,
             (
                 ([source, kind.value, word.value], summary.counts[source, kind.value, word])
-                for source in self._parts.engine.sources
+                for source in self._parts.fleet.sources
                 for kind in ConditionType
                 for word in ConditionStatus
             ),
@@ -78,18 +84,15 @@ class Gauges(Collector):
         yield _family(catalogue.SERIES_OMITTED, [([], summary.omitted)])
 
     def _servers(self) -> Iterator[GaugeMetricFamily]:
-        yield _family(catalogue.ANSWERING, (([system], self._probe.answering(system)) for system in SYSTEMS))
-        expiries = ((system, self._probe.expiry(system)) for system in SYSTEMS)
+        asked = [(name, system, probe) for name, probe in self._probes.items() for system in SYSTEMS]
+        yield _family(catalogue.ANSWERING, (([name, system], probe.answering(system)) for name, system, probe in asked))
+        expiries = ((name, system, probe.expiry(system)) for name, system, probe in asked)
         yield _family(
             catalogue.TOKEN_EXPIRY,
-            (([system], expiry.timestamp()) for system, expiry in expiries if expiry is not None),
+            (([name, system], expiry.timestamp()) for name, system, expiry in expiries if expiry is not None),
         )
-        watches = (
-            ("secrets", self._parts.secrets),
-            ("nomad_variables", self._parts.variables),
-            ("nomad_events", self._parts.events),
-        )
-        yield _family(catalogue.WATCH_STALE, (([name], watch.silent_seconds()) for name, watch in watches))
+        watches = ((name, of, watch) for name, unit in self._parts.units.items() for of, watch in unit.watches)
+        yield _family(catalogue.WATCH_STALE, (([name, of], watch.silent_seconds()) for name, of, watch in watches))
 
     def _leases(self) -> Iterator[GaugeMetricFamily]:
         keeper = self._parts.keeper
@@ -100,13 +103,13 @@ class Gauges(Collector):
         yield _family(catalogue.LEASES_STALE, [([], keeper.silent_seconds() if keeper is not None else 0.0)])
 
     def _sources(self) -> Iterator[GaugeMetricFamily]:
-        engine, now = self._parts.engine, time.monotonic()
-        pulses = {name: source.pulse() for name, source in engine.sources.items()}
-        held = engine.held
+        fleet, now = self._parts.fleet, time.monotonic()
+        pulses = {name: source.pulse() for name, source in fleet.sources.items()}
+        held = fleet.held
         yield _family(catalogue.SOURCE_STALE, (([name], max(0.0, now - it.heard)) for name, it in pulses.items()))
-        yield _family(catalogue.SOURCE_LISTED, (([name], engine.store.is_listed(name)) for name in pulses))
+        yield _family(catalogue.SOURCE_LISTED, (([name], fleet.is_listed(name)) for name in pulses))
         yield _family(
-            catalogue.SOURCE_HEALTHY, (([name], not source.healthy(now)) for name, source in engine.sources.items())
+            catalogue.SOURCE_HEALTHY, (([name], not source.healthy(now)) for name, source in fleet.sources.items())
         )
         yield _family(catalogue.SOURCE_HELD, (([name], it.held + held.get(name, 0)) for name, it in pulses.items()))
 

@@ -37,9 +37,9 @@ class Instruments:
         self._drift_found = self._counter(catalogue.DRIFT_FOUND, ([part.value] for part in Part))
         self._drift_mended = self._counter(catalogue.DRIFT_MENDED, ([part.value] for part in Part))
 
-    def called(self, system: str, operation: str, seconds: float, outcome: str, exemplar: str) -> None:
+    def called(self, connection: str, system: str, operation: str, seconds: float, outcome: str, exemplar: str) -> None:
         """A request was answered, or not."""
-        self._api_seconds.labels(system, operation, outcome).observe(seconds, _labels(exemplar))
+        self._api_seconds.labels(connection, system, operation, outcome).observe(seconds, _labels(exemplar))
 
     def generated(self, exemplar: str) -> None:
         """Vault has made a new value."""

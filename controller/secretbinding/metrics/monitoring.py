@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 from prometheus_client import CollectorRegistry
 
@@ -12,11 +13,11 @@ from secretbinding.metrics.health import Check, live, ready
 from secretbinding.metrics.instruments import Instruments
 from secretbinding.metrics.parts import Parts
 from secretbinding.metrics.passes import references_of
-from secretbinding.metrics.probe import INTERVAL_SECONDS, ProbedNomad, ProbedVault, ServerProbe
+from secretbinding.metrics.probe import INTERVAL_SECONDS, SYSTEMS, ServerProbe
 from secretbinding.metrics.recorder import Recorder
 from secretbinding.metrics.sight import References
 from secretbinding.metrics.web import Application, MetricsServer, application
-from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.key import DEFAULT_CONNECTION, BindingKey, WorkloadKey
 from secretbinding.page.access import Access
 from secretbinding.page.journal import Journal
 from secretbinding.page.words import part_of
@@ -46,10 +47,9 @@ class Monitoring:
         self.registry = CollectorRegistry()
         self._stuck_seconds = stuck_seconds
         self._probe_seconds = probe_seconds
-        self._vault_now: Callable[[], datetime] = lambda: datetime.now(UTC)
-        self._recorder = Recorder(Instruments(self.registry), self._references, lambda: self._vault_now())
+        self._recorder = Recorder(Instruments(self.registry), self._references, self._vault_now)
         self._parts: Parts | None = None
-        self._probe: ServerProbe | None = None
+        self._probes: dict[str, ServerProbe] = {}
         self._journal = Journal() if page is not Access.OFF else None
         pages = _pages(self._journal, lambda: self._parts, self._ready, page, instance)
         self._server = MetricsServer(bind, application(self.registry, self._live, self._ready, pages))
@@ -65,48 +65,62 @@ class Monitoring:
         return self._server.address
 
     def called(self, system: str, operation: str, seconds: float, outcome: str) -> None:
-        """A request was answered, or not (`adapters.transport.OnCall`)."""
-        self._recorder.called(system, operation, seconds, outcome)
-        if self._probe is not None:
-            self._probe.called(system, operation, outcome)
+        """A request of the default connection, or to Kubernetes, was answered, or not (`adapters.transport.OnCall`)."""
+        self._called(DEFAULT_CONNECTION, system, operation, seconds, outcome)
 
-    def attach(
-        self, parts: Parts, vault: ProbedVault, nomad: ProbedNomad, vault_now: Callable[[], datetime] | None = None
-    ) -> None:
-        """Take the parts to look at, once, before `start`. `vault_now` is the present time by Vault's clock, which
-        dates the versions; without it both clocks count as one."""
+    def called_by(self, connection: str) -> Callable[[str, str, float, str], None]:
+        """What is to be told of the requests of a connection."""
+        return partial(self._called, connection)
+
+    def _called(self, connection: str, system: str, operation: str, seconds: float, outcome: str) -> None:
+        of = connection if system in SYSTEMS else ""
+        self._recorder.called(of, system, operation, seconds, outcome)
+        probe = self._probes.get(of)
+        if probe is not None:
+            probe.called(system, operation, outcome)
+
+    def attach(self, parts: Parts) -> None:
+        """Take the parts to look at, once, before `start`."""
         self._parts = parts
-        self._vault_now = vault_now or self._vault_now
-        self._probe = ServerProbe(vault, nomad, interval_seconds=self._probe_seconds)
-        self.registry.register(Gauges(parts, self._recorder, self._probe, self._live))
+        self._probes = {
+            name: ServerProbe(
+                unit.servers.vault, unit.servers.nomad, connection=name, interval_seconds=self._probe_seconds
+            )
+            for name, unit in parts.units.items()
+        }
+        self.registry.register(Gauges(parts, self._recorder, self._probes, self._live))
 
     def start(self) -> None:
         """Start serving; returns at once. Raises `errors.UsageError` when it cannot listen where it is told to."""
         self._server.start()
-        if self._probe is not None:
-            self._probe.start()
+        for probe in self._probes.values():
+            probe.start()
 
     def stop(self) -> None:
         """Stop serving."""
-        if self._probe is not None:
-            self._probe.stop()
+        for probe in self._probes.values():
+            probe.stop()
         self._server.stop()
 
     def _references(self, workload: WorkloadKey) -> References:
         if self._parts is None:
             return {}
-        items = (entry.item for entry in self._parts.engine.store.of_workload(workload))
+        items = (entry.item for entry in self._parts.fleet.of_workload(workload))
         return references_of((item.key, item.binding) for item in items if item.binding is not None)
 
+    def _vault_now(self, workload: WorkloadKey) -> datetime:
+        unit = self._parts.units.get(workload.connection) if self._parts is not None else None
+        return unit.servers.vault_now() if unit is not None else datetime.now(UTC)
+
     def _live(self) -> Sequence[Check]:
-        if self._parts is None or self._probe is None:
+        if self._parts is None:
             return ()
-        return live(self._parts, self._probe, self._stuck_seconds)
+        return live(self._parts, self._probes, self._stuck_seconds)
 
     def _ready(self) -> Sequence[Check]:
-        if self._parts is None or self._probe is None:
+        if self._parts is None:
             return (Check("start", "is under way"),)
-        return ready(self._parts, self._probe)
+        return ready(self._parts, self._probes)
 
 
 def _pages(
@@ -124,8 +138,8 @@ def _pages(
 
     def own(key: BindingKey) -> Entry | None:
         now = parts()
-        entry = now.engine.store.get(key) if now is not None else None
-        owned = now is not None and entry is not None and now.engine.owns(entry.workload)
+        entry = now.fleet.get(key) if now is not None else None
+        owned = now is not None and entry is not None and now.fleet.owns(entry.workload)
         return entry if owned else None
 
     def part() -> str:
@@ -133,10 +147,10 @@ def _pages(
         return part_of(keeper.held(), keeper.total) if keeper is not None else ""
 
     around = Surroundings(
-        entries=lambda: now.engine.store.snapshot() if (now := parts()) is not None else (),
+        entries=lambda: now.fleet.snapshot() if (now := parts()) is not None else (),
         get=own,
         checks=lambda: [Answering(check.name, check.problem) for check in checks()],
-        held=lambda: now.engine.held if (now := parts()) is not None else {},
+        held=lambda: now.fleet.held if (now := parts()) is not None else {},
         part=part,
     )
     site = Site(around, journal, instance=instance, access=access)

@@ -1,14 +1,17 @@
 """The parts of a running controller that are looked at, for metrics and for health checks."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
+from secretbinding.engine.fleet import Fleet
 from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.loop import Engine
 from secretbinding.engine.policies import PolicyBoard
 from secretbinding.loops import Loop
+from secretbinding.ports import VaultHealth
 
 
 class Threaded(Protocol):
@@ -48,17 +51,59 @@ class Keeping(Looping, Protocol):
         """How long the server that holds the leases has not answered."""
 
 
+class AskedVault(Protocol):
+    """What is asked of Vault. Both raise `errors.ServiceError` subclasses."""
+
+    def health(self) -> VaultHealth:
+        """As `ports.Vault`."""
+
+    def token_expiry(self) -> datetime | None:
+        """When the own token ends, None for never."""
+
+
+class AskedNomad(Protocol):
+    """What is asked of Nomad. Both raise `errors.ServiceError` subclasses."""
+
+    def leader(self) -> str:
+        """The leader's address, "" without one."""
+
+    def token_expiry(self) -> datetime | None:
+        """When the own token ends, None for never."""
+
+
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """The engine with its sources, what watches secrets, Nomad's variables and events, and what else has threads;
-    `keeper` is None for a controller alone, `policies` where tenancy is open; `rules` is where these come from."""
+class Servers:
+    """The servers of one connection; `vault_now` is the present time by Vault's clock, which dates the versions."""
+
+    vault: AskedVault
+    nomad: AskedNomad
+    vault_now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One connection at work: its engine, what watches secrets, Nomad's variables and events, and its servers."""
 
     engine: Engine
-    workers: int
     gates: Gatekeeper
     secrets: Watching
     variables: Watching
     events: Watching
+    servers: Servers
+
+    @property
+    def watches(self) -> tuple[tuple[str, Watching], ...]:
+        """Each by its name."""
+        return (("secrets", self.secrets), ("nomad_variables", self.variables), ("nomad_events", self.events))
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All engines with their sources, the connections by name, and what else has threads; `keeper` is None for a
+    controller alone, `policies` where tenancy is open; `rules` is where these come from."""
+
+    fleet: Fleet
+    units: Mapping[str, Unit]
     others: Sequence[Threaded] = ()
     keeper: Keeping | None = None
     policies: PolicyBoard | None = None
@@ -67,16 +112,19 @@ class Parts:
     def threads(self) -> Iterable[threading.Thread]:
         """All threads that have to be alive."""
         keeper = (self.keeper,) if self.keeper is not None else ()
-        watches = (self.secrets, self.variables, self.events, *self.rules, *keeper)
-        for part in (self.engine, *watches, *self.others):
+        yield from self.fleet.threads()
+        for part in (*self._watches(), *self.rules, *keeper, *self.others):
             yield from part.threads
-        for source in self.engine.sources.values():
+        for source in self.fleet.sources.values():
             yield from source.pulse().threads
 
     def loops(self) -> Iterable[Loop]:
         """All loops that have to come round."""
         keeper = (self.keeper,) if self.keeper is not None else ()
-        for part in (self.secrets, self.variables, self.events, *self.rules, *keeper):
+        for part in (*self._watches(), *self.rules, *keeper):
             yield from part.loops
-        for source in self.engine.sources.values():
+        for source in self.fleet.sources.values():
             yield from source.pulse().loops
+
+    def _watches(self) -> Iterable[Watching]:
+        return (watch for unit in self.units.values() for _, watch in unit.watches)

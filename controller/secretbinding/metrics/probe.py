@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
 
 import structlog
 
@@ -18,7 +17,8 @@ from secretbinding.errors import (
     VaultSealed,
 )
 from secretbinding.loops import Loop
-from secretbinding.ports import VaultHealth
+from secretbinding.metrics.parts import AskedNomad, AskedVault
+from secretbinding.models.key import DEFAULT_CONNECTION
 
 _log = structlog.get_logger(__name__)
 
@@ -35,35 +35,16 @@ _NO_ANSWER = frozenset(kind.reason for kind in (Unreachable, Unavailable, VaultS
 _HEALTH = "health"
 
 
-class ProbedVault(Protocol):
-    """What is asked of Vault. Both raise `errors.ServiceError` subclasses."""
-
-    def health(self) -> VaultHealth:
-        """As `ports.Vault`."""
-
-    def token_expiry(self) -> datetime | None:
-        """When the own token ends, None for never."""
-
-
-class ProbedNomad(Protocol):
-    """What is asked of Nomad. Both raise `errors.ServiceError` subclasses."""
-
-    def leader(self) -> str:
-        """The leader's address, "" without one."""
-
-    def token_expiry(self) -> datetime | None:
-        """When the own token ends, None for never."""
-
-
 class ServerProbe:
     """Whatever request was answered counts, so that servers which are used anyway are asked nothing more than for the
     tokens, once a minute. `called` and `answering` may be called from any thread."""
 
     def __init__(
         self,
-        vault: ProbedVault,
-        nomad: ProbedNomad,
+        vault: AskedVault,
+        nomad: AskedNomad,
         *,
+        connection: str = DEFAULT_CONNECTION,
         interval_seconds: float = INTERVAL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -75,9 +56,12 @@ class ServerProbe:
         self._expiry: dict[str, datetime] = {}
         self._silenced: set[str] = set()
         self._tokens_at = clock()
+        self._connection = connection
+        self._told: dict[str, bool] = {}
         self._stopping = threading.Event()
-        self._loop = Loop("server-probe", clock=clock)
-        self._thread = threading.Thread(target=self._run, name="server-probe", daemon=True)
+        name = "server-probe" if connection == DEFAULT_CONNECTION else f"server-probe-{connection}"
+        self._loop = Loop(name, clock=clock)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Start asking."""
@@ -124,10 +108,23 @@ class ServerProbe:
                     self._answered[system] = self._clock()
             except SecretBindingError as error:
                 _log.debug("server does not answer", system=system, error=error.reason)
+        self._tell()
         if self._clock() >= self._tokens_at:
             self._tokens_at = self._clock() + TOKEN_SECONDS
             self._look_up(VAULT, self._vault.token_expiry)
             self._look_up(NOMAD, self._nomad.token_expiry)
+
+    def _tell(self) -> None:
+        """A line whenever a server stops answering, and when it answers again."""
+        for system in SYSTEMS:
+            answering = self.answering(system)
+            if answering == self._told.get(system, True):
+                continue
+            self._told[system] = answering
+            if answering:
+                _log.info("server answers again", system=system, connection=self._connection)
+            else:
+                _log.warning("server does not answer", system=system, connection=self._connection)
 
     def _vault_works(self) -> bool:
         health = self._vault.health()
@@ -143,7 +140,9 @@ class ServerProbe:
             self._expiry.pop(system, None)
             if system not in self._silenced:
                 self._silenced.add(system)
-                _log.info("when the token ends cannot be told", system=system, error=str(error))
+                _log.info(
+                    "when the token ends cannot be told", system=system, connection=self._connection, error=str(error)
+                )
             return
         except SecretBindingError:
             return  # What was known of it holds until it can be asked again.

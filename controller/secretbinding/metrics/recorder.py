@@ -24,14 +24,15 @@ _log = structlog.get_logger(__name__)
 class Recorder(Hooks):
     """Remembers a little of each workload (`decisions.Memory`), so that everything is counted once.
 
-    `references` gives the secrets of the bindings that name a workload; `now` is the present time by Vault's clock.
+    `references` gives the secrets of the bindings that name a workload; `now` is the present time by
+    the clock of the Vault that a workload's secrets are in.
     """
 
     def __init__(
         self,
         instruments: Instruments,
         references: Callable[[WorkloadKey], References],
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[WorkloadKey], datetime] = lambda workload: datetime.now(UTC),
     ) -> None:
         self._instruments = instruments
         self._references = references
@@ -47,9 +48,9 @@ class Recorder(Hooks):
         """How many secrets of workloads are served in a version that is at risk."""
         return self._at_risk
 
-    def called(self, system: str, operation: str, seconds: float, outcome: str) -> None:
+    def called(self, connection: str, system: str, operation: str, seconds: float, outcome: str) -> None:
         """A request was answered, or not (`adapters.transport.OnCall`)."""
-        self._instruments.called(system, operation, seconds, outcome, current_reconcile_id())
+        self._instruments.called(connection, system, operation, seconds, outcome, current_reconcile_id())
 
     def taken(self, priority: Priority, seconds: float) -> None:
         self._instruments.taken(priority, seconds)
@@ -58,7 +59,7 @@ class Recorder(Hooks):
         with self._lock:
             self._done.setdefault(workload, []).append(action)
             if isinstance(action, RegisterJob):
-                self._registered_at[workload] = self._now()
+                self._registered_at[workload] = self._now(workload)
         if isinstance(action, GenerateValue):
             self._instruments.generated(current_reconcile_id())
 
@@ -79,7 +80,7 @@ class Recorder(Hooks):
             _log.error("pass cannot be counted", workload=str(workload), error=type(error).__name__)
             return
         for occurrence in occurrences:
-            delays = self._delays(occurrence, registered_at)
+            delays = self._delays(occurrence, registered_at, self._now(workload))
             self._instruments.happened(occurrence, delays, named)
 
     def unprepared(self, workload: WorkloadKey) -> None:
@@ -99,11 +100,10 @@ class Recorder(Hooks):
             memory = self._memories.pop(workload, None)
             self._at_risk -= memory.at_risk if memory is not None else 0
 
-    def _delays(self, occurrence: Occurrence, registered_at: datetime | None) -> list[float]:
+    def _delays(self, occurrence: Occurrence, registered_at: datetime | None, now: datetime) -> list[float]:
         """Seconds since the versions were made. Both times are of Vault's clock, which is known to seconds only."""
         if not isinstance(occurrence, Registered | Ended):
             return []
-        now = self._now()
         until = registered_at or now if isinstance(occurrence, Registered) else now
         return [max(0.0, (until - changed).total_seconds()) for changed in occurrence.changed]
 

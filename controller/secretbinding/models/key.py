@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+DEFAULT_CONNECTION = "default"
+"""The connection of whoever names none."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class BindingKey:

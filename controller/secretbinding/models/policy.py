@@ -137,6 +137,8 @@ class WorkloadSelector(Model):
     """IDs of the jobs; any when left out."""
     regions: SomePatterns = ()
     """Nomad regions; any when left out."""
+    connections: SomePatterns = ()
+    """Connections that a binding may name. When left out: with Allow only the default one, with Deny any."""
     drivers: SomePatterns = ()
     """Drivers of the tasks that get the secrets, each of them; any when left out."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from secretbinding.kinds.base import RENEW, Right
 from secretbinding.models.binding import AuthMethod, Delivery, SecretBinding
+from secretbinding.models.key import DEFAULT_CONNECTION
 from secretbinding.models.kinds import DatabaseCreate, PkiCreate
 from secretbinding.models.policy import (
     CreateRules,
@@ -42,12 +43,14 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The job that gets the secrets. `drivers` of its tasks that do; None while the job is not known."""
+    """The job that gets the secrets. `drivers` of its tasks that do; None while the job is not known. `connection` is
+    the one by which its Nomad, and Vault, are reached."""
 
     namespace: str
     job: str
     region: str = ""
     drivers: frozenset[str] | None = None
+    connection: str = DEFAULT_CONNECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,8 @@ def _told(tenant: Tenant, target: Target, demand: Demand, lacking: Mapping[str, 
 
 
 def _job(target: Target) -> str:
-    return f"job {target.namespace}/{target.job}"
+    place = "" if target.connection == DEFAULT_CONNECTION else f" of connection {target.connection}"
+    return f"job {target.namespace}/{target.job}{place}"
 
 
 def _selects(selector: TenantSelector, tenant: Tenant) -> bool:
@@ -161,6 +165,11 @@ def _aims(selector: WorkloadSelector, tenant: Tenant, target: Target, *, unknown
     if selector.jobs and not matches_any(selector.jobs, target.job, tenant.name):
         return False
     if selector.regions and not matches_any(selector.regions, target.region, tenant.name):
+        return False
+    # A job of another cluster is another job: who may bind to `payments` here may not by that word bind to it there.
+    # `unknown` is true of Allow.
+    connections = selector.connections or ((DEFAULT_CONNECTION,) if unknown else ("*",))
+    if not matches_any(connections, target.connection, tenant.name):
         return False
     if not selector.drivers:
         return True
@@ -208,7 +217,9 @@ def _lacks(
 ) -> Iterator[str]:
     """What a policy with Allow lacks for a secret, in words; nothing when it allows it."""
     if not any(_aims(one, tenant, target, unknown=True) for one in spec.workloads):
-        if any(_aims(_any_driver(one), tenant, target, unknown=True) for one in spec.workloads):
+        if any(_aims(_any_connection(one), tenant, target, unknown=True) for one in spec.workloads):
+            yield f"connection {target.connection}"
+        elif any(_aims(_any_driver(one), tenant, target, unknown=True) for one in spec.workloads):
             yield f"tasks of driver {', '.join(sorted(target.drivers or ()))}"
         else:
             yield _job(target)
@@ -226,6 +237,11 @@ def _lacks(
         yield "this secret"
     else:
         yield from min(fitting, key=len)
+
+
+def _any_connection(selector: WorkloadSelector) -> WorkloadSelector:
+    """The selector for any connection."""
+    return selector.model_copy(update={"connections": ("*",)})
 
 
 def _any_driver(selector: WorkloadSelector) -> WorkloadSelector:

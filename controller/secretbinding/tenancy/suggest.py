@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from secretbinding.models.binding import AuthMethod, Capability, Delivery, Metadata, SecretBinding
+from secretbinding.models.key import DEFAULT_CONNECTION
 from secretbinding.models.kinds import DatabaseCreate, PkiCreate
 from secretbinding.models.policy import (
     AuthRules,
@@ -47,11 +48,16 @@ def suggestion(
     methods = (AuthMethod(conditions.method),) if conditions.method != AuthMethod.JWT.value else ()
     # A variable of another namespace has to be in one that the policy names.
     others = tuple(sorted({one.namespace for one in demands if one.namespace not in ("", target.namespace)}))
-    elsewhere = (WorkloadSelector(namespaces=others, jobs=(_pattern(target.job),)),) if others else ()
+    connections = (target.connection,) if target.connection != DEFAULT_CONNECTION else ()
+    elsewhere = (
+        (WorkloadSelector(namespaces=others, jobs=(_pattern(target.job),), connections=connections),) if others else ()
+    )
     spec = PolicySpec(
         tenants=(TenantSelector(sources=(SourceKind(tenant.source),), names=(_pattern(tenant.name),)),),
         workloads=(
-            WorkloadSelector(namespaces=(_pattern(target.namespace),), jobs=(_pattern(target.job),)),
+            WorkloadSelector(
+                namespaces=(_pattern(target.namespace),), jobs=(_pattern(target.job),), connections=connections
+            ),
             *elsewhere,
         ),
         secrets=_secrets(demands),

@@ -6,6 +6,7 @@ from typing import Any
 
 from secretbinding.engine.policies import Labels
 from secretbinding.errors import ManifestError, SecretBindingError
+from secretbinding.models.key import DEFAULT_CONNECTION
 from secretbinding.models.loading import parse_object
 from secretbinding.models.policy_loading import parse_policy_object
 from secretbinding.models.reasons import Reason
@@ -30,7 +31,7 @@ class Admission:
     Args:
         known: the policies now; None where tenancy is open.
         labels: the labels of tenants.
-        region: the Nomad region that the controller works in; raises `errors.SecretBindingError`.
+        region: the Nomad region of a connection, "" for one that there is not; raises `errors.SecretBindingError`.
         nomad_namespace: for bindings that name none.
     """
 
@@ -38,7 +39,7 @@ class Admission:
         self,
         known: Callable[[], Known] | None,
         labels: Labels,
-        region: Callable[[], str],
+        region: Callable[[str], str],
         *,
         nomad_namespace: str = "default",
     ) -> None:
@@ -62,7 +63,9 @@ class Admission:
             return Answer()
         workload, known = binding.spec.workload, self._known()
         labels = self._labels(_SOURCE, tenant) if known.asks_for_labels else {}
-        target = Target(workload.namespace or self._nomad_namespace, workload.job, self._region_of(known))
+        connection = binding.spec.connection or DEFAULT_CONNECTION
+        region = self._region_of(known, connection)
+        target = Target(workload.namespace or self._nomad_namespace, workload.job, region, connection=connection)
         found = verdict(known, Tenant(_SOURCE, tenant, labels), binding, target)
         if found.fault is None:
             return Answer()
@@ -79,10 +82,10 @@ class Admission:
             return Answer(str(error))
         return Answer()
 
-    def _region_of(self, known: Known) -> str:
+    def _region_of(self, known: Known, connection: str) -> str:
         if not any(workload.regions for policy in known.policies for workload in policy.spec.workloads):
             return ""
         try:
-            return self._region()
+            return self._region(connection)
         except SecretBindingError:
             return ""

@@ -2,15 +2,17 @@
 
 import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import cast
 
+from secretbinding.engine.fleet import Fleet
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.loop import Engine, EngineSettings
 from secretbinding.engine.policies import PolicyBoard
 from secretbinding.engine.reconciler import Reconciler
 from secretbinding.loops import Loop
-from secretbinding.metrics import Monitoring, Parts
+from secretbinding.metrics import Monitoring, Parts, Servers, Unit
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import ConditionType
 from secretbinding.models.status import Condition, ConditionStatus, SecretBindingStatus, SecretStatus
@@ -107,19 +109,23 @@ class Fakes:
         workers: int = 2,
         keeper: FakeKeeper | None = None,
         policies: PolicyBoard | None = None,
+        further: Mapping[str, Unit] | None = None,
     ) -> None:
         self.engine = Engine(cast(Reconciler, None), cast(Vault, None), EngineSettings(workers=workers), hooks=None)
         self.sources = {name: FakeSource(name) for name in sources or ("nomad",)}
+        self.fleet = Fleet()
+        for each in (self.engine, *(unit.engine for unit in (further or {}).values())):
+            self.fleet.add(each)
         for source in self.sources.values():
-            self.engine.add_source(cast(Source, source))
+            self.fleet.add_source(cast(Source, source))
         self.secrets, self.variables, self.events = FakeWatch(), FakeWatch(), FakeWatch()
         self.vault, self.nomad = FakeVault(), FakeNomad()
         self.gates = Gatekeeper(Limits())
         self._binding = binding(kv("secret-name", path="vault-path-of/a-secret"))
-        watches = (self.secrets, self.variables, self.events)
-        self.parts = Parts(self.engine, workers, self.gates, *watches, keeper=keeper, policies=policies)
+        unit = Unit(self.engine, self.gates, self.secrets, self.variables, self.events, Servers(self.vault, self.nomad))
+        self.parts = Parts(self.fleet, {"default": unit, **(further or {})}, keeper=keeper, policies=policies)
         self.monitoring = Monitoring(("127.0.0.1", 0), stuck_seconds=stuck_seconds)
-        self.monitoring.attach(self.parts, self.vault, self.nomad)
+        self.monitoring.attach(self.parts)
 
     def bind(
         self,

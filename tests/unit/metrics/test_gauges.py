@@ -90,11 +90,14 @@ def test_the_queue_is_shown_by_priority(fakes: Fakes) -> None:
     fakes.engine.queue.add(WorkloadKey("default", "", "default", "a"), Priority.CHANGE)
     fakes.engine.queue.add(WorkloadKey("default", "", "default", "b"), Priority.RESYNC, after=60)
     scraped = look(fakes)
-    assert scraped.value("secretbinding_queue_depth", priority="change") == 1
-    assert scraped.value("secretbinding_queue_oldest_seconds", priority="change") > 0
-    assert scraped.value("secretbinding_queue_depth", priority="resync") == 0
-    assert scraped.value("secretbinding_queue_oldest_seconds", priority="resync") == 0
-    assert (scraped.value("secretbinding_workers"), scraped.value("secretbinding_workers_busy")) == (2, 0)
+    assert scraped.value("secretbinding_queue_depth", connection="default", priority="change") == 1
+    assert scraped.value("secretbinding_queue_oldest_seconds", connection="default", priority="change") > 0
+    assert scraped.value("secretbinding_queue_depth", connection="default", priority="resync") == 0
+    assert scraped.value("secretbinding_queue_oldest_seconds", connection="default", priority="resync") == 0
+    assert (
+        scraped.value("secretbinding_workers", connection="default"),
+        scraped.value("secretbinding_workers_busy", connection="default"),
+    ) == (2, 0)
 
 
 def test_sources_and_watches_tell_how_long_they_have_heard_nothing(fakes: Fakes) -> None:
@@ -104,9 +107,9 @@ def test_sources_and_watches_tell_how_long_they_have_heard_nothing(fakes: Fakes)
     fakes.sources["nomad"].held = 4
     fakes.engine.store.listed("nomad")
     scraped = look(fakes)
-    assert scraped.value("secretbinding_watch_staleness_seconds", watch="secrets") == 12.5
-    assert scraped.value("secretbinding_watch_staleness_seconds", watch="nomad_variables") == 7.5
-    assert scraped.value("secretbinding_watch_staleness_seconds", watch="nomad_events") == 3.5
+    assert scraped.value("secretbinding_watch_staleness_seconds", connection="default", watch="secrets") == 12.5
+    assert scraped.value("secretbinding_watch_staleness_seconds", connection="default", watch="nomad_variables") == 7.5
+    assert scraped.value("secretbinding_watch_staleness_seconds", connection="default", watch="nomad_events") == 3.5
     assert 100 <= scraped.value("secretbinding_source_staleness_seconds", source="files") < 110
     assert scraped.value("secretbinding_source_held_bindings", source="nomad") == 4
     for name, expected in (("nomad", 1), ("files", 0)):
@@ -115,20 +118,25 @@ def test_sources_and_watches_tell_how_long_they_have_heard_nothing(fakes: Fakes)
 
 
 def test_servers_answer_and_tokens_end_as_the_probe_has_found(fakes: Fakes) -> None:
-    assert look(fakes).value("secretbinding_server_answering", system="vault") == 0
+    assert look(fakes).value("secretbinding_server_answering", connection="default", system="vault") == 0
     fakes.monitoring.start()
     try:
         deadline = time.monotonic() + 5
-        while not look(fakes).has("secretbinding_token_expiry_timestamp_seconds", system="vault"):
+        while not look(fakes).has("secretbinding_token_expiry_timestamp_seconds", connection="default", system="vault"):
             assert time.monotonic() < deadline, "the probe has not asked"
             threading.Event().wait(0.01)
         scraped = look(fakes)
     finally:
         fakes.monitoring.stop()
-    assert scraped.value("secretbinding_server_answering", system="vault") == 1
-    assert scraped.value("secretbinding_server_answering", system="nomad") == 1
-    assert scraped.value("secretbinding_token_expiry_timestamp_seconds", system="vault") == EXPIRY.timestamp()
-    assert not scraped.has("secretbinding_token_expiry_timestamp_seconds", system="nomad"), "it never ends"
+    assert scraped.value("secretbinding_server_answering", connection="default", system="vault") == 1
+    assert scraped.value("secretbinding_server_answering", connection="default", system="nomad") == 1
+    assert (
+        scraped.value("secretbinding_token_expiry_timestamp_seconds", connection="default", system="vault")
+        == EXPIRY.timestamp()
+    )
+    assert not scraped.has("secretbinding_token_expiry_timestamp_seconds", connection="default", system="nomad"), (
+        "it never ends"
+    )
 
 
 def test_every_metric_that_is_exposed_is_in_the_catalogue_with_its_type_and_labels(fakes: Fakes) -> None:

@@ -37,7 +37,7 @@ class Told:
         self.registry = CollectorRegistry()
         self.references: References | None = references if references is not None else {}
         self.now = datetime(2026, 1, 1, 0, 5, tzinfo=UTC)
-        self.recorder = Recorder(Instruments(self.registry), self._references, lambda: self.now)
+        self.recorder = Recorder(Instruments(self.registry), self._references, lambda workload: self.now)
 
     def _references(self, workload: WorkloadKey) -> References:
         if self.references is None:
@@ -103,8 +103,8 @@ def test_new_values_are_counted_when_vault_has_made_them() -> None:
 def test_requests_are_counted_by_system_operation_and_outcome() -> None:
     told = Told()
     for seconds in (0.01, 0.03):
-        told.recorder.called("vault", "policy_read", seconds, "Success")
-    labels = {"system": "vault", "operation": "policy_read", "outcome": "Success"}
+        told.recorder.called("default", "vault", "policy_read", seconds, "Success")
+    labels = {"connection": "default", "system": "vault", "operation": "policy_read", "outcome": "Success"}
     assert told.value("secretbinding_api_request_duration_seconds_count", **labels) == 2
     assert told.value("secretbinding_api_request_duration_seconds_sum", **labels) == pytest.approx(0.04)
 
@@ -180,11 +180,11 @@ def test_a_pass_has_a_name_of_its_own_which_goes_with_what_it_counts_in_openmetr
     with reconcile_id():
         first = current_reconcile_id()
         told.recorder.passed(WORKLOAD, quiet(), 0.1)
-        told.recorder.called("vault", "policy_read", 0.01, "Success")
+        told.recorder.called("default", "vault", "policy_read", 0.01, "Success")
     with reconcile_id():
         assert current_reconcile_id() not in ("", first)
     assert current_reconcile_id() == ""
-    told.recorder.called("nomad", "job_read", 0.01, "Success")
+    told.recorder.called("default", "nomad", "job_read", 0.01, "Success")
     samples = Scrape(open_metrics(told.registry).decode(), open_metrics=True).samples()
     named = [each for each in samples if each.exemplar is not None]
     assert {each.exemplar.labels["reconcile_id"] for each in named if each.exemplar} == {first}

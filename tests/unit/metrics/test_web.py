@@ -5,16 +5,21 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
+from secretbinding.engine.gatekeeper import Gatekeeper, Limits
+from secretbinding.engine.loop import Engine, EngineSettings
+from secretbinding.engine.reconciler import Reconciler
 from secretbinding.errors import UsageError
-from secretbinding.metrics import Monitoring
+from secretbinding.metrics import Monitoring, Servers, Unit
 from secretbinding.metrics.web import REQUESTS
 from secretbinding.models.key import WorkloadKey
+from secretbinding.ports import Vault
 from tests.support.metrics import OPENMETRICS, Scrape, get
 from tests.support.world import wait_until
-from tests.unit.metrics.parts import Fakes
+from tests.unit.metrics.parts import FakeNomad, Fakes, FakeVault, FakeWatch
 
 
 @pytest.fixture
@@ -33,7 +38,7 @@ def test_metrics_come_as_prometheus_text_or_as_openmetrics(fakes: Fakes) -> None
     assert opened.content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert opened.text.endswith("# EOF\n")
     for scraped in (Scrape(plain.text), Scrape(opened.text, open_metrics=True)):
-        assert scraped.value("secretbinding_workers") == 2
+        assert scraped.value("secretbinding_workers", connection="default") == 2
 
 
 def test_there_is_nothing_else(fakes: Fakes) -> None:
@@ -55,6 +60,26 @@ def test_ready_is_who_has_listed_his_sources_and_hears_his_servers(fakes: Fakes)
     fakes.sources["nomad"].problem = "Nomad's variables have not been listed"
     assert get(address, "/readyz").status == 503
     assert get(address, "/healthz").status == 200, "a new start would not mend it"
+
+
+def test_one_connection_that_answers_is_enough_and_what_another_lacks_is_told() -> None:
+    engine = Engine(cast(Reconciler, None), cast(Vault, None), EngineSettings(), connection="eu")
+    away = FakeVault()
+    away.sealed = True
+    watches = (FakeWatch(), FakeWatch(), FakeWatch())
+    fakes = Fakes("nomad", further={"eu": Unit(engine, Gatekeeper(Limits()), *watches, Servers(away, FakeNomad()))})
+    for each in fakes.fleet.engines.values():
+        each.store.listed("nomad")
+    fakes.monitoring.start()
+    try:
+        address = fakes.monitoring.address
+        wait_until("the others have answered", lambda: get(address, "/readyz").text.count("ok ") == 4)
+        found, scraped = get(address, "/readyz"), Scrape(get(address, "/metrics").text)
+    finally:
+        fakes.monitoring.stop()
+    assert (found.status, "warned vault of eu does not answer" in found.text) == (200, True)
+    answering = "secretbinding_server_answering"
+    assert [scraped.value(answering, connection=name, system="vault") for name in ("default", "eu")] == [1, 0]
 
 
 def test_a_sealed_vault_and_a_nomad_without_a_leader_do_not_answer() -> None:

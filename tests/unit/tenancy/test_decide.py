@@ -398,3 +398,37 @@ def test_a_path_that_a_template_would_read_as_another_secrets_is_not_the_binding
     own = policy(secrets=[{"mounts": ["secret"], "paths": ["data/*"]}], tenants=[{"names": ["data"]}])
     tenant, target = Tenant("kubernetes", "data"), Target("data", "api")
     assert judged(binding(entry), own, tenant=tenant, target=target).allowed is allowed
+
+
+FAR = replace(API, connection="eu")
+
+
+def test_a_policy_that_names_no_connection_is_about_the_default_one() -> None:
+    assert judged(binding()).allowed
+    refused = judged(binding(), target=FAR)
+    assert told(refused) == (
+        "no policy allows tenant payments (kubernetes) secret app (kv secret/payments/app) for job payments/api of "
+        "connection eu; policy own does not allow connection eu"
+    )
+
+
+@pytest.mark.parametrize("connections", [["eu"], ["e*"], ["*"], ["default", "eu"]])
+def test_a_policy_names_the_connections_that_it_is_about(connections: list[str]) -> None:
+    rule = policy(workloads=[{"namespaces": ["*"], "connections": connections}])
+    assert judged(binding(), rule, target=FAR).allowed
+    assert judged(binding(), rule).allowed == ("default" in connections or "*" in connections)
+
+
+def test_a_deny_that_names_no_connection_is_about_all_of_them() -> None:
+    rule = policy(workloads=[{"namespaces": ["*"], "connections": ["*"]}])
+    everywhere, there = deny(), deny(workloads=[{"namespaces": ["*"], "connections": ["eu"]}])
+    assert not judged(binding(), rule, everywhere, target=FAR).allowed
+    assert not judged(binding(), rule, there, target=FAR).allowed
+    assert judged(binding(), rule, there).allowed
+
+
+def test_the_suggested_policy_allows_the_connection_and_no_other() -> None:
+    rule = suggestion(PAYMENTS, binding(), FAR, judged(binding(), target=FAR).refusals)
+    assert rule is not None
+    assert judged(binding(), rule, target=FAR).allowed
+    assert not judged(binding(), rule).allowed

@@ -20,7 +20,9 @@ OWN = Known((policy(),))
 
 
 def admission(known: Known | None = OWN, labels: Json | None = None) -> Admission:
-    return Admission((lambda: known) if known is not None else None, lambda source, tenant: labels, lambda: "global")
+    return Admission(
+        (lambda: known) if known is not None else None, lambda source, tenant: labels, lambda connection: "global"
+    )
 
 
 def test_what_a_policy_allows_is_taken() -> None:
@@ -65,11 +67,11 @@ def test_finalizers_and_annotations_come_and_go_whatever_has_become_of_the_right
 
 
 def test_regions_are_asked_for_only_where_a_policy_names_them() -> None:
-    def unreachable() -> str:
+    def unreachable(connection: str) -> str:
         raise Unreachable("no answer", system="nomad")
 
     regional = Known((policy(workloads=[{"namespaces": ["*"], "regions": ["global"]}]),))
-    one = Admission(lambda: regional, lambda source, tenant: {}, lambda: "global")
+    one = Admission(lambda: regional, lambda source, tenant: {}, lambda connection: "global")
     other = Admission(lambda: regional, lambda source, tenant: {}, unreachable)
     assert one.binding(a_binding()).refusal == ""
     assert "no policy allows" in other.binding(a_binding()).refusal
