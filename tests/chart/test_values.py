@@ -17,6 +17,7 @@ import yaml
 from helm_python import Chart, HelmError, parse_set_string
 
 from tests.chart.rendering import (
+    BASE,
     CHART,
     CIDR,
     MUTUAL,
@@ -24,6 +25,7 @@ from tests.chart.rendering import (
     POLICY,
     PROJECT,
     Json,
+    chart,
     documents,
     merged,
     render,
@@ -144,6 +146,23 @@ def test_values_and_commands_on_the_pages_are_ones_that_the_chart_takes(page: Pa
         assert words[3] == "charts/secretbinding"
         given = [word for flag, word in itertools.pairwise(words) if flag == "--set"]
         assert documents(render(merged(*(parse_set_string(each) for each in given))))
+
+
+def test_argo_cd_leaves_alone_just_what_is_made_anew_at_each_rendering() -> None:
+    file = PROJECT / "deploy" / "gitops" / "argocd" / "controller.yaml"
+    application = yaml.safe_load(file.read_text())["spec"]
+    release = application["sources"][0]["helm"]["releaseName"]
+    namespace = application["destination"]["namespace"]
+    first, second = (
+        {
+            (each["kind"], each["metadata"]["name"]): each
+            for each in documents(dict(chart().render(dict(BASE), name=release, namespace=namespace)))
+        }
+        for _ in range(2)
+    )
+    assert {(left["kind"], left["name"]) for left in application["ignoreDifferences"]} == {
+        key for key, each in first.items() if each != second[key]
+    }
 
 
 @pytest.fixture(scope="module")
