@@ -20,7 +20,7 @@ from secretbinding.engine.store import Store
 from secretbinding.errors import UsageError
 from secretbinding.leadership import Callbacks, Keeper, shard_of
 from secretbinding.metrics import Monitoring, Parts
-from secretbinding.metrics.parts import Looping
+from secretbinding.metrics.parts import Looping, Threaded
 from secretbinding.models.key import WorkloadKey
 from secretbinding.plan import Action
 from secretbinding.ports import Leases
@@ -117,7 +117,8 @@ class Tenancy:
 
 class Controller:
     """The whole of `secretbinding run`: engine, watchers, sources. `on_pass` is told of each pass and its seconds;
-    `monitoring` counts and serves, and has been given to the clients' `on_call`; `tenancy` says what is allowed."""
+    `monitoring` counts and serves, and has been given to the clients' `on_call`; `tenancy` says what is allowed;
+    `beside` is what runs in the same process, and whose threads have to live as well."""
 
     def __init__(
         self,
@@ -128,6 +129,7 @@ class Controller:
         monitoring: Monitoring | None = None,
         tenancy: Tenancy | None = None,
         leases: Leases | None = None,
+        beside: Sequence[Threaded] = (),
     ) -> None:
         own = settings.controller
         self.keeper = self._keeper(leases, own.shards) if leases is not None else None
@@ -196,7 +198,7 @@ class Controller:
         )
 
         if monitoring is not None:
-            others = (*self.audits, *([self.nacp] if self.nacp is not None else []))
+            others = (*self.audits, *([self.nacp] if self.nacp is not None else []), *beside)
             parts = Parts(
                 self.engine,
                 own.workers,

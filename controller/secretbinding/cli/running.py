@@ -277,6 +277,7 @@ def _serve(
         monitoring=monitoring,
         tenancy=tenancy,
         leases=held,
+        beside=[webhook] if webhook is not None else [],
     )
     with Signals() as signals:
         if telemetry is not None:

@@ -410,8 +410,9 @@ class Engine:
             self.queue.add(workload, Priority.PROGRESS if found.registered else Priority.RESYNC, after=after)
 
     def _retry(self, workload: WorkloadKey, after: float) -> None:
-        self._hooks.retried(Priority.RESYNC)
-        self.queue.add(workload, Priority.RESYNC, after=after)
+        # It may be a user's change that failed: not behind thousands of jobs with nothing to do.
+        self._hooks.retried(Priority.PROGRESS)
+        self.queue.add(workload, Priority.PROGRESS, after=after)
 
     def _sweep(self) -> None:
         """Look for policies of ours whose binding is gone, once all sources are listed and every so often."""

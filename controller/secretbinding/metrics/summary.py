@@ -67,6 +67,9 @@ def _add(made: Summary, entry: Entry) -> None:
     last = _seconds(status.last_rotation_time)
     if last is not None:
         made.last[key.source] = max(last, made.last.get(key.source, last))
+    binding = entry.item.binding
+    if binding is None or binding.spec.suspend or entry.item.deleting:
+        return  # What its status tells of the future is from before.
     for secret in status.secrets:
         upcoming = _seconds(secret.next_rotation_at)
         if upcoming is not None:

@@ -39,11 +39,11 @@ def failed_states(versions: Sequence[Json], deployments: Sequence[Json], instanc
     """The failed states that the job's history tells, each once: its newest attempt that came to an end or is under way
     decides.
 
-    An attempt failed when its deployment did, or when we tagged its version: Nomad forgets deployments after an hour
-    and versions after six, a tagged version is kept. A cancelled deployment, and one that Nomad no longer knows of a
-    version that it does not call stable, say nothing. A version whose part is that of the last one that came through
-    failed for the user's own change: it is no failure of ours. What a roll brought in is still ours when its user
-    registers the job again in the middle of it.
+    An attempt failed when its deployment did, when we tagged its version, or when Nomad itself went back from it: Nomad
+    forgets deployments after an hour and versions after six, a tagged version is kept. A cancelled deployment, and one
+    that Nomad no longer knows of a version that it does not call stable, say nothing. A version whose part is that of
+    the last one that came through failed for the user's own change: it is no failure of ours. What a roll brought in is
+    still ours when its user registers the job again in the middle of it.
     """
     states = {int(item.get("JobVersion", -1)): str(item.get("Status")) for item in reversed(deployments)}
     by_number = {int(job.get("Version") or 0): job for job in versions}
@@ -54,6 +54,8 @@ def failed_states(versions: Sequence[Json], deployments: Sequence[Json], instanc
     for number, job in sorted(by_number.items(), reverse=True):
         tagged = is_failed_tag(job, instance)
         status = "failed" if tagged else "successful" if job.get("Stable") else states.get(number, "")
+        if not status and _gone_back_from(by_number, number):
+            status = "failed"
         if status in ("", "cancelled"):
             continue
         part, user = part_state(job, instance), user_state(job, instance)
@@ -68,6 +70,16 @@ def failed_states(versions: Sequence[Json], deployments: Sequence[Json], instanc
             renewed = _renewed_of(job, suspects, instance)
             found.append(FailedState(part, user, number, submitted, tagged, suspects, renewed))
     return tuple(reversed(found))
+
+
+def _gone_back_from(versions: Mapping[int, Json], number: int) -> bool:
+    """True when the version after this one is an older one that Nomad put back after a failure: such a copy has the
+    submit time of its original; what somebody registers or reverts to has one of its own (Nomad's deployment watcher,
+    and `Job.Register`)."""
+    copied = versions.get(number + 1)
+    if copied is None or not copied.get("Stable") or not copied.get("SubmitTime"):
+        return False
+    return any(job.get("SubmitTime") == copied["SubmitTime"] for older, job in versions.items() if older < number)
 
 
 def _renewed_of(job: Json, suspects: frozenset[str], instance: str) -> dict[str, str]:

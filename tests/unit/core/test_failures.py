@@ -11,7 +11,7 @@ from secretbinding.desired import BindingInput
 from secretbinding.desired.carrying import carried
 from secretbinding.plan import RegisterJob, TagVersion, UntagVersion
 from secretbinding.ports import Json
-from secretbinding.rotation import last_roll, nanoseconds_to_time
+from secretbinding.rotation import failed_states, last_roll, nanoseconds_to_time
 from tests.support import builders as make
 from tests.support.builders import INSTANCE, binding, kv_state
 from tests.unit.core.test_inject import without_emptiness
@@ -52,6 +52,27 @@ def pins(world: World) -> list[str]:
 
 def registrations(world: World) -> int:
     return sum(isinstance(action, RegisterJob) for action in world.log)
+
+
+def test_a_failure_while_nobody_watched_is_told_by_nomads_own_revert_when_the_deployment_is_forgotten() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=False)
+    world.forget_deployments()
+    before = registrations(world)
+    world.settle([item])
+    assert registrations(world) == before
+    assert pins(world) == ["1"]
+    assert holding(world, item)
+
+
+def test_a_version_that_somebody_went_back_from_by_hand_did_not_fail() -> None:
+    world, item = scene()
+    rotate(world, item, 2, success=True)
+    by_hand = copy.deepcopy(next(job for job in world.versions if "?version=1" in str(job)))
+    world.versions[-1]["Stable"] = False
+    world.user_registers(by_hand)
+    world.forget_deployments()
+    assert not failed_states(world.versions, world.deployments, INSTANCE)
 
 
 def test_after_auto_revert_the_old_version_serves_and_nothing_is_registered() -> None:

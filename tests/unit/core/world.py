@@ -230,7 +230,7 @@ class World:
         stable = next((job for job in reversed(self.versions[:-1]) if job["Stable"]), None)
         if self.auto_revert and stable is not None:
             # Nomad's revert is no registration: no hook runs.
-            self._store(copy.deepcopy(stable))
+            self._store(copy.deepcopy(stable), submitted=stable["SubmitTime"])
             self.finish_deployment()
 
     def forget_deployments(self) -> None:
@@ -343,14 +343,15 @@ class World:
     def _register(self, sent: Json) -> None:
         self._store(server_hooks(sent, older_nomad=self.older_nomad))
 
-    def _store(self, job: Json) -> None:
+    def _store(self, job: Json, submitted: int = 0) -> None:
         self._clock += _SECOND
+        at = submitted or self._clock
         version = self.versions[-1]["Version"] + 1 if self.versions else 0
         # A rolling update replaces a newer one that is still under way.
         for deployment in self.deployments:
             if deployment["Status"] == "running":
                 deployment["Status"] = "cancelled"
-        job.update(Version=version, JobModifyIndex=100 + version, SubmitTime=self._clock, Stable=False, VersionTag=None)
+        job.update(Version=version, JobModifyIndex=100 + version, SubmitTime=at, Stable=False, VersionTag=None)
         self.job = copy.deepcopy(job)
         self.versions.append(copy.deepcopy(job))
         parent = job.get("Periodic") or job.get("ParameterizedJob")

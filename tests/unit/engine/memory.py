@@ -177,9 +177,9 @@ class _Job(OneJob):
         super().__init__(instance=INSTANCE)
         self._clocks = clocks
 
-    def _store(self, job: Json) -> None:
+    def _store(self, job: Json, submitted: int = 0) -> None:
         self._clock = int(self._clocks.nomad_now().timestamp()) * 1_000_000_000
-        super()._store(job)
+        super()._store(job, submitted)
 
     def check_rights(self) -> None:
         """Rights are those of `MemoryVault`; what may run under them is checked by other tests."""

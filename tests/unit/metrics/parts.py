@@ -121,9 +121,18 @@ class Fakes:
         self.monitoring = Monitoring(("127.0.0.1", 0), stuck_seconds=stuck_seconds)
         self.monitoring.attach(self.parts, self.vault, self.nomad)
 
-    def bind(self, name: str, status: SecretBindingStatus, *, source: str = "nomad", tenant: str = "team") -> None:
+    def bind(
+        self,
+        name: str,
+        status: SecretBindingStatus,
+        *,
+        source: str = "nomad",
+        tenant: str = "team",
+        deleting: bool = False,
+    ) -> None:
         """A binding whose status was reported."""
-        self.engine.upsert(SourceItem(BindingKey(source, tenant, name), self._binding, "default", status=status))
+        key = BindingKey(source, tenant, name)
+        self.engine.upsert(SourceItem(key, self._binding, "default", deleting=deleting, status=status))
 
 
 def reported(

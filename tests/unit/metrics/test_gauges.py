@@ -79,6 +79,7 @@ def test_the_last_rotation_and_the_next_are_those_of_all_bindings_of_a_source(fa
     fakes.bind("a", reported(last="2027-01-01T00:00:00Z", upcoming="2027-03-01T00:00:00Z"))
     fakes.bind("b", reported(last="2027-01-02T00:00:00Z", upcoming="2027-02-01T00:00:00Z"))
     fakes.bind("c", reported(last="nonsense", upcoming="nonsense"))
+    fakes.bind("gone", reported(upcoming="2027-01-05T00:00:00Z"), deleting=True)
     scraped = look(fakes)
     assert scraped.value("secretbinding_last_rotation_timestamp_seconds", source="nomad") == 1798848000
     assert scraped.value("secretbinding_next_rotation_timestamp_seconds", source="nomad") == 1801440000

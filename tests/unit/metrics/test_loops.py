@@ -13,6 +13,7 @@ from secretbinding.leadership import Callbacks, Keeper
 from secretbinding.loops import Loop
 from secretbinding.metrics.parts import Parts
 from secretbinding.sources.base import Sink, SourceItem
+from secretbinding.sources.kubernetes import KubernetesSource
 from secretbinding.sources.nomad import NomadSource
 from secretbinding.sources.policies import NomadPolicies
 from secretbinding.sources.policies.labels import LabelBook
@@ -113,6 +114,15 @@ class OfSource:
         return self._source.pulse().loops
 
 
+class OfKubernetes(OfSource):
+    """The same of a cluster's custom resources."""
+
+    def __init__(self, server: Any) -> None:
+        self._source = KubernetesSource(server)
+        self._source.start(cast(Sink, None))
+        self.stop = self._source.stop
+
+
 WATCHES: dict[str, Callable[[Any], Any]] = {
     "secret-watch": secrets,
     "nomad-variables": variables,
@@ -121,6 +131,7 @@ WATCHES: dict[str, Callable[[Any], Any]] = {
     "policies-nomad": policies,
     "labels": labels,
     "variables-default": OfSource,
+    "kubernetes-source": OfKubernetes,
 }
 
 

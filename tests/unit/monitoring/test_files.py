@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from secretbinding import errors
 from secretbinding.engine.queue import Priority
@@ -134,6 +135,36 @@ def test_a_section_says_what_it_means_how_to_look_and_how_to_mend_it(name: str) 
     assert [word for word, _ in found] == ["It means", "Look", "Mend"]
     assert all(len(told.split()) > 5 for _, told in found)
     assert "```console\n" in text, "there is a command to look with"
+
+
+def test_the_configuration_on_the_page_is_one_that_prometheus_takes(tmp_path: Path) -> None:
+    page = (ROOT / "deploy" / "monitoring.md").read_text()
+    blocks = [block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "scrape_configs" in block]
+    assert len(blocks) == 1
+    config = yaml.safe_load(blocks[0])
+    (scrape,) = config["scrape_configs"]
+    # Debian's build does not know it.
+    (found,) = scrape.pop("nomad_sd_configs")
+    assert set(found) == {"server", "namespace"}
+    scrape["static_configs"] = [{"targets": ["127.0.0.1:9464"]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    (tmp_path / "alerts.yaml").write_text(ALERTS.read_text())
+    checked = subprocess.run(
+        [need("promtool"), "check", "config", str(tmp_path / "prometheus.yml")],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert f"{len(rules('alert')) + len(rules('record'))} rules found" in checked.stdout
+
+
+def test_an_alert_that_a_page_names_is_one_that_there_is() -> None:
+    known = {rule["alert"] for rule in rules("alert")}
+    for page in sorted(ROOT.glob("deploy/*.md")):
+        text = page.read_text()
+        named = set(re.findall(r"`(SecretBinding[A-Z]\w+)`", text)) | set(
+            re.findall(r"\[(SecretBinding[A-Z]\w+)\]", text)
+        )
+        assert named - {"SecretBindingPolicy", "SecretBindingPolicies"} <= known, page.name
 
 
 def test_what_is_exposed_and_means_something_is_watched_or_shown() -> None:
