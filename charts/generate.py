@@ -52,7 +52,19 @@ _FILE: Json = {
     },
 }
 
+_CONNECTION: Json = {
+    "type": "object",
+    "required": ["name", "vault", "nomad"],
+    "properties": {
+        "name": {"type": "string", "pattern": _LABEL, "not": {"const": "default"}},
+        **{server: {"type": "object", "required": ["address"]} for server in ("vault", "nomad")},
+    },
+}
+_NAMES: Json = {"type": "array", "uniqueItems": True, "items": {"type": "string", "minLength": 1, "pattern": _NAME}}
+
 RULES: Mapping[str, Json] = {
+    "connections": {"type": "array", "items": _CONNECTION},
+    "mounts.*": _NAMES,
     "global.imagePullSecrets": _PULL,
     "imagePullSecrets": _PULL,
     "image.pullPolicy": {"type": "string", "enum": ["Always", "IfNotPresent", "Never"]},

@@ -74,6 +74,21 @@ MATRIX: Mapping[str, Json] = {
         "vault": {"address": "consul+https://consul.example.com:8501/vault"},
         "consul": {"existingSecret": "consul", "tls": MUTUAL},
     },
+    "several clusters": {
+        "connections": [
+            {
+                "name": "eu",
+                "instance": "eu",
+                "vault": {"address": "https://vault.eu.example.com:8200", "login": "kubernetes"},
+                "nomad": {
+                    "address": "https://nomad.eu.example.com:4646",
+                    "tokenFile": "/etc/secretbinding/mounted/nomad-eu/token",
+                    "caCert": "/etc/secretbinding/mounted/company-ca/ca.crt",
+                },
+            }
+        ],
+        "mounts": {"secrets": ["nomad-eu"], "configMaps": ["company-ca"]},
+    },
     "unverified": {name: {"tls": {"skipVerify": True}} for name in ("vault", "nomad", "consul")},
     "agents": {
         "agent": {

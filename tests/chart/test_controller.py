@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,7 +42,9 @@ def known_variables() -> set[str]:
 
 
 @pytest.mark.parametrize("name", list(MATRIX))
-def test_the_controller_knows_every_variable_and_takes_its_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_controller_knows_every_variable_and_takes_its_value(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     given = env(name)
     assert set(given) - known_variables() == ({"A"} if name == "extended" else set())
     names = [row["name"] for row in container(name)["env"]]
@@ -50,6 +53,11 @@ def test_the_controller_knows_every_variable_and_takes_its_value(name: str, monk
         monkeypatch.delenv(variable, raising=False)
     for variable, value in given.items():
         monkeypatch.setenv(variable, value)
+    if name == "several clusters":
+        (file,) = of_kind(name, "ConfigMap")
+        place = Path(given["SECRETBINDING_CONNECTIONS"])
+        (tmp_path / place.name).write_text(file["data"][place.name])
+        monkeypatch.setenv("SECRETBINDING_CONNECTIONS", str(tmp_path / place.name))
     settings = Settings()
     assert settings.controller.metrics_bind == ("0.0.0.0", 9464)
     assert settings.vault.address == merged(BASE, MATRIX[name])["vault"]["address"]
@@ -58,6 +66,10 @@ def test_the_controller_knows_every_variable_and_takes_its_value(name: str, monk
         own = settings.controller
         assert (own.workers, own.poll_seconds, own.max_rolls, own.resync_seconds) == (4, 5.5, 1000000, 86400)
         assert (own.ungated_rolls, own.confirm_removals, own.log_format) == (True, "nomad,files", "text")
+    if name == "several clusters":
+        found = settings.connections["eu"]
+        assert str(found.nomad.token_file) == "/etc/secretbinding/mounted/nomad-eu/token"
+        assert found.vault.address == "https://vault.eu.example.com:8200"
     if name == "agents":
         assert settings.agent.args.split() == ["-log-level=warn", "-x"]
         assert settings.agent.memory_max == 128

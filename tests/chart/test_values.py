@@ -118,6 +118,9 @@ def test_every_value_is_explained() -> None:
         ({"commonLabels": {"team": 1}}, "/commonLabels/team"),
         ({"extraEnv": {"A": "b"}}, "/extraEnv"),
         ({"image": {"digest": "latest"}}, "/image/digest"),
+        ({"connections": [{"name": "eu", "vault": {"address": "https://v"}}]}, "/connections/0"),
+        ({"connections": [{"name": "default", "vault": {}, "nomad": {}}]}, "/connections/0/name"),
+        ({"mounts": {"secrets": ["a"], "configMaps": ["a"]}}, "mounts: a is a Secret and a ConfigMap"),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(values: Json, says: str) -> None:
@@ -249,6 +252,7 @@ NEEDS: Mapping[str, Json] = {
 }
 # In place of what follows from the schema: by the value's own rules, or to keep what the others need.
 OTHERS: Mapping[str, Any] = {
+    "connections": [{"name": "eu", "vault": {"address": "https://v"}, "nomad": {"address": "https://n"}}],
     "sources.files": [{"path": "/bindings"}],
     "sources.kubernetes.enabled": False,
     "watchNamespaces": ["payments"],

@@ -271,6 +271,11 @@ subjects:
 {{- if and (or (gt (int $values.replicaCount) 1) (gt (int $values.shards) 1)) (not (include "secretbinding.elects" .)) -}}
 {{- fail "election.enabled=false goes with replicaCount=1 and shards=1 alone: several would work against each other" -}}
 {{- end -}}
+{{- range $name := $values.mounts.secrets -}}
+{{- if has $name $values.mounts.configMaps -}}
+{{- fail (printf "mounts: %s is a Secret and a ConfigMap, and both would be in one place" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $values.nacp.enabled (not $values.nacp.existingSecret) -}}
 {{- fail "nacp.existingSecret is needed: who asks there has to show a certificate" -}}
 {{- end -}}

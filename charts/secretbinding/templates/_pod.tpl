@@ -55,6 +55,13 @@
 {{- if include "secretbinding.webhooks" . -}}{{- $_ := set $secrets "webhook" (include "secretbinding.webhookSecret" .) -}}{{- end -}}
 {{- if $values.nacp.enabled -}}{{- $_ := set $secrets "nacp" $values.nacp.existingSecret -}}{{- end -}}
 {{- if include "secretbinding.mountedPolicies" . -}}{{- $_ := set $maps "policies" (printf "%s-policies" (include "secretbinding.fullname" .)) -}}{{- end -}}
+{{- if $values.connections -}}{{- $_ := set $maps "connections" (printf "%s-connections" (include "secretbinding.fullname" .)) -}}{{- end -}}
+{{- range $index, $secret := $values.mounts.secrets -}}
+{{- $_ := set $found (printf "mounted-secret-%d" $index) (dict "at" (printf "/etc/secretbinding/mounted/%s" $secret) "from" (dict "secret" (dict "secretName" $secret "defaultMode" 0440))) -}}
+{{- end -}}
+{{- range $index, $map := $values.mounts.configMaps -}}
+{{- $_ := set $found (printf "mounted-map-%d" $index) (dict "at" (printf "/etc/secretbinding/mounted/%s" $map) "from" (dict "configMap" (dict "name" $map "defaultMode" 0444))) -}}
+{{- end -}}
 {{- range $name, $secret := $secrets -}}
 {{- if $secret -}}
 {{- $_ := set $found $name (dict "at" (printf "/etc/secretbinding/%s" $name) "from" (dict "secret" (dict "secretName" $secret "defaultMode" 0440))) -}}
@@ -101,6 +108,7 @@
   (list "SECRETBINDING_INSTANCE" $values.instance)
   (list "SECRETBINDING_TENANCY" $values.tenancy.mode)
   (list "SECRETBINDING_POLICY_NAMESPACE" $values.tenancy.nomadNamespace)
+  (list "SECRETBINDING_CONNECTIONS" (empty $values.connections | not | ternary "/etc/secretbinding/connections/connections.yaml" ""))
   (list "SECRETBINDING_WATCH_NAMESPACES" $values.watchNamespaces)) -}}
 {{- with $values.nomad.existingSecret -}}
 {{- $all = append $all (list "NOMAD_TOKEN_FILE" (printf "/etc/secretbinding/nomad/%s" $values.nomad.tokenKey)) -}}
