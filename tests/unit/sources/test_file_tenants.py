@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -197,7 +198,8 @@ def obstruct(place: Path, how: str) -> None:
     elif how == "nameless":
         (place / "z.yaml").write_text("kind: SecretBinding")
     else:
-        os.makedirs(place / ("d/" * DEEP))
+        for depth in range(1, DEEP + 1):
+            os.mkdir(place / ("d/" * depth))
 
 
 @pytest.mark.parametrize("how", ["dangling", "circle", "no text", "nameless", "deep"])
@@ -209,7 +211,8 @@ def test_what_a_tenant_puts_in_its_directory_holds_nothing_of_another(
     source, engine = of_each(tmp_path), Engine()
     if how == "deep":
         # What clears up after tests goes down by recursion, and is spared that.
-        request.addfinalizer(lambda: os.removedirs(tmp_path / "hostile" / ("d/" * DEEP)))
+        for depth in range(1, DEEP + 1):
+            request.addfinalizer(partial(os.rmdir, tmp_path / "hostile" / ("d/" * depth)))
     obstruct(tmp_path / "hostile", how)
     source.scan(engine)
     assert sorted(engine.since()) == ["+one", "+own", "listed files"]
@@ -273,3 +276,14 @@ def test_a_tenant_confirms_the_removal_of_nothing_but_its_own(tmp_path: Path) ->
     source.scan(engine)
     assert source.proves_absent(BindingKey("files", "pay", "three"))
     assert not source.proves_absent(BindingKey("files", "bill", "three"))
+
+
+def test_a_files_name_writes_no_line_of_its_own_and_nothing_that_is_no_text(tmp_path: Path) -> None:
+    put(tmp_path / "pay" / "a.yaml", "one")
+    for content in ("kind: [", "kind: SecretBinding"):
+        (tmp_path / "pay" / os.fsdecode(b"\xff\nAlert: x" + content[-1].encode() + b".yaml")).write_text(content)
+    (tmp_path / "pay" / os.fsdecode(b"\xff\nAlert: link.yaml")).symlink_to("nowhere")
+    _, logged = scanned(of_each(tmp_path), Engine())
+    assert "Alert: x" in logged
+    assert "\nAlert" not in logged
+    logged.encode()

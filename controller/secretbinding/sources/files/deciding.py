@@ -7,7 +7,6 @@ from secretbinding.errors import Problem
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import Identity
 from secretbinding.sources.base import SourceItem
-from secretbinding.sources.files.listing import printable
 from secretbinding.sources.files.reading import NAME, Loaded, duplicates, twice
 from secretbinding.sources.files.tenants import DEFAULT_TENANT
 
@@ -133,7 +132,7 @@ def _why_held(
 
 
 def _might_hold(file: str) -> str:
-    return f"{printable(file)} cannot be read as manifests, and might hold them"
+    return f"{file} cannot be read as manifests, and might hold them"
 
 
 def _large(count: int, before: int) -> str:

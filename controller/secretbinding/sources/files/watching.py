@@ -178,7 +178,7 @@ class FilesSource:
         for attempt in range(_ATTEMPTS):
             try:
                 before = listing(self._paths, self._tenants)
-                states = {path: self._state(path, place) for path, place in before.items()}
+                states = {printable(path): self._state(path, place) for path, place in before.items()}
                 after = listing(self._paths, self._tenants)
             except OSError as error:
                 trouble = str(unreadable(error.filename or ", ".join(self._paths), error))
@@ -193,7 +193,8 @@ class FilesSource:
             self._once("listing", "")
             for path in sorted(moving):
                 tenant = (before.get(path) or after[path]).tenant
-                states[path] = FileState(problems=(Problem(_MOVING, file=printable(path)),), opaque=True, tenant=tenant)
+                name = printable(path)
+                states[name] = FileState(problems=(Problem(_MOVING, file=name),), opaque=True, tenant=tenant)
             return states
         self._once("listing", f"nothing is concluded from the files: {trouble}")
         return None
@@ -215,7 +216,8 @@ class FilesSource:
             return FileState(problems=(unreadable(path, error),), opaque=True, tenant=place.tenant)
         digest = hashlib.sha256(data).digest()
         same = seen is not None and seen.digest == digest and seen.place.tenant == place.tenant
-        state = seen.state if seen is not None and same else read_state(data, path, self._nomad_namespace, place.tenant)
+        name = printable(path)
+        state = seen.state if seen is not None and same else read_state(data, name, self._nomad_namespace, place.tenant)
         self._seen[path] = _Seen(place, digest, state, read_at)
         return state
 
