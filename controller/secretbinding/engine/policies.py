@@ -18,7 +18,7 @@ from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name
 from secretbinding.ports import Json
 from secretbinding.tenancy import Target, Tenant
-from secretbinding.tenancy.verdict import Known, Verdict, verdict
+from secretbinding.tenancy.verdict import UNDECIDED, Known, Verdict, verdict
 
 _log = structlog.get_logger(__name__)
 
@@ -210,6 +210,15 @@ class Guard:
         return Judged(tuple(found), faults, frozenset(taken))
 
     def _verdict(
+        self, known: Known, workload: WorkloadKey, region: str, item: BindingInput, observed: Observed | None
+    ) -> Verdict:
+        try:
+            return self._asked(known, workload, region, item, observed)
+        except Exception as error:  # noqa: BLE001 - it concerns this binding, not those beside it in the job.
+            _log.error("policy decision failed", binding=str(item.key), error_type=type(error).__name__)
+            return Verdict(Fault(Reason.REFUSED_BY_POLICY, UNDECIDED), taken=bool(known.policies))
+
+    def _asked(
         self, known: Known, workload: WorkloadKey, region: str, item: BindingInput, observed: Observed | None
     ) -> Verdict:
         if item.binding is None and observed is None:

@@ -181,7 +181,8 @@ def _denies(spec: PolicySpec, tenant: Tenant, target: Target, demand: Demand) ->
 
 def _forbids(rules: SecretRules, tenant: str, demand: Demand) -> bool:
     """Whether a rule of a Deny means a secret: as it is written, or as the path that it comes to; upper and lower case
-    are the same here."""
+    are the same here. A path is denied by whichever kind a binding says it is: Vault does not ask for the kind. Only a
+    Deny of every mount and path means nothing but its kinds, and what may be a KV secret."""
     kinds = {kind.value for kind in rules.kinds}
     lowered = rules.model_copy(update={"paths": _lower(rules.paths), "mounts": _lower(rules.mounts)})
     tenant = tenant.lower()
@@ -189,8 +190,8 @@ def _forbids(rules: SecretRules, tenant: str, demand: Demand) -> bool:
         mount = not lowered.mounts or matches_any(lowered.mounts, demand.mount.lower(), tenant)
         if mount and (not demand.name or matches_any(lowered.paths, demand.name.lower(), tenant)):
             return True
-    if kinds and not (demand.call or demand.bare or demand.kind == "kv"):
-        return False
+    if kinds and not (demand.call or demand.bare or demand.kind == "kv") and "*" in rules.mounts and "*" in rules.paths:
+        return "kv" in kinds and any("data" in path.split("/")[1:-1] for path in _lower(demand.rights))
     return any(
         matches_any(lowered.mounts, mount, tenant)
         and any(matches_any(lowered.paths, name, tenant) for name in _readings(rest))

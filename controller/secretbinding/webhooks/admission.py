@@ -4,14 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from secretbinding.engine.policies import Labels
 from secretbinding.errors import ManifestError, SecretBindingError
 from secretbinding.models.loading import parse_object
 from secretbinding.models.policy_loading import parse_policy_object
 from secretbinding.models.reasons import Reason
 from secretbinding.tenancy import Target, Tenant
-from secretbinding.tenancy.verdict import Known, verdict
+from secretbinding.tenancy.verdict import UNDECIDED, Known, verdict
 
+_log = structlog.get_logger(__name__)
 _SOURCE = "kubernetes"
 
 
@@ -63,7 +66,11 @@ class Admission:
         workload, known = binding.spec.workload, self._known()
         labels = self._labels(_SOURCE, tenant) if known.asks_for_labels else {}
         target = Target(workload.namespace or self._nomad_namespace, workload.job, self._region_of(known))
-        found = verdict(known, Tenant(_SOURCE, tenant, labels), binding, target)
+        try:
+            found = verdict(known, Tenant(_SOURCE, tenant, labels), binding, target)
+        except Exception as error:  # noqa: BLE001 - whatever breaks the decision is refused, with words
+            _log.error("policy decision failed", binding=f"{tenant}/{name}", error_type=type(error).__name__)
+            return Answer(UNDECIDED)
         if found.fault is None:
             return Answer()
         if found.fault.reason is Reason.POLICIES_UNKNOWN:
