@@ -24,8 +24,14 @@ _REACHING = frozenset(_LISTED.split())
 # sprig's that ask the system of the client, not the task.
 _REACHING_SPRIG = frozenset(f"{SPRIG}{name}" for name in ("env", "expandenv", "getHostByName"))
 _LITERALS = (TokenKind.STRING, TokenKind.RAW_STRING)
-# The task's own; where Nomad does not set one, consul-template asks the environment of the client.
-_OWN_VARIABLE = re.compile(r"NOMAD_(?!TOKEN\Z)[A-Z0-9_]+\Z", re.ASCII)
+# The task's own, as Nomad sets them (client/taskenv); where it does not set one, consul-template asks the environment
+# of the client, and there NOMAD_TOKEN, NOMAD_HTTP_AUTH or NOMAD_LICENSE may stand.
+_OWN_VARIABLE = re.compile(
+    r"NOMAD_(?:ALLOC_(?:DIR|ID|NAME|INDEX|IP_\w+|PORT_\w+|ADDR_\w+)|TASK_(?:DIR|NAME)|SECRETS_DIR|GROUP_NAME"
+    r"|JOB_(?:ID|NAME|PARENT_ID)|NAMESPACE|DC|REGION|CPU_LIMIT|CPU_CORES|MEMORY_LIMIT|MEMORY_MAX_LIMIT|PARENT_CGROUP"
+    r"|SHORT_ALLOC_ID|(?:IP|PORT|ADDR|HOST_IP|HOST_PORT|HOST_ADDR|META|UPSTREAM_\w+)_[\w.-]+)\Z",
+    re.ASCII,
+)
 _VAULT_PATH: Text = next(one for one in get_args(VaultPath) if isinstance(one, Text))
 _PLAIN = re.compile(r"[^\x00-\x20\"'`{}\\*+?#%\x7f]+\Z")
 

@@ -103,7 +103,34 @@ def decide_rights(
         for right in rights
         if right != RENEW
     ]
-    return _decide(tuple(policies), tenant, target, None, demands)
+    given = tuple(policies)
+    if demands:
+        return _decide(given, tenant, target, None, demands)
+    return _decide_presence(given, tenant, target)
+
+
+def _decide_presence(policies: Sequence[SecretBindingPolicy], tenant: Tenant, target: Target) -> Decision:
+    """Whether a tenant may have anything at all in a job: of an unreadable binding whose secrets
+    need no rights in Vault (Nomad's variables), no more can be judged."""
+    if unknown := _unknown_labels(policies, tenant):
+        return Decision(unknown=unknown)
+    mine = [policy for policy in policies if any(_selects(one, tenant) for one in policy.spec.tenants)]
+    for policy in mine:
+        spec = policy.spec
+        aimed = not spec.workloads or any(_aims(one, tenant, target, unknown=False) for one in spec.workloads)
+        if spec.effect is Effect.DENY and not spec.secrets and aimed:
+            message = f"policy {policy.metadata.name} denies tenant {tenant} everything for {_job(target)}"
+            return Decision((Refusal((), message, denied=True),))
+    allowing = (one.spec for one in mine if one.spec.effect is Effect.ALLOW)
+    if any(_aims(one, tenant, target, unknown=True) for spec in allowing for one in spec.workloads):
+        return Decision()
+    return Decision((Refusal((), f"no policy allows tenant {tenant} anything for {_job(target)}"),))
+
+
+def _unknown_labels(policies: Iterable[SecretBindingPolicy], tenant: Tenant) -> str:
+    if tenant.labels is None and any(chosen.labels for policy in policies for chosen in policy.spec.tenants):
+        return f"the labels of tenant {tenant} are not known"
+    return ""
 
 
 def _decide(
@@ -113,8 +140,8 @@ def _decide(
     conditions: Conditions | None,
     demands: Iterable[Demand],
 ) -> Decision:
-    if tenant.labels is None and any(chosen.labels for policy in policies for chosen in policy.spec.tenants):
-        return Decision(unknown=f"the labels of tenant {tenant} are not known")
+    if unknown := _unknown_labels(policies, tenant):
+        return Decision(unknown=unknown)
     mine = [policy for policy in policies if any(_selects(one, tenant) for one in policy.spec.tenants)]
     refusals: list[Refusal] = []
     for demand in demands:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from secretbinding.models.policy import SecretBindingPolicy
 from secretbinding.models.policy_loading import parse_policies
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import MESSAGE_LENGTH, Condition, ConditionStatus
@@ -120,3 +121,32 @@ def test_a_variable_of_another_namespace_opens_no_job_there() -> None:
     assert rule is not None
     assert decide((rule,), PAYMENTS, bound, API).allowed
     assert not decide((rule,), PAYMENTS, bound, replace(API, namespace="shared")).allowed
+
+
+@pytest.mark.parametrize(
+    ("policies", "taken"),
+    [
+        ((policy(),), False),
+        ((NOBODY,), True),
+        ((policy(workloads=[{"namespaces": ["elsewhere"]}]),), True),
+        ((policy(), deny()), True),
+        ((policy(), deny(secrets=[{"mounts": ["secret"], "paths": ["x"]}])), False),
+    ],
+)
+def test_an_invalid_manifest_without_rights_in_vault_stays_only_where_something_is_allowed(
+    policies: tuple[SecretBindingPolicy, ...], taken: bool
+) -> None:
+    """Such as one of Nomad's variables alone."""
+    assert verdict(Known(policies), PAYMENTS, None, API).taken is taken
+
+
+@pytest.mark.parametrize("name", ["NOMAD_TOKEN", "NOMAD_HTTP_AUTH", "NOMAD_LICENSE", "NOMAD_UNIX_ADDR", "HOME"])
+def test_a_template_reads_no_variable_of_the_clients_environment(name: str) -> None:
+    assert not judged(templated(f'{{{{ env "{name}" }}}}')).allowed
+
+
+@pytest.mark.parametrize(
+    "name", ["NOMAD_ALLOC_ID", "NOMAD_JOB_NAME", "NOMAD_PORT_http", "NOMAD_META_team", "NOMAD_SECRETS_DIR"]
+)
+def test_a_template_reads_what_nomad_sets_for_the_task(name: str) -> None:
+    assert judged(templated(f'{{{{ env "{name}" }}}}')).allowed
