@@ -9,11 +9,12 @@ from typing import Protocol
 import structlog
 
 from secretbinding.desired.values import BindingInput, Observed
+from secretbinding.job.marks import placed_marks
 from secretbinding.job.targets import find_task, select_tasks
 from secretbinding.kinds import Fault
 from secretbinding.loops import Loop
 from secretbinding.models.key import BindingKey, WorkloadKey
-from secretbinding.models.policy import SecretBindingPolicy
+from secretbinding.models.policy import Choice, SecretBindingPolicy
 from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name
 from secretbinding.ports import Json
@@ -233,6 +234,12 @@ class Guard:
         if observed is not None and item.binding is not None and not (adopted or known.asks_for_drivers):
             return Verdict()  # Nothing has come to be known that counts.
         drivers = drivers_of(item, observed.job) if observed is not None and observed.job is not None else None
+        choices: frozenset[Choice] = frozenset()
+        if item.binding is None and observed is not None:
+            share = [one for one in placed_marks(observed.job, self._instance) if one.key == item.key]
+            drivers = frozenset(str(one.host.get("Driver") or "") for one in share) or None
+            scripted = any(one.template.get("ChangeMode") == "script" for one in share)
+            choices = frozenset({Choice.SCRIPT}) if scripted else choices
         return verdict(
             known,
             tenant,
@@ -240,6 +247,7 @@ class Guard:
             Target(workload.namespace, workload.job, region, drivers),
             adopted=adopted,
             rights=document.rights if document is not None else (),
+            choices=choices,
         )
 
 

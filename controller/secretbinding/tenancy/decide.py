@@ -7,6 +7,7 @@ from secretbinding.kinds.base import RENEW, Right
 from secretbinding.models.binding import AuthMethod, Delivery, SecretBinding
 from secretbinding.models.kinds import DatabaseCreate, PkiCreate
 from secretbinding.models.policy import (
+    Choice,
     CreateRules,
     Effect,
     PolicySpec,
@@ -94,16 +95,23 @@ def decide(
 
 
 def decide_rights(
-    policies: Iterable[SecretBindingPolicy], tenant: Tenant, target: Target, rights: Iterable[Right]
+    policies: Iterable[SecretBindingPolicy],
+    tenant: Tenant,
+    target: Target,
+    rights: Iterable[Right],
+    *,
+    choices: frozenset[Choice] = frozenset(),
 ) -> Decision:
     """Whether a tenant may have rights that a job has already, where the manifest that asked for them cannot be read
-    any more: each path has to be below a mount that a policy names, and what it names there."""
+    any more: each path has to be below a mount that a policy names, and what it names there. `choices` are those that
+    the job shows."""
     demands = [
         Demand((), "", "", "", "", rights=(right.path,), capabilities=frozenset(right.capabilities), call=True)
         for right in rights
         if right != RENEW
     ]
-    given = tuple(policies)
+    # An Allow without what the job has been given to run allows nothing of it.
+    given = [one for one in policies if one.spec.effect is Effect.DENY or choices <= set(one.spec.choices)]
     if demands:
         return _decide(given, tenant, target, None, demands)
     return _decide_presence(given, tenant, target)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from secretbinding.kinds.base import Fault, Right
 from secretbinding.models.binding import SecretBinding
-from secretbinding.models.policy import SecretBindingPolicy
+from secretbinding.models.policy import Choice, SecretBindingPolicy
 from secretbinding.models.reasons import Reason
 from secretbinding.models.text import cut
 from secretbinding.tenancy.decide import Decision, Target, Tenant, decide, decide_rights
@@ -55,8 +55,10 @@ def verdict(
     *,
     adopted: bool = False,
     rights: Iterable[Right] = (),
+    choices: frozenset[Choice] = frozenset(),
 ) -> Verdict:
-    """The verdict on a binding. Of one whose manifest cannot be used, `rights` are those that its job has.
+    """The verdict on a binding. Of one whose manifest cannot be used, `rights` and `choices` are those that its job
+    has.
 
     What is not known must neither open nor take away. Without a single policy nothing is allowed and nothing is taken
     away either: that nobody has written one, or that all are gone at once, is no word of anybody's.
@@ -66,7 +68,7 @@ def verdict(
     if binding is None:
         if not known.policies:
             return ALLOWED
-        decision = decide_rights(known.policies, tenant, target, rights)
+        decision = decide_rights(known.policies, tenant, target, rights, choices=choices)
     else:
         decision = decide(known.policies, tenant, binding, target, adopted=adopted)
     if decision.unknown:

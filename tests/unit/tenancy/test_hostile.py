@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from secretbinding.models.policy import SecretBindingPolicy
+from secretbinding.models.policy import Choice, SecretBindingPolicy
 from secretbinding.models.policy_loading import parse_policies
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import MESSAGE_LENGTH, Condition, ConditionStatus
@@ -150,3 +150,9 @@ def test_a_template_reads_no_variable_of_the_clients_environment(name: str) -> N
 )
 def test_a_template_reads_what_nomad_sets_for_the_task(name: str) -> None:
     assert judged(templated(f'{{{{ env "{name}" }}}}')).allowed
+
+
+def test_an_invalid_manifest_whose_job_runs_its_script_stays_only_where_scripts_are_allowed() -> None:
+    shown = frozenset({Choice.SCRIPT})
+    assert verdict(Known((policy(),)), PAYMENTS, None, API, choices=shown).taken
+    assert not verdict(Known((policy(choices=["script"]),)), PAYMENTS, None, API, choices=shown).taken
