@@ -16,11 +16,13 @@ MESSAGE_LENGTH = 4096
 """Characters of a message that the controller writes; a whole status has to fit into a Nomad variable (64 KiB)."""
 
 
-def _short(text: object) -> object:
-    return cut(text, MESSAGE_LENGTH) if isinstance(text, str) else text
+def _short(text: object, length: int = MESSAGE_LENGTH) -> object:
+    return cut(text, length) if isinstance(text, str) else text
 
 
-Message = Annotated[str, BeforeValidator(_short), Field(max_length=32768)]
+Message = Annotated[str, BeforeValidator(lambda text: _short(text)), Field(max_length=32768)]
+# There may be 32 of them.
+SecretMessage = Annotated[str, BeforeValidator(lambda text: _short(text, 768)), Field(max_length=32768)]
 EPOCH: Timestamp = "1970-01-01T00:00:00Z"
 ROTATE_REQUEST_LENGTH = 64
 """Characters of a request to rotate; a time (RFC 3339) has 20 to 35."""
@@ -72,7 +74,7 @@ class SecretStatus(_Status):
     """When the wanted version was made."""
     next_rotation_at: Timestamp | None = None
     """When the next change is expected."""
-    message: Message | None = None
+    message: SecretMessage | None = None
     """What hinders the wanted version, if anything does."""
 
 
