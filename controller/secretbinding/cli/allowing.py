@@ -9,7 +9,8 @@ from secretbinding.models.policy import SecretBindingPolicy
 from secretbinding.models.policy_loading import parse_policies
 from secretbinding.sources.files import Loaded
 from secretbinding.sources.policies.files import read_files
-from secretbinding.tenancy import Target, Tenant, decide, policy_text, suggestion
+from secretbinding.tenancy import Suggested, Target, Tenant, decide
+from secretbinding.tenancy import suggested as least
 
 
 def read_policies(paths: Sequence[str]) -> tuple[SecretBindingPolicy, ...]:
@@ -45,10 +46,12 @@ def refused(loaded: Loaded, policies: Sequence[SecretBindingPolicy]) -> Iterator
     """What policies do not allow of a manifest, each with its place; the last with the policy that would allow it."""
     tenant, target = whose(loaded)
     decision = decide(policies, tenant, loaded.binding, target)
-    rule = suggestion(tenant, loaded.binding, target, decision.refusals) if decision.refusals else None
+    rule = least(tenant, loaded.binding, target, decision.refusals) if decision.refusals else Suggested()
     for index, refusal in enumerate(decision.refusals):
         last = index == len(decision.refusals) - 1
-        shown = f"this policy would allow it:\n{policy_text(rule)}".rstrip() if rule is not None and last else ""
+        what = "the rest of it" if rule.without else "it"
+        head = f"this policy would allow {what}:\n" if rule.policy is not None else "no policy can be suggested:\n"
+        shown = f"{head}{rule.text}".rstrip() if rule.text and last else ""
         yield loaded.problem(refusal.place, refusal.message, shown)
 
 
@@ -58,6 +61,6 @@ def suggested(found: Iterable[Loaded], policies: Sequence[SecretBindingPolicy]) 
     for loaded in found:
         tenant, target = whose(loaded)
         decision = decide(policies, tenant, loaded.binding, target)
-        rule = suggestion(tenant, loaded.binding, target, decision.refusals) if decision.refusals else None
-        if rule is not None:
-            yield policy_text(rule)
+        rule = least(tenant, loaded.binding, target, decision.refusals) if decision.refusals else Suggested()
+        if rule.text:
+            yield rule.text

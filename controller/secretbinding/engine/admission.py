@@ -17,6 +17,7 @@ from secretbinding.job.carry import carried_over
 from secretbinding.job.inject import same_job, strip
 from secretbinding.job.marks import placed_marks
 from secretbinding.models.key import WorkloadKey
+from secretbinding.models.reasons import Reason
 from secretbinding.plan import Action, Plan, Rights, make_plan
 from secretbinding.ports import Json, Nomad, Vault
 from secretbinding.render.agent import AgentDefaults
@@ -24,10 +25,15 @@ from secretbinding.render.agent import AgentDefaults
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The job as it is to be registered, and for people what stands in the way of a binding, one line each."""
+    """The job as it is to be registered, and for people what stands in the way of a binding, one line each.
+
+    `warnings` are of bindings that have no say over the job: anybody can write one that policies refuse, or that is
+    invalid, and name somebody else's job in it.
+    """
 
     job: Json
     refusals: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Admission:
@@ -117,15 +123,17 @@ class Admission:
         observed = dressed(without_refused(observed, bindings, applier.refused), bindings, self._instance)
         desired = desire(observed, bindings, self._instance)
         if desired.job is None:
-            told = (*_faults(desired, bindings), *_told(refused, judged))
-            return Admitted(job, told or ("the job cannot be given its secrets",))
+            told = told_of(desired, bindings, refused, judged)
+            nothing = () if told.warnings else ("the job cannot be given its secrets",)
+            return Admitted(job, told.refusals or nothing, told.warnings)
         if not self._make_rights(applier, observed, desired, bindings):
             return self._admit(job, workload, given, applier)
         placed = {mark.key for mark in placed_marks(desired.job, self._instance)}
         by_hand = observed.adoptions and observed.job is not None and same_job(observed.job, desired.job)
         injected = job if by_hand else {**job, "TaskGroups": desired.job["TaskGroups"]}
         missing = [item for item in bindings if not item.deleting and item.key not in placed]
-        return Admitted(injected, (*_faults(desired, missing), *_told(refused, judged)))
+        told = told_of(desired, missing, refused, judged)
+        return Admitted(injected, told.refusals, told.warnings)
 
     def _make_rights(
         self, applier: Applier, observed: Observed, desired: Desired, bindings: Sequence[BindingInput]
@@ -136,6 +144,25 @@ class Admission:
         plan = make_plan(without, desired, bindings, self._instance)
         rights: list[Action] = [action for action in plan.actions if isinstance(action, Rights)]
         return applier.apply(Plan(tuple(rights)), observed.workload.namespace, observed.workload.job)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Lines for people: what ends a registration, and what does not."""
+
+    refusals: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def told_of(desired: Desired, missing: Sequence[BindingInput], refused: Sequence[BindingInput], judged: Judged) -> Told:
+    """Of bindings that are not in the job (`missing`), and of those that policies refuse."""
+    powerless = [
+        item
+        for item in missing
+        if item.binding is None or (item.frozen is not None and item.frozen.reason is Reason.REFUSED_WITHOUT_POLICIES)
+    ]
+    others = [item for item in missing if item not in powerless]
+    return Told(tuple(_faults(desired, others)), (*_faults(desired, powerless), *_told(refused, judged)))
 
 
 def _told(bindings: Sequence[BindingInput], judged: Judged) -> list[str]:

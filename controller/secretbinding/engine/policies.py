@@ -9,16 +9,17 @@ from typing import Protocol
 import structlog
 
 from secretbinding.desired.values import BindingInput, Observed
+from secretbinding.job.marks import placed_marks
 from secretbinding.job.targets import find_task, select_tasks
 from secretbinding.kinds import Fault
 from secretbinding.loops import Loop
 from secretbinding.models.key import BindingKey, WorkloadKey
-from secretbinding.models.policy import SecretBindingPolicy
+from secretbinding.models.policy import Choice, SecretBindingPolicy
 from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name
 from secretbinding.ports import Json
 from secretbinding.tenancy import Target, Tenant
-from secretbinding.tenancy.verdict import Known, Verdict, verdict
+from secretbinding.tenancy.verdict import UNDECIDED, Known, Verdict, verdict
 
 _log = structlog.get_logger(__name__)
 
@@ -212,6 +213,15 @@ class Guard:
     def _verdict(
         self, known: Known, workload: WorkloadKey, region: str, item: BindingInput, observed: Observed | None
     ) -> Verdict:
+        try:
+            return self._asked(known, workload, region, item, observed)
+        except Exception as error:  # noqa: BLE001 - it concerns this binding, not those beside it in the job.
+            _log.error("policy decision failed", binding=str(item.key), error_type=type(error).__name__)
+            return Verdict(Fault(Reason.REFUSED_BY_POLICY, UNDECIDED), taken=bool(known.policies))
+
+    def _asked(
+        self, known: Known, workload: WorkloadKey, region: str, item: BindingInput, observed: Observed | None
+    ) -> Verdict:
         if item.binding is None and observed is None:
             return Verdict()
         labels = self._labels(item.key.source, item.key.tenant) if known.asks_for_labels else {}
@@ -224,6 +234,12 @@ class Guard:
         if observed is not None and item.binding is not None and not (adopted or known.asks_for_drivers):
             return Verdict()  # Nothing has come to be known that counts.
         drivers = drivers_of(item, observed.job) if observed is not None and observed.job is not None else None
+        choices: frozenset[Choice] = frozenset()
+        if item.binding is None and observed is not None:
+            share = [one for one in placed_marks(observed.job, self._instance) if one.key == item.key]
+            drivers = frozenset(str(one.host.get("Driver") or "") for one in share) or None
+            scripted = any(one.template.get("ChangeMode") == "script" for one in share)
+            choices = frozenset({Choice.SCRIPT}) if scripted else choices
         return verdict(
             known,
             tenant,
@@ -231,6 +247,7 @@ class Guard:
             Target(workload.namespace, workload.job, region, drivers, workload.connection),
             adopted=adopted,
             rights=document.rights if document is not None else (),
+            choices=choices,
         )
 
 

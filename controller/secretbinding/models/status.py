@@ -4,14 +4,25 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from secretbinding.models.base import Model
+from secretbinding.models.text import cut
 
 # RFC 3339 in UTC, such as 2026-01-31T02:00:00Z.
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Index = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
-Message = Annotated[str, Field(max_length=32768)]
+MESSAGE_LENGTH = 4096
+"""Characters of a message that the controller writes; a whole status has to fit into a Nomad variable (64 KiB)."""
+
+
+def _short(text: object, length: int = MESSAGE_LENGTH) -> object:
+    return cut(text, length) if isinstance(text, str) else text
+
+
+Message = Annotated[str, BeforeValidator(lambda text: _short(text)), Field(max_length=32768)]
+# There may be 32 of them.
+SecretMessage = Annotated[str, BeforeValidator(lambda text: _short(text, 768)), Field(max_length=32768)]
 EPOCH: Timestamp = "1970-01-01T00:00:00Z"
 ROTATE_REQUEST_LENGTH = 64
 """Characters of a request to rotate; a time (RFC 3339) has 20 to 35."""
@@ -63,7 +74,7 @@ class SecretStatus(_Status):
     """When the wanted version was made."""
     next_rotation_at: Timestamp | None = None
     """When the next change is expected."""
-    message: Message | None = None
+    message: SecretMessage | None = None
     """What hinders the wanted version, if anything does."""
 
 

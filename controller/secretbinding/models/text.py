@@ -27,6 +27,13 @@ def quoted(text: str) -> str:
     return "`" + "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in shown) + "`"
 
 
+def cut(text: str, length: int) -> str:
+    """The text with at most `length` characters, a mark at its end where more was there. What no JSON can hold (lone
+    surrogates) is replaced."""
+    clean = text.encode("utf-8", "replace").decode("utf-8")
+    return clean if len(clean) <= length else clean[: length - 1] + "…"
+
+
 @dataclass(frozen=True, slots=True)
 class Never:
     """A pattern that must not occur in a text. `says` completes the sentence "<what> <value> ..."."""

@@ -3,10 +3,13 @@
 import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
+from typing import get_args
 
 from secretbinding.models.functions import SPRIG
 from secretbinding.models.template_syntax import check
 from secretbinding.models.templates import TemplateSyntaxError, Token, TokenKind
+from secretbinding.models.text import Text
+from secretbinding.models.types import VaultPath
 
 _READS_VAULT = ("secret", "pkiCert")
 _READS_NOMAD = ("nomadVar", "nomadVarExists")
@@ -21,8 +24,15 @@ _REACHING = frozenset(_LISTED.split())
 # sprig's that ask the system of the client, not the task.
 _REACHING_SPRIG = frozenset(f"{SPRIG}{name}" for name in ("env", "expandenv", "getHostByName"))
 _LITERALS = (TokenKind.STRING, TokenKind.RAW_STRING)
-# The task's own; where Nomad does not set one, consul-template asks the environment of the client.
-_OWN_VARIABLE = re.compile(r"NOMAD_(?!TOKEN\Z)[A-Z0-9_]+\Z", re.ASCII)
+# The task's own, as Nomad sets them (client/taskenv); where it does not set one, consul-template asks the environment
+# of the client, and there NOMAD_TOKEN, NOMAD_HTTP_AUTH or NOMAD_LICENSE may stand.
+_OWN_VARIABLE = re.compile(
+    r"NOMAD_(?:ALLOC_(?:DIR|ID|NAME|INDEX|IP_\w+|PORT_\w+|ADDR_\w+)|TASK_(?:DIR|NAME)|SECRETS_DIR|GROUP_NAME"
+    r"|JOB_(?:ID|NAME|PARENT_ID)|NAMESPACE|DC|REGION|CPU_LIMIT|CPU_CORES|MEMORY_LIMIT|MEMORY_MAX_LIMIT|PARENT_CGROUP"
+    r"|SHORT_ALLOC_ID|(?:IP|PORT|ADDR|HOST_IP|HOST_PORT|HOST_ADDR|META|UPSTREAM_\w+)_[\w.-]+)\Z",
+    re.ASCII,
+)
+_VAULT_PATH: Text = next(one for one in get_args(VaultPath) if isinstance(one, Text))
 _PLAIN = re.compile(r"[^\x00-\x20\"'`{}\\*+?#%\x7f]+\Z")
 
 
@@ -52,9 +62,11 @@ def calls_of(text: str, left: str, right: str, own: Set[str], variables: Set[str
         for name, literal in _called(action.words):
             if name in _READS_VAULT:
                 path = plain_path(literal) if literal is not None else None
+                if literal is not None and _trimmed(literal) in own:
+                    continue
                 if path is None:
                     functions.add(name)
-                elif path not in own:
+                else:
                     paths.add(path)
             elif name in _READS_NOMAD:
                 if literal is None or literal not in variables:
@@ -69,10 +81,15 @@ def calls_of(text: str, left: str, right: str, own: Set[str], variables: Set[str
 
 def plain_path(written: str) -> str | None:
     """The path that consul-template asks for, its query and the slashes at its ends left out; None for one that a
-    client could read as another path."""
-    path = written.partition("?")[0].strip().strip("/")
+    client could read as another path, or that no manifest could name."""
+    path = _trimmed(written)
     plain = _PLAIN.match(path) is not None and not {"", ".", ".."} & set(path.split("/"))
-    return path if plain else None
+    surrogates = any("\ud800" <= char <= "\udfff" for char in path)
+    return path if plain and not surrogates and _VAULT_PATH.complaint(path) is None else None
+
+
+def _trimmed(written: str) -> str:
+    return written.partition("?")[0].strip().strip("/")
 
 
 def _called(words: tuple[Token, ...]) -> Iterator[tuple[str, str | None]]:

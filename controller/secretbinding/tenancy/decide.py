@@ -8,6 +8,7 @@ from secretbinding.models.binding import AuthMethod, Delivery, SecretBinding
 from secretbinding.models.key import DEFAULT_CONNECTION
 from secretbinding.models.kinds import DatabaseCreate, PkiCreate
 from secretbinding.models.policy import (
+    Choice,
     CreateRules,
     Effect,
     PolicySpec,
@@ -97,16 +98,50 @@ def decide(
 
 
 def decide_rights(
-    policies: Iterable[SecretBindingPolicy], tenant: Tenant, target: Target, rights: Iterable[Right]
+    policies: Iterable[SecretBindingPolicy],
+    tenant: Tenant,
+    target: Target,
+    rights: Iterable[Right],
+    *,
+    choices: frozenset[Choice] = frozenset(),
 ) -> Decision:
     """Whether a tenant may have rights that a job has already, where the manifest that asked for them cannot be read
-    any more: each path has to be below a mount that a policy names, and what it names there."""
+    any more: each path has to be below a mount that a policy names, and what it names there. `choices` are those that
+    the job shows."""
     demands = [
         Demand((), "", "", "", "", rights=(right.path,), capabilities=frozenset(right.capabilities), call=True)
         for right in rights
         if right != RENEW
     ]
-    return _decide(tuple(policies), tenant, target, None, demands)
+    # An Allow without what the job has been given to run allows nothing of it.
+    given = [one for one in policies if one.spec.effect is Effect.DENY or choices <= set(one.spec.choices)]
+    if demands:
+        return _decide(given, tenant, target, None, demands)
+    return _decide_presence(given, tenant, target)
+
+
+def _decide_presence(policies: Sequence[SecretBindingPolicy], tenant: Tenant, target: Target) -> Decision:
+    """Whether a tenant may have anything at all in a job: of an unreadable binding whose secrets
+    need no rights in Vault (Nomad's variables), no more can be judged."""
+    if unknown := _unknown_labels(policies, tenant):
+        return Decision(unknown=unknown)
+    mine = [policy for policy in policies if any(_selects(one, tenant) for one in policy.spec.tenants)]
+    for policy in mine:
+        spec = policy.spec
+        aimed = not spec.workloads or any(_aims(one, tenant, target, unknown=False) for one in spec.workloads)
+        if spec.effect is Effect.DENY and not spec.secrets and aimed:
+            message = f"policy {policy.metadata.name} denies tenant {tenant} everything for {_job(target)}"
+            return Decision((Refusal((), message, denied=True),))
+    allowing = (one.spec for one in mine if one.spec.effect is Effect.ALLOW)
+    if any(_aims(one, tenant, target, unknown=True) for spec in allowing for one in spec.workloads):
+        return Decision()
+    return Decision((Refusal((), f"no policy allows tenant {tenant} anything for {_job(target)}"),))
+
+
+def _unknown_labels(policies: Iterable[SecretBindingPolicy], tenant: Tenant) -> str:
+    if tenant.labels is None and any(chosen.labels for policy in policies for chosen in policy.spec.tenants):
+        return f"the labels of tenant {tenant} are not known"
+    return ""
 
 
 def _decide(
@@ -116,8 +151,8 @@ def _decide(
     conditions: Conditions | None,
     demands: Iterable[Demand],
 ) -> Decision:
-    if tenant.labels is None and any(chosen.labels for policy in policies for chosen in policy.spec.tenants):
-        return Decision(unknown=f"the labels of tenant {tenant} are not known")
+    if unknown := _unknown_labels(policies, tenant):
+        return Decision(unknown=unknown)
     mine = [policy for policy in policies if any(_selects(one, tenant) for one in policy.spec.tenants)]
     refusals: list[Refusal] = []
     for demand in demands:
@@ -190,7 +225,8 @@ def _denies(spec: PolicySpec, tenant: Tenant, target: Target, demand: Demand) ->
 
 def _forbids(rules: SecretRules, tenant: str, demand: Demand) -> bool:
     """Whether a rule of a Deny means a secret: as it is written, or as the path that it comes to; upper and lower case
-    are the same here."""
+    are the same here. A path is denied by whichever kind a binding says it is: Vault does not ask for the kind. Only a
+    Deny of every mount and path means nothing but its kinds, and what may be a KV secret."""
     kinds = {kind.value for kind in rules.kinds}
     lowered = rules.model_copy(update={"paths": _lower(rules.paths), "mounts": _lower(rules.mounts)})
     tenant = tenant.lower()
@@ -198,8 +234,8 @@ def _forbids(rules: SecretRules, tenant: str, demand: Demand) -> bool:
         mount = not lowered.mounts or matches_any(lowered.mounts, demand.mount.lower(), tenant)
         if mount and (not demand.name or matches_any(lowered.paths, demand.name.lower(), tenant)):
             return True
-    if kinds and not (demand.call or demand.bare or demand.kind == "kv"):
-        return False
+    if kinds and not (demand.call or demand.bare or demand.kind == "kv") and "*" in rules.mounts and "*" in rules.paths:
+        return "kv" in kinds and any("data" in path.split("/")[1:-1] for path in _lower(demand.rights))
     return any(
         matches_any(lowered.mounts, mount, tenant)
         and any(matches_any(lowered.paths, name, tenant) for name in _readings(rest))

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from secretbinding.models.binding import AuthMethod, Capability, Delivery, Metadata, SecretBinding
 from secretbinding.models.key import DEFAULT_CONNECTION
 from secretbinding.models.kinds import DatabaseCreate, PkiCreate
 from secretbinding.models.policy import (
+    PATTERN,
     AuthRules,
     Choice,
     CreateRules,
@@ -20,12 +22,34 @@ from secretbinding.models.policy import (
     TenantSelector,
     WorkloadSelector,
 )
+from secretbinding.models.text import quoted
 from secretbinding.strictyaml import dump
 from secretbinding.tenancy.decide import Refusal, Target, Tenant
 from secretbinding.tenancy.demands import Conditions, Demand, conditions_of, demands_of
 
-# What may stand in a name and not in a pattern.
-_ODD = re.compile(r"[\"'`\\{}]")
+_MOST = 64
+_TOLD = 10
+# Nomad takes no job ID with a space: a namespace that is named for its variables opens no job there.
+_NO_JOB = "no job"
+
+
+class _Unwritable(Exception):
+    """A name that no pattern says without saying others too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    """`policy` is what would allow what was refused, None where there is none; `without` says what it leaves out, and
+    why, a line each."""
+
+    policy: SecretBindingPolicy | None = None
+    without: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The policy as YAML, with what it leaves out as comments; "" for nothing."""
+        told = "".join(f"# Left out: {line}\n" for line in self.without)
+        return told + (policy_text(self.policy) if self.policy is not None else "")
 
 
 def suggestion(
@@ -36,13 +60,37 @@ def suggestion(
     *,
     adopted: bool = False,
 ) -> SecretBindingPolicy | None:
-    """The least policy that allows what was refused, or, without refusals, the whole binding; None where nothing can
-    be allowed because all of it is denied."""
+    """The policy of `suggested` alone."""
+    return suggested(tenant, binding, target, refusals, adopted=adopted).policy
+
+
+def suggested(
+    tenant: Tenant,
+    binding: SecretBinding,
+    target: Target,
+    refusals: Iterable[Refusal] | None = None,
+    *,
+    adopted: bool = False,
+) -> Suggested:
+    """The least policy that allows what was refused, or, without refusals, the whole binding; none where all of it is
+    denied, or where no pattern can name it alone. Never raises: a manifest is not to hinder its own refusal."""
+    try:
+        return _suggested(tenant, binding, target, refusals, adopted=adopted)
+    except _Unwritable as error:
+        return Suggested(without=(str(error),))
+    except (ValueError, UnicodeError):
+        return Suggested(without=("all of it; no policy can be written for this manifest",))
+
+
+def _suggested(
+    tenant: Tenant, binding: SecretBinding, target: Target, refusals: Iterable[Refusal] | None, *, adopted: bool
+) -> Suggested:
     demands = list(demands_of(binding))
     if refusals is not None:
         demands = [one.demand for one in refusals if one.demand is not None and not one.denied]
-    if not demands:
-        return None
+    rules, without = _secrets(demands)
+    if not rules:
+        return Suggested(without=without)
     conditions = conditions_of(binding, adopted=adopted)
     longest = binding.spec.auth.token_period or binding.spec.auth.token_max_ttl
     methods = (AuthMethod(conditions.method),) if conditions.method != AuthMethod.JWT.value else ()
@@ -50,17 +98,21 @@ def suggestion(
     others = tuple(sorted({one.namespace for one in demands if one.namespace not in ("", target.namespace)}))
     connections = (target.connection,) if target.connection != DEFAULT_CONNECTION else ()
     elsewhere = (
-        (WorkloadSelector(namespaces=others, jobs=(_pattern(target.job),), connections=connections),) if others else ()
+        (WorkloadSelector(namespaces=tuple(map(_pattern, others)), jobs=(_NO_JOB,), connections=connections),)
+        if others
+        else ()
+    )
+    drivers = tuple(_pattern(driver) for driver in sorted(target.drivers or ()) if driver)
+    own = WorkloadSelector(
+        namespaces=(_pattern(target.namespace),), jobs=(_pattern(target.job),), drivers=drivers, connections=connections
     )
     spec = PolicySpec(
         tenants=(TenantSelector(sources=(SourceKind(tenant.source),), names=(_pattern(tenant.name),)),),
         workloads=(
-            WorkloadSelector(
-                namespaces=(_pattern(target.namespace),), jobs=(_pattern(target.job),), connections=connections
-            ),
+            own,
             *elsewhere,
         ),
-        secrets=_secrets(demands),
+        secrets=rules,
         auth=AuthRules(methods=methods, max_ttl=longest),
         delivery=(conditions.delivery,) if conditions.delivery is not Delivery.TEMPLATE else (),
         choices=_choices(conditions),
@@ -68,7 +120,8 @@ def suggestion(
         adopt=conditions.adopted,
         retain=conditions.retained,
     )
-    return SecretBindingPolicy(metadata=Metadata(name=_name(tenant.name, binding.metadata.name)), spec=spec)
+    metadata = Metadata(name=_name(tenant.name, binding.metadata.name))
+    return Suggested(SecretBindingPolicy(metadata=metadata, spec=spec), without)
 
 
 def policy_text(policy: SecretBindingPolicy) -> str:
@@ -80,49 +133,61 @@ def _choices(conditions: Conditions) -> tuple[Choice, ...]:
     return tuple(choice for choice in Choice if choice.value in conditions.choices)
 
 
-def _secrets(demands: Iterable[Demand]) -> tuple[SecretRules, ...]:
-    """One rule for each secret, those that differ in the path only joined."""
+def _secrets(demands: Iterable[Demand]) -> tuple[tuple[SecretRules, ...], tuple[str, ...]]:
+    """One rule for each secret, those that differ in the path only joined; and what is left out."""
     joined: dict[SecretRules, list[str]] = {}
+    without: list[str] = []
     for demand in demands:
-        for rule in _rule(demand):
-            plain = rule.model_copy(update={"paths": ("*",)})
-            joined.setdefault(plain, []).extend(rule.paths)
-    return tuple(rule.model_copy(update={"paths": tuple(dict.fromkeys(paths))}) for rule, paths in joined.items())
+        try:
+            rule = _rule(demand)
+        except _Unwritable as error:
+            without.append(str(error))
+            continue
+        plain = rule.model_copy(update={"paths": ("*",)})
+        if plain not in joined and len(joined) == _MOST:
+            without.append(f"secrets beyond {_MOST} rules")
+            continue
+        paths = joined.setdefault(plain, [])
+        paths += [path for path in rule.paths if path not in paths]
+    if any(len(paths) > _MOST for paths in joined.values()):
+        without.append(f"paths beyond the first {_MOST} of a mount")
+    rules = tuple(rule.model_copy(update={"paths": tuple(paths[:_MOST])}) for rule, paths in joined.items())
+    return rules, tuple(dict.fromkeys(without))[:_TOLD]
 
 
-def _rule(demand: Demand) -> list[SecretRules]:
+def _rule(demand: Demand) -> SecretRules:
     if demand.call:
         # Mount and path of what a template reads are not known apart; the mount is taken for one segment.
         (path,) = demand.rights
         mount, _, rest = path.partition("/")
         first, _, below = rest.partition("/")
+        if not rest:
+            raise _Unwritable(f"{quoted(path)}, which names no path below a mount")
         if first == "data" and below:
-            return [SecretRules(kinds=(SecretKind.KV,), mounts=(mount,), paths=(below,))]
-        return [SecretRules(kinds=(SecretKind.GENERIC,), mounts=(mount,), paths=(rest or "*",))]
+            return SecretRules(kinds=(SecretKind.KV,), mounts=(_pattern(mount),), paths=(_pattern(below),))
+        return SecretRules(kinds=(SecretKind.GENERIC,), mounts=(_pattern(mount),), paths=(_pattern(rest),))
     generic = demand.kind == SecretKind.GENERIC.value
     wider = generic and demand.capabilities != {Capability.READ.value}
     variable = demand.kind == SecretKind.NOMAD_VARIABLE.value
-    return [
-        SecretRules(
-            kinds=(SecretKind(demand.kind),),
-            mounts=() if variable else (_pattern(demand.mount),),
-            paths=(_pattern(demand.name) if demand.name else "*",),
-            capabilities=tuple(one for one in Capability if one.value in demand.capabilities) if wider else (),
-            create=_create(demand.create) if demand.create is not None else None,
-            generate=_generate(demand),
-        )
-    ]
+    return SecretRules(
+        kinds=(SecretKind(demand.kind),),
+        mounts=() if variable else (_pattern(demand.mount),),
+        paths=(_pattern(demand.name) if demand.name else "*",),
+        capabilities=tuple(one for one in Capability if one.value in demand.capabilities) if wider else (),
+        create=_create(demand.create) if demand.create is not None else None,
+        generate=_generate(demand),
+    )
 
 
 def _create(made: DatabaseCreate | PkiCreate) -> CreateRules:
     if isinstance(made, DatabaseCreate):
         users = (_pattern(made.username),) if made.username is not None else ()
-        return CreateRules(connections=(made.connection,), users=users, max_ttl=made.max_ttl)
+        return CreateRules(connections=(_pattern(made.connection),), users=users, max_ttl=made.max_ttl)
     return CreateRules(
         domains=tuple(dict.fromkeys(map(_pattern, made.allowed_domains))),
         uris=tuple(dict.fromkeys(map(_pattern, made.allowed_uri_sans))),
         ip_sans=made.allow_ip_sans,
-        issuers=(made.issuer,) if made.issuer is not None else (),
+        issuers=(_pattern(made.issuer),) if made.issuer is not None else (),
         max_ttl=made.max_ttl,
     )
 
@@ -133,14 +198,16 @@ def _generate(demand: Demand) -> GenerateRules | None:
         return None
     asked = wanted.secret_id_of
     return GenerateRules(
-        secret_ids_of=(f"{asked.mount}/{asked.role}",) if asked is not None else (),
-        roots=(wanted.rotate_root,) if wanted.rotate_root is not None else (),
+        secret_ids_of=(_pattern(f"{asked.mount}/{asked.role}"),) if asked is not None else (),
+        roots=(_pattern(wanted.rotate_root),) if wanted.rotate_root is not None else (),
     )
 
 
 def _pattern(name: str) -> str:
-    """A name as a pattern; what cannot stand in one is left to a wildcard."""
-    return _ODD.sub("*", name)
+    """A name as a pattern that means it alone. Raises `_Unwritable`."""
+    if "*" in name or "{" in name or PATTERN.complaint(name) is not None:
+        raise _Unwritable(f"{quoted(name)}, which no pattern can say without saying others too")
+    return name
 
 
 def _name(*parts: str) -> str:

@@ -5,10 +5,16 @@ from dataclasses import dataclass
 
 from secretbinding.kinds.base import Fault, Right
 from secretbinding.models.binding import SecretBinding
-from secretbinding.models.policy import SecretBindingPolicy
+from secretbinding.models.policy import Choice, SecretBindingPolicy
 from secretbinding.models.reasons import Reason
+from secretbinding.models.text import cut
 from secretbinding.tenancy.decide import Decision, Target, Tenant, decide, decide_rights
-from secretbinding.tenancy.suggest import policy_text, suggestion
+from secretbinding.tenancy.suggest import suggested
+
+UNDECIDED = "the policies could not be applied to this manifest, so that it is refused; please report this as a bug"
+_TOLD = 10
+_LONGEST = 1024
+"""Characters of one refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,10 @@ def verdict(
     *,
     adopted: bool = False,
     rights: Iterable[Right] = (),
+    choices: frozenset[Choice] = frozenset(),
 ) -> Verdict:
-    """The verdict on a binding. Of one whose manifest cannot be used, `rights` are those that its job has.
+    """The verdict on a binding. Of one whose manifest cannot be used, `rights` and `choices` are those that its job
+    has.
 
     What is not known must neither open nor take away. Without a single policy nothing is allowed and nothing is taken
     away either: that nobody has written one, or that all are gone at once, is no word of anybody's.
@@ -60,7 +68,7 @@ def verdict(
     if binding is None:
         if not known.policies:
             return ALLOWED
-        decision = decide_rights(known.policies, tenant, target, rights)
+        decision = decide_rights(known.policies, tenant, target, rights, choices=choices)
     else:
         decision = decide(known.policies, tenant, binding, target, adopted=adopted)
     if decision.unknown:
@@ -77,13 +85,17 @@ def verdict(
 def refusal_text(
     decision: Decision, tenant: Tenant, binding: SecretBinding | None, target: Target, *, adopted: bool = False
 ) -> str:
-    """The refusals in one line, and after it the rule that would allow what is refused, as YAML."""
-    head = "; ".join(refusal.message for refusal in decision.refusals)
+    """The first ten refusals in one line, and after it the rule that would allow what is refused, as YAML."""
+    told = [cut(refusal.message, _LONGEST) for refusal in decision.refusals[:_TOLD]]
+    more = len(decision.refusals) - len(told)
+    head = "; ".join([*told, f"and {more} more"] if more else told)
     if binding is None:
         return head
     refusals = [one for one in decision.refusals if not one.denied]
-    rule = suggestion(tenant, binding, target, refusals, adopted=adopted)
-    if rule is None:
+    found = suggested(tenant, binding, target, refusals, adopted=adopted)
+    if not found.text:
         return head
-    what = "the rest of it" if len(refusals) < len(decision.refusals) else "it"
-    return f"{head}\n# This policy would allow {what}.\n{policy_text(rule)}"
+    if found.policy is None:
+        return f"{head}\n{found.text.rstrip()}"
+    what = "the rest of it" if len(refusals) < len(decision.refusals) or found.without else "it"
+    return f"{head}\n# This policy would allow {what}.\n{found.text}"

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from secretbinding.engine.policies import Labels
 from secretbinding.errors import ManifestError, SecretBindingError
 from secretbinding.models.key import DEFAULT_CONNECTION
@@ -11,8 +13,9 @@ from secretbinding.models.loading import parse_object
 from secretbinding.models.policy_loading import parse_policy_object
 from secretbinding.models.reasons import Reason
 from secretbinding.tenancy import Target, Tenant
-from secretbinding.tenancy.verdict import Known, verdict
+from secretbinding.tenancy.verdict import UNDECIDED, Known, verdict
 
+_log = structlog.get_logger(__name__)
 _SOURCE = "kubernetes"
 
 
@@ -66,7 +69,11 @@ class Admission:
         connection = binding.spec.connection or DEFAULT_CONNECTION
         region = self._region_of(known, connection)
         target = Target(workload.namespace or self._nomad_namespace, workload.job, region, connection=connection)
-        found = verdict(known, Tenant(_SOURCE, tenant, labels), binding, target)
+        try:
+            found = verdict(known, Tenant(_SOURCE, tenant, labels), binding, target)
+        except Exception as error:  # noqa: BLE001 - whatever breaks the decision is refused, with words
+            _log.error("policy decision failed", binding=f"{tenant}/{name}", error_type=type(error).__name__)
+            return Answer(UNDECIDED)
         if found.fault is None:
             return Answer()
         if found.fault.reason is Reason.POLICIES_UNKNOWN:

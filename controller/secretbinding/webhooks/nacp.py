@@ -65,12 +65,13 @@ def answer(body: bytes, admit: Callable[[Json], Admitted], on_refusal: OnRefusal
     _check_groups(job)
     admitted = admit(job)
     refusals = [f"secretbinding: {line}" for line in admitted.refusals]
+    warnings = [f"secretbinding: {line}" for line in admitted.warnings]
     if refusals and on_refusal is OnRefusal.REFUSE:
-        return {"patch": [], "warnings": [], "errors": refusals}
+        return {"patch": [], "warnings": warnings, "errors": refusals}
     changed = admitted.job.get("TaskGroups") != job.get("TaskGroups")
     # RFC 6902 wants a member to be there for `replace`; `add` sets it in either case.
     patch = [{"op": "add", "path": "/TaskGroups", "value": admitted.job["TaskGroups"]}] if changed else []
-    return {"patch": patch, "warnings": refusals, "errors": []}
+    return {"patch": patch, "warnings": [*refusals, *warnings], "errors": []}
 
 
 def _check_groups(job: Json) -> None:

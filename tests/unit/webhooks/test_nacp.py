@@ -15,8 +15,12 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secretbinding.engine.admission import Admitted
+from secretbinding.desired import Desired
+from secretbinding.engine.admission import Admitted, told_of
+from secretbinding.engine.policies import Judged
 from secretbinding.errors import UsageError
+from secretbinding.kinds import Fault
+from secretbinding.models.reasons import Reason
 from secretbinding.ports import Json
 from secretbinding.webhooks.nacp import PATH, BadRequest, Listen, NacpWebhook, OnRefusal, answer
 from tests.support import builders as make
@@ -50,6 +54,20 @@ def test_a_binding_that_cannot_be_put_in_ends_the_registration_or_is_a_warning()
     assert warned["warnings"] == told
     assert warned["errors"] == []
     assert warned["patch"]
+
+
+def test_a_binding_that_policies_refuse_or_that_is_invalid_ends_nobodys_registration() -> None:
+    """Anybody can write one that names somebody else's job."""
+    evil, mine = (make.given(make.binding(make.kv(), name=name)) for name in ("evil", "mine"))
+    broken = make.given(name="broken", invalid=True)
+    judged = Judged((), {evil.key: Fault(Reason.REFUSED_BY_POLICY, "no policy allows it")}, frozenset({evil.key}))
+    found = told_of(Desired(None, {}, {}, {}), (broken, mine), (evil,), judged)
+    assert [str(mine.key) in line for line in found.refusals] == [True]
+    assert len(found.warnings) == 2
+    said = ask(Admitted(GIVEN, (), found.warnings))
+    assert said["errors"] == []
+    assert said["patch"]
+    assert said["warnings"] == [f"secretbinding: {line}" for line in found.warnings]
 
 
 @given(
