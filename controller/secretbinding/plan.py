@@ -201,9 +201,14 @@ def deferred(plan: Plan, observed: Observed) -> Plan:
     early = starting(observed, register.job) if register is not None else ()
     if not early:
         return plan
-    kept = tuple(action for action in plan.actions if not isinstance(action, RegisterJob | UntagVersion))
     groups = ", ".join(sorted({str(item.get("TaskGroup")) for item in early}))
-    return replace(plan, actions=kept, deferred=f"allocations of group {groups}, which stay as they are, are starting")
+    return put_off(plan, f"allocations of group {groups}, which stay as they are, are starting")
+
+
+def put_off(plan: Plan, why: str) -> Plan:
+    """The plan without its registration."""
+    kept = tuple(action for action in plan.actions if not isinstance(action, RegisterJob | UntagVersion))
+    return replace(plan, actions=kept, deferred=why)
 
 
 def _still_elsewhere(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> frozenset[BindingKey]:

@@ -129,7 +129,8 @@ def test_restarts_write_nothing_and_what_changed_meanwhile_rolls_once(world: Wor
     assert versions(world, names) == {name: number + 1 for name, number in before.items()}
     assert back.writes["register"] == _MANY
     assert set(back.writes) == {"register", "write_variable"}
-    assert back.writes["write_variable"] <= 3 * _MANY
+    # At most: it waits for a look at all jobs, it rolls, it has rolled, and one more where both came at once.
+    assert back.writes["write_variable"] <= 4 * _MANY
 
     with running(world) as once_more:
         settled(once_more, names)

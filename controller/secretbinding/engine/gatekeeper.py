@@ -197,7 +197,9 @@ class Gatekeeper:
             self._known.add(workload)
             if not rolls:
                 self._rolling.discard(workload)
-            if (changes or _values_wait(found.desired)) and not self._free(workload):
+            # A place may have become free between the decision and now: who was told there is none is told that, too.
+            denied = not found.observed.gate.slot_free or not self._free(workload)
+            if (changes or _values_wait(found.desired)) and denied:
                 self._queued.add(workload)
             else:
                 self._queued.discard(workload)

@@ -188,10 +188,9 @@ class Engine:
                 self.queue.add(workload, Priority.CHANGE)
 
     def has_taken_in(self, key: BindingKey) -> bool:
-        """Whether a binding has been judged here, and nothing keeps it out; or it is another controller's to judge,
-        who will not tell."""
-        entry = self.store.get(key)
-        return self._moving.is_settled(key) or (entry is not None and not self._owns(entry.workload))
+        """Whether a binding has been judged here, and nothing keeps it out. What another controller has judged is not
+        known: as long as he has the job there, the old connection keeps what it has."""
+        return self._moving.is_settled(key)
 
     def listed(self, source: str) -> None:
         self.store.listed(source)
@@ -217,7 +216,8 @@ class Engine:
         """Whether there are, or may be, jobs that were not looked at yet."""
         if not all(self.store.is_listed(name) for name in self._sources):
             return True
-        return any(workload.job and workload not in looked for workload in self.store.workloads())
+        there = self.store.workloads()
+        return any(workload.job and workload not in looked and self._owns(workload) for workload in there)
 
     def busy(self, of: Callable[[WorkloadKey], bool]) -> bool:
         """Whether a worker is at a workload of which `of` is true."""

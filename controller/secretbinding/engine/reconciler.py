@@ -18,11 +18,12 @@ from secretbinding.engine.observe import Observer
 from secretbinding.engine.policies import Guard, Judged
 from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError, ServiceError
+from secretbinding.gate import Obstacle
 from secretbinding.job.marks import part_state
 from secretbinding.kinds import Fault
 from secretbinding.models.key import DEFAULT_CONNECTION, BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
-from secretbinding.plan import Action, EvaluateJob, Plan, deferred, make_plan
+from secretbinding.plan import Action, EvaluateJob, Plan, deferred, make_plan, put_off
 from secretbinding.ports import Nomad, Vault
 from secretbinding.render.agent import AgentDefaults
 from secretbinding.render.policy import read_policy
@@ -175,7 +176,10 @@ class Reconciler:
 
     def _deferred(self, workload: WorkloadKey, preview: Preview) -> Preview:
         """The preview, its registration put off while allocations that it leaves alone are starting; not for long,
-        since one may wait for something that only the registration brings."""
+        since one may wait for something that only the registration brings. So is what comes with a new version that
+        waits for a first look at all jobs: both make one deployment."""
+        if preview.plan.registers and preview.observed.gate.looking_until is not None and _waits_for_a_place(preview):
+            return replace(preview, plan=put_off(preview.plan, "all jobs are looked at first: some may be rolling"))
         plan = deferred(preview.plan, preview.observed)
         if not plan.deferred:
             self._deferred_since.pop(workload, None)
@@ -267,6 +271,11 @@ class Reconciler:
         over = self._clock() - since >= self._purge_grace_seconds
         live = any(item.get("ClientStatus") in ("pending", "running", "unknown") for item in observed.allocations)
         return replace(observed, purged_at_risk=observed.purged_at_risk and (live or not over))
+
+
+def _waits_for_a_place(preview: Preview) -> bool:
+    results = preview.desired.results.values()
+    return any(item.obstacle is Obstacle.SLOT for result in results for item in result.secrets)
 
 
 def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
