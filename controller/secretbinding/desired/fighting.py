@@ -39,13 +39,20 @@ class Fight:
         )
 
 
-def fight(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> Fight | None:
+def fight(
+    observed: Observed, bindings: Sequence[BindingInput], instance: str, *, since: datetime | None = None
+) -> Fight | None:
     """The fight that the job's history tells of, as long as it is not our turn. A person who deploys changes something,
-    or asks; a tool that puts its file back does it soon after us, and it is the same file each time."""
+    or asks; a tool that puts its file back does it soon after us, and it is the same file each time. `since` is when we
+    took our part out ourselves, by Nomad's clock: what was before is no fight, and neither is it where all are leaving.
+    """
     now = observed.gate.now
     if now is None or not observed.versions or not lacks_our_part(observed, instance):
         return None
-    losses = list(_losses(observed.versions, instance))[-LOSSES:]
+    if all(item.deleting for item in bindings):
+        return None
+    taken = [job for job in _losses(observed.versions, instance) if since is None or _submitted(job) > since]
+    losses = taken[-LOSSES:]
     newest = max(int(job.get("Version") or 0) for job in observed.versions)
     if len(losses) < LOSSES or int(losses[-1].get("Version") or 0) != newest:
         return None

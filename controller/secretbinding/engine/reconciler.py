@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from secretbinding import tracing
 from secretbinding.desired import Desired, Observed, desire
@@ -19,7 +20,7 @@ from secretbinding.engine.policies import Guard, Judged
 from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError, ServiceError
 from secretbinding.gate import Obstacle
-from secretbinding.job.marks import part_state
+from secretbinding.job.marks import part_state, placed_marks
 from secretbinding.kinds import Fault
 from secretbinding.models.key import DEFAULT_CONNECTION, BindingKey, WorkloadKey
 from secretbinding.naming import Owner, policy_name
@@ -89,6 +90,7 @@ class Reconciler:
         self._missing_since: dict[WorkloadKey, float] = {}
         self._deferred_since: dict[WorkloadKey, float] = {}
         self._evaluated: dict[WorkloadKey, EvaluateJob] = {}
+        self._given_back: dict[WorkloadKey, datetime] = {}
         self._generator = Generator(vault)
         self._observer = Observer(vault, nomad, instance=instance, jwt_mount=jwt_mount, agents=agents)
 
@@ -163,7 +165,7 @@ class Reconciler:
         if shown.carried and desired.job is not None:
             same = part_state(desired.job, self._instance) == part_state(shown.job, self._instance)
             desired = replace(desired, restored=same)
-        found = fight(seen, bindings, self._instance)
+        found = fight(seen, bindings, self._instance, since=self._given_back.get(seen.workload))
         if found is not None:
             desired = paused(desired, found)
         return Preview(seen, desired, make_plan(seen, desired, bindings, self._instance), judged)
@@ -230,6 +232,7 @@ class Reconciler:
                 with tracing.span("apply", secretbinding__actions=len(preview.plan.actions)):
                     done = applier.apply(preview.plan, workload.namespace, workload.job)
             assert preview is not None
+            self._remember_given_back(workload, preview)
             for action in preview.plan.actions:
                 if isinstance(action, EvaluateJob):
                     self._evaluated[workload] = action
@@ -257,6 +260,12 @@ class Reconciler:
             faults=preview.judged.faults,
             taken=preview.judged.taken,
         )
+
+    def _remember_given_back(self, workload: WorkloadKey, preview: Preview) -> None:
+        """That it was this controller that took the part out of the job, because its bindings went: nobody's fight."""
+        register, gate = preview.plan.registration, preview.observed.gate
+        if register is not None and gate.now is not None and not any(placed_marks(register.job, self._instance)):
+            self._given_back[workload] = datetime.now(UTC) + gate.nomad_ahead
 
     def _with_grace(self, observed: Observed, bindings: Sequence[BindingInput]) -> Observed:
         """For a job that is gone while a binding is going: tasks may run on for their kill timeout."""

@@ -82,6 +82,15 @@ def test_a_request_after_the_last_time_ends_the_pause_and_one_before_does_not() 
         assert (found(versions, item=asked) is not None) is paused
 
 
+def test_what_we_took_out_ourselves_is_no_fight_nor_is_a_binding_that_leaves() -> None:
+    versions = history(10, 2, 10, 2, 10)
+    last = START + timedelta(seconds=34)
+    observed = Observed(WORKLOAD, job=versions[-1], versions=versions, gate=Gate(now=last + timedelta(seconds=1)))
+    assert fight(observed, [ITEM], INSTANCE) is not None
+    assert fight(observed, [ITEM], INSTANCE, since=last) is None
+    assert fight(observed, [replace(ITEM, deleting=True)], INSTANCE) is None
+
+
 def test_times_of_nomad_are_read_by_its_own_clock() -> None:
     versions = history(10, 2, 10, 2, 10)
     ahead = timedelta(hours=1)
