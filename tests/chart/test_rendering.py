@@ -20,6 +20,7 @@ from tests.chart.rendering import (
     CHART,
     MATRIX,
     NAMESPACE,
+    POLICY,
     RELEASE,
     Json,
     container,
@@ -292,3 +293,20 @@ def test_monitors_find_the_port_with_the_metrics() -> None:
     assert pods["spec"]["podMetricsEndpoints"][0]["relabelings"] == [{"action": "labeldrop", "regex": "pod"}]
     for each in (monitor, pods):
         assert each["spec"]["namespaceSelector"] == {"matchNames": [NAMESPACE]}
+
+
+def test_recreate_has_no_rolling_update_with_it() -> None:
+    for election in (True, False):
+        (deployment,) = of_kind({"strategy": {"type": "Recreate"}, "election": {"enabled": election}}, "Deployment")
+        assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+@pytest.mark.parametrize("name", ["123", "true"])
+def test_a_policy_of_any_name_can_be_read_by_the_controller(name: str) -> None:
+    (config,) = [
+        made
+        for made in of_kind({"tenancy": {"policies": {name: POLICY}}}, "ConfigMap")
+        if f"{name}.yaml" in made["data"]
+    ]
+    (policy,) = parse_policies(config["data"][f"{name}.yaml"])
+    assert policy.metadata.name == name

@@ -3,7 +3,9 @@
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from socketserver import TCPServer, ThreadingMixIn
 from types import MappingProxyType
 from typing import Any
@@ -18,8 +20,9 @@ from secretbinding.metrics.health import Check, report
 _log = structlog.get_logger(__name__)
 
 REQUESTS = 16
-"""How many requests are answered at once; further ones are closed without an answer."""
+"""How many connections there are at once; for a further one the oldest is closed, so that slow ones keep nobody out."""
 _REQUEST_SECONDS = 10.0
+"""How long one may be silent, and how long it may take from beginning to end."""
 _STOP_SECONDS = 2.0
 
 Application = Callable[[Mapping[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -115,7 +118,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def __init__(self, bind: tuple[str, int]) -> None:
         self.address_family = socket.AF_INET6 if ":" in bind[0] else socket.AF_INET
-        self._free = threading.BoundedSemaphore(REQUESTS)
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, float] = {}
         super().__init__(bind, _Handler)
 
     def server_bind(self) -> None:
@@ -125,16 +129,34 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+        with self._lock:
+            oldest = next(iter(self._open)) if len(self._open) >= REQUESTS else None
+            self._open[request] = time.monotonic()
+        if oldest is not None:
+            self._cut(oldest)
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            with self._lock:
+                self._open.pop(request, None)
+
+    def service_actions(self) -> None:
+        # Twice a second: whoever sends a byte now and then is never silent for long, and has to come to an end.
+        now = time.monotonic()
+        with self._lock:
+            late = [request for request, since in self._open.items() if now - since > _REQUEST_SECONDS]
+        for request in late:
+            self._cut(request)
+
+    def _cut(self, request: socket.socket) -> None:
+        """End a connection under the thread that serves it."""
+        with self._lock:
+            self._open.pop(request, None)
+        with suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[0]

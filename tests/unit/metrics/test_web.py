@@ -13,7 +13,7 @@ from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.engine.loop import Engine, EngineSettings
 from secretbinding.engine.reconciler import Reconciler
 from secretbinding.errors import UsageError
-from secretbinding.metrics import Monitoring, Servers, Unit
+from secretbinding.metrics import Monitoring, Servers, Unit, web
 from secretbinding.metrics.web import REQUESTS
 from secretbinding.models.key import WorkloadKey
 from secretbinding.ports import Vault
@@ -140,24 +140,37 @@ def test_it_listens_at_an_ipv6_address() -> None:
         monitoring.stop()
 
 
-def test_connections_that_say_nothing_take_only_so_many_places(fakes: Fakes) -> None:
+def test_connections_that_say_nothing_keep_no_health_check_out(fakes: Fakes) -> None:
     host, _, port = fakes.monitoring.address.rpartition(":")
     silent = [socket.create_connection((host, int(port))) for _ in range(REQUESTS)]
     try:
-        with socket.create_connection((host, int(port))) as late:
-            late.settimeout(5)
-            assert late.recv(1) == b"", "one more is closed without an answer"
+        for _ in range(3):
+            assert get(fakes.monitoring.address, "/healthz").status == 200
+        silent[0].settimeout(5)
+        assert silent[0].recv(1) == b"", "the oldest has made room"
     finally:
         for each in silent:
             each.close()
-    wait_until("their places are free again", lambda: get_quietly(fakes.monitoring.address) == 200)
 
 
-def get_quietly(address: str) -> int:
-    try:
-        return get(address, "/healthz").status
-    except OSError:
-        return 0
+def test_who_sends_a_byte_now_and_then_comes_to_an_end_all_the_same(
+    fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "_REQUEST_SECONDS", 0.5)
+    host, _, port = fakes.monitoring.address.rpartition(":")
+    with socket.create_connection((host, int(port))) as dripping:
+        dripping.settimeout(0.1)
+
+        def ended() -> bool:
+            try:
+                dripping.sendall(b"G")
+                return dripping.recv(1) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+
+        wait_until("it is cut off", ended, 10)
 
 
 def test_a_metric_that_cannot_be_read_is_an_error_of_the_server_and_not_its_end(
