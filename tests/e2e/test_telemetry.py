@@ -91,19 +91,18 @@ def test_a_rotation_is_a_trace_of_what_was_observed_planned_and_applied(stack: S
 
     with traced(stack, rotate) as running:
         collector = running.collector
-        roots = collector.spans("reconcile")
-        assert all(span.parent == "" and span.kind == INTERNAL for span in roots)
-        assert {span.attributes["secretbinding.nomad.job"] for span in roots} == {unique}
-        passes = {span.attributes["secretbinding.reconcile_id"]: span for span in roots}
-        assert len(passes) == len(roots), "each pass has a name of its own"
+        every = collector.spans("reconcile")
+        assert all(span.parent == "" and span.kind == INTERNAL for span in every)
+        passes = {span.attributes["secretbinding.reconcile_id"]: span for span in every}
+        assert len(passes) == len(every), "each pass has a name of its own"
+        # Others may have left a binding that is taken away meanwhile.
+        roots = [span for span in every if span.attributes["secretbinding.nomad.job"] == unique]
 
         registering = [root for root in roots if _has(running, root, "nomad job_register")]
         assert len(registering) == 2
         tree = running.tree(registering[1])
         assert {"observe", "plan", "apply", "report"} <= {span.name for span in tree["reconcile"]}
-        assert {"nomad job_read", "vault kv_metadata_read"} <= {span.name for span in tree["observe"]} or tree[
-            "observe"
-        ]
+        assert "nomad job_read" in {span.name for span in tree["observe"]}
         register = next(span for span in tree["apply"] if span.name == "nomad job_register")
         assert (register.kind, register.attributes["http.response.status_code"]) == (CLIENT, 200)
         assert register.attributes["http.request.method"] in ("PUT", "POST")
