@@ -24,6 +24,7 @@ class Ships:
     """Two engines that do not run; `judge` is a pass of one of them."""
 
     def __init__(self) -> None:
+        self.leads = True
         self.fleet = Fleet()
         self.engines = {name: self._engine(name) for name in ("default", "eu")}
 
@@ -32,6 +33,7 @@ class Ships:
             cast(Reconciler, self),
             cast(Vault, None),
             EngineSettings(instance=name),
+            owns=lambda workload: self.leads,
             connection=name,
             elsewhere=self.fleet.elsewhere(name),
         )
@@ -106,6 +108,18 @@ def test_it_keeps_it_while_the_new_one_cannot_or_does_not_take_it() -> None:
         ships.found = found
         ships.engines["eu"].reconcile(THERE)
         assert not ships.given_up(HERE)
+
+
+def test_whoever_takes_over_in_the_middle_of_a_move_does_not_take_it_for_done() -> None:
+    ships = Ships()
+    ships.leads = False
+    ships.bind()
+    ships.bind("eu")
+    ships.leads = True
+    assert not ships.engines["eu"].has_taken_in(KEY)
+    assert not ships.given_up(HERE)
+    ships.engines["eu"].reconcile(THERE)
+    assert ships.given_up(HERE)
 
 
 def test_one_that_is_deleted_on_its_way_leaves_both() -> None:
