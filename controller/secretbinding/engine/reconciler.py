@@ -295,8 +295,7 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
     if found.plan is not None and found.plan.generates:
         return _AGAIN_SECONDS
     if found.error is not None:
-        ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))
-        return float(ceiling * _CHANCE.uniform(0.5, 1.0))
+        return backoff_seconds(failures, settings)
     busy = found.registered or (found.plan is not None and bool(found.plan.waiting or found.plan.deferred))
     # A value that is due and not in the plan waits for something else of it.
     busy = busy or (found.desired is not None and any(item.now for item in found.desired.generations.values()))
@@ -310,6 +309,13 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
         soon = any(one.soon or one.action is not None for one in bringing)
         resync = min(resync, settings.progress_seconds if soon else settings.seals_seconds)
     return min(resync, _gate_seconds(found, settings))
+
+
+def backoff_seconds(failures: int, settings: "Pace") -> float:
+    """How long to wait after a failure that so many others came before; jittered, so that what failed together is not
+    tried again together."""
+    ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))
+    return float(ceiling * _CHANCE.uniform(0.5, 1.0))
 
 
 def _gate_seconds(found: Pass, settings: "Pace") -> float:
