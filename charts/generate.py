@@ -116,7 +116,7 @@ RULES: Mapping[str, Json] = {
     "podDisruptionBudget.minAvailable": {**_AMOUNT, "type": ["integer", "string", "null"]},
     "podDisruptionBudget.unhealthyPodEvictionPolicy": {"type": "string", "enum": ["AlwaysAllow", "IfHealthyBudget"]},
     "dnsPolicy": {"type": "string", "enum": ["", "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]},
-    "terminationGracePeriodSeconds": {"type": "integer", "minimum": 1},
+    "terminationGracePeriodSeconds": {"type": "integer", "minimum": 2},
     "*argetLabels": _WORDS,
     "*.honorLabels": {"type": "boolean"},
     "*Labels": _TEXTS,

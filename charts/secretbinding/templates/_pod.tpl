@@ -145,6 +145,13 @@
   (list "SECRETBINDING_ELECTION_SECONDS" $values.election.seconds)
   (list "SECRETBINDING_SHARDS" $values.shards)) -}}
 {{- end -}}
+{{- /* A pod is killed at the end of its grace: passes end before it, and the lease is given back. */}}
+{{- $own := false -}}
+{{- range $values.extraEnv -}}{{- if eq .name "SECRETBINDING_STOP_SECONDS" -}}{{- $own = true -}}{{- end -}}{{- end -}}
+{{- if not $own -}}
+{{- $grace := int $values.terminationGracePeriodSeconds -}}
+{{- $all = append $all (list "SECRETBINDING_STOP_SECONDS" (max 1 (sub $grace 5) (div $grace 2))) -}}
+{{- end -}}
 {{- $all = append $all (list "SECRETBINDING_METRICS_ADDRESS" (printf "0.0.0.0:%d" (int $values.metrics.port))) -}}
 {{- if include "secretbinding.webhooks" . -}}
 {{- $all = concat $all (list
