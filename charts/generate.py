@@ -52,12 +52,15 @@ _FILE: Json = {
     },
 }
 
+# A ConfigMap is no place for a secret: the controller would refuse it, and it would be there already.
+_SERVER: Json = {"type": "object", "properties": {"token": False, "loginSecretId": False}}
 _CONNECTION: Json = {
     "type": "object",
     "required": ["name", "vault", "nomad"],
     "properties": {
         "name": {"type": "string", "pattern": _LABEL, "not": {"const": "default"}},
-        **{server: {"type": "object", "required": ["address"]} for server in ("vault", "nomad")},
+        **{server: {**_SERVER, "required": ["address"]} for server in ("vault", "nomad")},
+        "consul": _SERVER,
     },
 }
 _NAMES: Json = {"type": "array", "uniqueItems": True, "items": {"type": "string", "minLength": 1, "pattern": _NAME}}

@@ -34,7 +34,7 @@
 {{- $values := .Values -}}
 {{- $login := $values.vault.login -}}
 {{- $found := dict -}}
-{{- if include "secretbinding.asksCluster" . -}}
+{{- if include "secretbinding.mountsToken" . -}}
 {{- $token := dict "serviceAccountToken" (dict "path" "token" "expirationSeconds" 3600) -}}
 {{- $root := dict "configMap" (dict "name" "kube-root-ca.crt" "items" (list (dict "key" "ca.crt" "path" "ca.crt"))) -}}
 {{- $own := dict "downwardAPI" (dict "items" (list (dict "path" "namespace" "fieldRef" (dict "fieldPath" "metadata.namespace")))) -}}
