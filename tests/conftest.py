@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.browser import chromium
 from tests.support.kubernetes import kubernetes_api, real_kubernetes, small_kubernetes, tenant
+from tests.support.leftovers import swept
 from tests.support.postgres import postgres
 from tests.support.servers import (
     cluster,
@@ -35,6 +36,7 @@ __all__ = [
     "simulator",
     "small_kubernetes",
     "stack",
+    "swept",
     "tenant",
     "unique",
 ]
