@@ -139,6 +139,17 @@ def read_brought(path: str, modify_index: int, items: Mapping[str, str], now: da
         return Brought(path, modify_index, now=now)
 
 
+def is_ahead(brought: Brought, instance: str) -> bool:
+    """True for a variable of ours that no agent has opened anything of: where there is no job, it is of one that is
+    still to be registered."""
+    return bool(brought.modify_index) and brought.instance == instance and not brought.opened
+
+
+def group_ahead(name: str, brought: Brought) -> Json:
+    """A group of a job that is not there yet, with as many allocations as were brought something."""
+    return {"Name": name, "Count": max((one.index + 1 for one in brought.tokens), default=0)}
+
+
 def _moments(found: Mapping[str, str]) -> dict[str, datetime]:
     return {str(name): datetime.fromisoformat(moment) for name, moment in found.items()}
 
