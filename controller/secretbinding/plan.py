@@ -18,6 +18,7 @@ from secretbinding.render.policy import PolicyDocument, join_rights, policy_text
 from secretbinding.render.role import role_policies, same_role
 from secretbinding.rollout import deployment_of, is_live, is_parent, older_allocations, older_children, starting, stuck
 from secretbinding.rotation import failed_description, failed_states, failed_tag, is_failed_tag
+from secretbinding.tenancy.terms import Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +313,8 @@ def _meaning(document: PolicyDocument) -> tuple[Any, ...]:
         sorted(document.engine_roles),
         document.retain,
         document.adopted,
+        # Of a policy that an older version wrote nobody knows; the usual ones are no reason to write it anew.
+        document.terms or Terms(),
     )
 
 

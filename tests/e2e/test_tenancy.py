@@ -162,6 +162,21 @@ def test_a_broken_manifest_keeps_no_right_that_policies_have_taken_away(world: W
         wait_until("nothing is left", lambda: nothing_is_left(world, unique))
 
 
+def test_a_broken_manifest_keeps_nothing_of_a_script_that_policies_have_taken_away(world: World, unique: str) -> None:
+    world.secret(unique, username="app", password="one")
+    world.register(a_job(unique))
+    world.allow(rule("own", [unique], choices=["script"]))
+    with world.running():
+        manifest = a_manifest(unique, unique, unique, rotation={"strategy": "Native"})
+        manifest["spec"]["secrets"][0] |= {"changeMode": "Script", "changeScript": {"command": "/bin/true"}}
+        world.bind(manifest)
+        world.await_reason(unique, Reason.READY)
+        world.bind({**manifest, "spec": {**manifest["spec"], "suspend": "yes"}})
+        world.await_reason(unique, Reason.INVALID_MANIFEST)
+        world.allow(rule("own", [unique]))
+        wait_until("nothing is left", lambda: nothing_is_left(world, unique))
+
+
 def test_a_suspended_binding_is_not_spared(world: World, unique: str) -> None:
     world.secret(unique, username="app", password="one")
     world.register(a_job(unique))

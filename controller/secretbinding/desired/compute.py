@@ -40,6 +40,7 @@ from secretbinding.rotation import (
     FailedState,
     held_failure,
 )
+from secretbinding.tenancy.terms import terms_of
 
 
 def desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> Desired:
@@ -441,6 +442,7 @@ def _policies(
             engine_roles=tuple(sorted(role.path for role in made if role is not None)),
             retain=item.binding.spec.deletion_policy is DeletionPolicy.RETAIN,
             adopted=observed.adoptions[item.key].to_json() if item.key in observed.adoptions else None,
+            terms=terms_of(item.binding),
         )
     return documents
 

@@ -15,7 +15,7 @@ from secretbinding.engine.hooks import Hooks, reconcile_id, traced_pass
 from secretbinding.engine.moving import Elsewhere, Moving, takes_in
 from secretbinding.engine.orphans import Orphans
 from secretbinding.engine.queue import Priority, WorkQueue
-from secretbinding.engine.reconciler import Pace, Reconciler, backoff, next_pass_seconds, unseen
+from secretbinding.engine.reconciler import Pace, Reconciler, backoff_seconds, next_pass_seconds, unseen
 from secretbinding.engine.reporting import Reporter
 from secretbinding.engine.retention import leaves_behind, retain
 from secretbinding.engine.store import Entry, Store, inputs_of, workload_of
@@ -274,7 +274,7 @@ class Engine:
             reported = self._reporter.report(entries, found, self._now(), held)
             self._finish(found, bindings)
         self._settle(entries, found)
-        self._again(workload, found if reported else None, held=bool(held))
+        self._again(workload, found, held=bool(held), reported=reported)
         return found
 
     def _release_retained(self, entries: Sequence[Entry]) -> bool:
@@ -331,23 +331,26 @@ class Engine:
             else:
                 self._orphans.drop(workload, item.key)
 
-    def _again(self, workload: WorkloadKey, found: Pass | None, *, held: bool = False) -> None:
+    def _again(self, workload: WorkloadKey, found: Pass | None, *, held: bool = False, reported: bool = True) -> None:
+        """Say when to look again: `found` is None where there was no pass, `reported` false where a status could not be
+        written."""
         if not self._orphans.of(workload) and not self.store.of_workload(workload):
             self._failures.pop(workload, None)
             if self._gates is not None:
                 self._gates.forget(workload)
             self._hooks.forgotten(workload)
             return
-        if found is None:
-            self._retry(workload, self._settings.pace.backoff_seconds)
-            return
         failures = self._failures.get(workload, 0)
         pace = self._settings.pace
-        after = next_pass_seconds(found, failures=failures, settings=pace)
-        if held or unseen(found):
-            after = min(after, backoff(failures, pace))
-        self._failures[workload] = failures + 1 if held or unseen(found) or found.error is not None else 0
-        if found.error is not None:
+        in_vain = found is None or held or not reported or unseen(found)
+        after = pace.backoff_max_seconds
+        if found is not None:
+            after = next_pass_seconds(found, failures=failures, settings=pace)
+        if in_vain:
+            after = min(after, backoff_seconds(failures, pace))
+        failed = in_vain or (found is not None and found.error is not None)
+        self._failures[workload] = failures + 1 if failed else 0
+        if found is None or not reported or found.error is not None:
             self._retry(workload, after)
         else:
             self.queue.add(workload, Priority.PROGRESS if found.registered else Priority.RESYNC, after=after)
@@ -394,7 +397,8 @@ class Engine:
         for entry in entries:
             if entry.item.deleting:
                 self._reporter.let_go(entry.item.key)
-        self._reporter.report(entries, found, self._now())
+        reported = self._reporter.report(entries, found, self._now())
+        self._again(workload, None) if not reported else self._failures.pop(workload, None)
         return found
 
     def _thread(self, target: Callable[[], None], name: str) -> None:

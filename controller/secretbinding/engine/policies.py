@@ -247,7 +247,9 @@ class Guard:
             Target(workload.namespace, workload.job, region, drivers, workload.connection),
             adopted=adopted,
             rights=document.rights if document is not None else (),
+            terms=document.terms if document is not None else None,
             choices=choices,
+            made=document.engine_roles if document is not None else (),
         )
 
 

@@ -13,7 +13,7 @@ from secretbinding.models.text import cut
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Index = Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})]
 MESSAGE_LENGTH = 4096
-"""Characters of a message that the controller writes; a whole status has to fit into a Nomad variable (64 KiB)."""
+"""Bytes of a message that the controller writes; a whole status has to fit into a Nomad variable (64 KiB)."""
 
 
 def _short(text: object, length: int = MESSAGE_LENGTH) -> object:
@@ -23,6 +23,8 @@ def _short(text: object, length: int = MESSAGE_LENGTH) -> object:
 Message = Annotated[str, BeforeValidator(lambda text: _short(text)), Field(max_length=32768)]
 # There may be 32 of them.
 SecretMessage = Annotated[str, BeforeValidator(lambda text: _short(text, 768)), Field(max_length=32768)]
+# The words are Nomad's, of whatever length.
+FailureMessage = Annotated[str, BeforeValidator(lambda text: _short(text, 1024)), Field(max_length=1024)]
 EPOCH: Timestamp = "1970-01-01T00:00:00Z"
 ROTATE_REQUEST_LENGTH = 64
 """Characters of a request to rotate; a time (RFC 3339) has 20 to 35."""
@@ -111,7 +113,7 @@ class FailedState(_Status):
     """The job version that failed."""
     at: Timestamp | None = None
     """When it failed."""
-    message: Annotated[str, Field(max_length=1024)] | None = None
+    message: FailureMessage | None = None
     """Why, in Nomad's words."""
 
 

@@ -13,6 +13,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from secretbinding.models.base import TEXT_ERROR, VALIDATIONS
 
 _SHOWN = 80
+_MORE = "…"
 
 
 def compile_re2(pattern: str) -> re.Pattern[str]:
@@ -27,11 +28,13 @@ def quoted(text: str) -> str:
     return "`" + "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in shown) + "`"
 
 
-def cut(text: str, length: int) -> str:
-    """The text with at most `length` characters, a mark at its end where more was there. What no JSON can hold (lone
-    surrogates) is replaced."""
-    clean = text.encode("utf-8", "replace").decode("utf-8")
-    return clean if len(clean) <= length else clean[: length - 1] + "…"
+def cut(text: str, most: int) -> str:
+    """The text with at most `most` bytes of UTF-8, in which servers count, and a mark at its end where more was there.
+    What no JSON can hold (lone surrogates) is replaced."""
+    written = text.encode("utf-8", "replace")
+    if len(written) <= most:
+        return written.decode("utf-8")
+    return written[: max(0, most - len(_MORE.encode()))].decode("utf-8", "ignore") + _MORE
 
 
 @dataclass(frozen=True, slots=True)

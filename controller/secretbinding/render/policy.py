@@ -9,6 +9,7 @@ from secretbinding.kinds.base import Right
 from secretbinding.models.key import WorkloadKey
 from secretbinding.naming import Owner, mark_json, owner_fields, owner_of, read_mark_json, stable_digest
 from secretbinding.render.text import hcl_path, is_plain_path
+from secretbinding.tenancy.terms import Terms, read_terms
 
 _HEADER = "# secretbinding "
 _CAPABILITY = re.compile(r"(?:create|delete|list|patch|read|update)\Z")
@@ -22,7 +23,7 @@ class PolicyDocument:
     over in its job (`desired.adopted`), as JSON.
 
     `answered` is for what Vault does not tell by itself: the request after which a connection's root password was last
-    made anew, by secret.
+    made anew, by secret. `terms` are what policies judge besides rights; None where nobody has written them down.
     """
 
     owner: Owner
@@ -33,6 +34,7 @@ class PolicyDocument:
     retain: bool = False
     answered: tuple[tuple[str, str], ...] = ()
     adopted: Mapping[str, Any] | None = None
+    terms: Terms | None = None
 
 
 def join_rights(*groups: Iterable[Right]) -> tuple[Right, ...]:
@@ -68,6 +70,8 @@ def policy_text(document: PolicyDocument) -> str:
         fields["answered"] = dict(document.answered)
     if document.adopted is not None:
         fields["adopted"] = dict(document.adopted)
+    if document.terms is not None:
+        fields["terms"] = document.terms.to_json()
     return f"{_HEADER}{mark_json(fields)}\n{blocks}"
 
 
@@ -102,6 +106,7 @@ def read_policy(text: str) -> tuple[PolicyDocument, bool] | None:
         retain=fields.get("retain") is True,
         answered=tuple(sorted((name, str(at)) for name, at in answered.items())) if isinstance(answered, dict) else (),
         adopted=adopted if isinstance(adopted := fields.get("adopted"), dict) else None,
+        terms=read_terms(fields.get("terms")),
     )
     return document, fields.get("body") == stable_digest(body)
 

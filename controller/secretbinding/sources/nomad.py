@@ -15,7 +15,8 @@ from secretbinding.loops import Loop
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import identify, parse_manifests
 from secretbinding.models.reasons import ConditionType, Reason
-from secretbinding.models.status import SecretBindingStatus
+from secretbinding.models.status import MESSAGE_LENGTH, SecretBindingStatus
+from secretbinding.models.text import cut
 from secretbinding.ports import Nomad, Variable, VariableMeta
 from secretbinding.sources.base import Pulse, Sink, SourceItem
 from secretbinding.status.transitions import Transition
@@ -32,6 +33,9 @@ REQUEST_ITEM = "rotateRequestedAt"
 GENERATE_ITEM = "generateRequestedAt"
 _NO_REQUEST = (0, "", "")
 _RETRY_MAX_SECONDS = 30.0
+# Names and values of a variable together, in bytes (Nomad: nomad/structs/variables.go).
+_MOST_BYTES = 64 * 1024
+_MESSAGE_BYTES = (MESSAGE_LENGTH, 1024, 256, 64)
 
 _Take = Callable[[Iterable[VariableMeta]], bool]
 """Takes what is listed; whether it is known of all of it, and of what is missing, what it is."""
@@ -271,8 +275,18 @@ def read_binding(key: BindingKey, variable: Variable) -> SourceItem:
 
 
 def status_items(status: SecretBindingStatus) -> dict[str, str]:
-    """A status as a variable's items: the whole as JSON, and what people look for first by itself."""
-    items = {"status": json.dumps(status.to_json(), separators=(",", ":"), sort_keys=True)}
+    """A status as a variable's items: the whole as JSON, and what people look for first by itself. Where Nomad would
+    not take so much, the messages are cut, and at last the whole is left out: what people look for always arrives."""
+    for most in _MESSAGE_BYTES:
+        items = _items(_with_messages(status, most))
+        if sum(len(name.encode()) + len(text.encode()) for name, text in items.items()) <= _MOST_BYTES:
+            return items
+    return {name: text for name, text in items.items() if name != "status"}
+
+
+def _items(status: SecretBindingStatus) -> dict[str, str]:
+    whole = json.dumps(status.to_json(), separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+    items = {"status": whole}
     ready = status.condition(ConditionType.READY)
     if ready is not None:
         items |= {"ready": ready.status.value, "reason": ready.reason}
@@ -282,6 +296,16 @@ def status_items(status: SecretBindingStatus) -> dict[str, str]:
     if rotation is not None:
         items["rotation"] = rotation.reason
     return items
+
+
+def _with_messages(status: SecretBindingStatus, most: int) -> SecretBindingStatus:
+    """The status with messages of at most so many bytes each."""
+    conditions = tuple(one.model_copy(update={"message": cut(one.message, most)}) for one in status.conditions)
+    secrets = tuple(
+        one.model_copy(update={"message": cut(one.message, most)}) if one.message is not None else one
+        for one in status.secrets
+    )
+    return status.model_copy(update={"conditions": conditions, "secrets": secrets})
 
 
 def read_status(variable: Variable) -> SecretBindingStatus:

@@ -1,7 +1,7 @@
 """What a user's template calls that reaches beyond the values of its own secret, found by parsing it."""
 
 import re
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import get_args
 
@@ -11,7 +11,8 @@ from secretbinding.models.templates import TemplateSyntaxError, Token, TokenKind
 from secretbinding.models.text import Text
 from secretbinding.models.types import VaultPath
 
-_READS_VAULT = ("secret", "pkiCert")
+_ASKS_VAULT = ("secret", "pkiCert")
+_WRITES = "update"
 _READS_NOMAD = ("nomadVar", "nomadVarExists")
 _READS_ENVIRONMENT = ("env", "envOrDefault", "mustEnv")
 # Consul, files of the client, Nomad's services and variables, and whatever runs or lists something.
@@ -42,32 +43,48 @@ class Calls:
 
     Attributes:
         functions: names of functions that reach beyond values, and of those that are called with a computed path.
-        paths: paths of Vault's API that are written out and are none of the binding's own.
+        paths: paths of Vault's API that are written out and are none of the binding's own, with the capability that the
+            call takes: `secret` with further arguments, even an empty one, and `pkiCert` write.
     """
 
     functions: frozenset[str] = frozenset()
-    paths: frozenset[str] = frozenset()
+    paths: frozenset[tuple[str, str]] = frozenset()
 
 
-def calls_of(text: str, left: str, right: str, own: Set[str], variables: Set[str]) -> Calls:
-    """The calls of a template. `own` are the paths of Vault's API that the binding's secrets read, `variables` the
-    paths of its Nomad variables. A template that does not parse calls nothing: no server renders it."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call; `literal` is its first argument where that is a text that is written out, `more` says that it has
+    further ones."""
+
+    name: str
+    literal: str | None
+    more: bool
+
+
+def calls_of(text: str, left: str, right: str, own: Mapping[str, Set[str]], variables: Set[str]) -> Calls:
+    """The calls of a template. `own` are the paths of Vault's API that the binding's secrets read, with what they may
+    do there, `variables` the paths of its Nomad variables. A template that does not parse calls nothing: no server
+    renders it."""
     try:
         actions = check(text, left, right)
     except TemplateSyntaxError:
         return Calls()
     functions: set[str] = set()
-    paths: set[str] = set()
+    paths: set[tuple[str, str]] = set()
     for action in actions:
-        for name, literal in _called(action.words):
-            if name in _READS_VAULT:
+        for call in _called(action.words):
+            name, literal = call.name, call.literal
+            if name in _ASKS_VAULT:
+                needed = _WRITES if call.more or name == "pkiCert" else "read"
                 path = plain_path(literal) if literal is not None else None
-                if literal is not None and _trimmed(literal) in own:
+                capabilities = own.get(_trimmed(literal)) if literal is not None else None
+                # What is the binding's own may be read however the engine calls that (`issue` of PKI is a write).
+                if capabilities is not None and (needed == "read" or needed in capabilities):
                     continue
                 if path is None:
                     functions.add(name)
                 else:
-                    paths.add(path)
+                    paths.add((path, needed))
             elif name in _READS_NOMAD:
                 if literal is None or literal not in variables:
                     functions.add(name)
@@ -92,10 +109,23 @@ def _trimmed(written: str) -> str:
     return written.partition("?")[0].strip().strip("/")
 
 
-def _called(words: tuple[Token, ...]) -> Iterator[tuple[str, str | None]]:
-    """Each function with its first argument, where that is a text that is written out."""
+def _called(words: Sequence[Token]) -> Iterator[_Call]:
+    """Each function with what it is given. What is piped into a function is its last argument."""
     for index, token in enumerate(words):
-        if token.kind is TokenKind.IDENTIFIER:
-            follows = words[index + 1] if index + 1 < len(words) else None
-            literal = follows is not None and follows.kind in _LITERALS
-            yield token.text, follows.value if literal and follows is not None else None
+        if token.kind is not TokenKind.IDENTIFIER:
+            continue
+        given = list(_operands(words, index + 1))
+        literal = given[0].value if given and given[0].kind in _LITERALS else None
+        piped = index > 0 and words[index - 1].kind is TokenKind.PIPE
+        yield _Call(token.text, literal, piped or len(given) > 1)
+
+
+def _operands(words: Sequence[Token], at: int) -> Iterator[Token]:
+    """The first word of what follows a function in the same command, and every further word; what stands in
+    parentheses counts as well."""
+    depth = 0
+    for token in words[at:]:
+        depth += {TokenKind.OPEN: 1, TokenKind.CLOSE: -1}.get(token.kind, 0)
+        if depth < 0 or (depth == 0 and token.kind is TokenKind.PIPE):
+            return
+        yield token

@@ -1,10 +1,10 @@
 """What a binding asks for, one thing for each of its secrets: what a policy has to allow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from secretbinding.kinds import KINDS
-from secretbinding.kinds.base import RENEW, SecretState
+from secretbinding.kinds.base import RENEW, Right, SecretState
 from secretbinding.models.binding import (
     Agent,
     DeletionPolicy,
@@ -38,9 +38,10 @@ class Demand:
         rights: the paths of Vault's API that it needs.
         capabilities: what it needs there.
         functions: what its templates call beyond values.
-        call: a path of Vault's API that a template reads, of a secret that is none of the binding's; then only
-            `rights` count of what is above.
+        call: a path of Vault's API that a template reads or writes, of a secret that is none of the binding's; then
+            only `rights` and `capabilities` count of what is above.
         namespace: the Nomad namespace of a variable, "" for the job's.
+        made: with `call`: a right by a role that was made for the binding.
     """
 
     place: Path
@@ -56,12 +57,16 @@ class Demand:
     functions: frozenset[str] = frozenset()
     call: bool = False
     namespace: str = ""
+    made: bool = False
 
     @property
     def title(self) -> str:
         """For people: which secret."""
+        if self.call and not self.secret:
+            return f"{self.rights[0]}, to which its last manifest that could be read gave a right,"
         if self.call:
-            return f"{self.rights[0]}, which a template of secret {self.secret} reads,"
+            does = "reads" if self.capabilities == {"read"} else "writes"
+            return f"{self.rights[0]}, which a template of secret {self.secret} {does},"
         where = "/".join(part for part in (self.mount, self.name) if part)
         return f"secret {self.secret} ({self.kind} {where or 'made'}{'' if self.name else ', a role to be made'})"
 
@@ -110,7 +115,7 @@ def conditions_of(binding: SecretBinding, *, adopted: bool = False) -> Condition
 def demands_of(binding: SecretBinding) -> tuple[Demand, ...]:
     """What a binding asks for, in the order of its secrets. Names of roles that are made may be known or not."""
     entries = binding.spec.secrets
-    own = frozenset(path for entry in entries for path in _called_as(entry))
+    own = _own(entries)
     variables = frozenset(entry.source.path for entry in entries if isinstance(entry.source, NomadVariable))
     generated = {one.secret: one for one in binding.spec.rotation.generate}
     found: list[Demand] = []
@@ -126,12 +131,24 @@ def demands_of(binding: SecretBinding) -> tuple[Demand, ...]:
             functions |= calls.functions
             spot: Path = ("spec", "secrets", index, "files", at, "template")
             called += [
-                Demand(spot, entry.name, "", "", "", rights=(path,), capabilities=frozenset({"read"}), call=True)
-                for path in sorted(calls.paths)
+                Demand(spot, entry.name, "", "", "", rights=(path,), capabilities=frozenset({needed}), call=True)
+                for path, needed in sorted(calls.paths)
             ]
         found.append(_demand(place, entry, generated.get(entry.name), frozenset(functions)))
         found += called
     return tuple(found)
+
+
+def _own(entries: Iterable[SecretEntry]) -> Mapping[str, frozenset[str]]:
+    """The paths by which templates may call a binding's own secrets, with what the binding may do there."""
+    found: dict[str, frozenset[str]] = {}
+    for entry in entries:
+        given: dict[str, frozenset[str]] = {}
+        for right in _needed(entry):
+            given[right.path] = given.get(right.path, frozenset()).union(right.capabilities)
+        for path in _called_as(entry):
+            found[path] = found.get(path, frozenset()) | given.get(path, frozenset({"read"}))
+    return found
 
 
 def _demand(place: Path, entry: SecretEntry, generate: Generate | None, functions: frozenset[str]) -> Demand:
@@ -162,15 +179,20 @@ def _named(source: object) -> Iterator[str]:
 
 
 def _rights(entry: SecretEntry) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The paths of Vault's API that an entry may need, whatever the version of its engine, and what it needs there."""
-    if isinstance(entry.source, NomadVariable):
-        return (), frozenset()
-    engines = ("v1", "v2") if isinstance(entry.source, Kv) and entry.source.engine is None else (_engine(entry),)
-    kind = KINDS[entry.kind_name]
-    rights = [right for engine in engines for right in kind.rights(entry, SecretState(engine=engine))]
-    needed = [right for right in rights if right != RENEW]
+    """The paths of Vault's API that an entry may need, and what it needs there."""
+    needed = _needed(entry)
     paths = tuple(dict.fromkeys(right.path for right in needed))
     return paths, frozenset(capability for right in needed for capability in right.capabilities)
+
+
+def _needed(entry: SecretEntry) -> tuple[Right, ...]:
+    """What an entry may need in Vault, whatever the version of its engine."""
+    if isinstance(entry.source, NomadVariable):
+        return ()
+    engines = ("v1", "v2") if isinstance(entry.source, Kv) and entry.source.engine is None else (_engine(entry),)
+    kind = KINDS[entry.kind_name]
+    rights = (right for engine in engines for right in kind.rights(entry, SecretState(engine=engine)))
+    return tuple(right for right in rights if right != RENEW)
 
 
 def _called_as(entry: SecretEntry) -> Iterator[str]:

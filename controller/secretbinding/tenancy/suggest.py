@@ -24,13 +24,16 @@ from secretbinding.models.policy import (
 )
 from secretbinding.models.text import quoted
 from secretbinding.strictyaml import dump
-from secretbinding.tenancy.decide import Refusal, Target, Tenant
+from secretbinding.tenancy.decide import Refusal
 from secretbinding.tenancy.demands import Conditions, Demand, conditions_of, demands_of
+from secretbinding.tenancy.parties import Target, Tenant
 
 _MOST = 64
 _TOLD = 10
 # Nomad takes no job ID with a space: a namespace that is named for its variables opens no job there.
 _NO_JOB = "no job"
+# No engine has a role with a space in its name: where a role is made, none that is there already is opened with it.
+_NO_ROLE = "no role"
 
 
 class _Unwritable(Exception):
@@ -163,16 +166,17 @@ def _rule(demand: Demand) -> SecretRules:
         first, _, below = rest.partition("/")
         if not rest:
             raise _Unwritable(f"{quoted(path)}, which names no path below a mount")
-        if first == "data" and below:
-            return SecretRules(kinds=(SecretKind.KV,), mounts=(_pattern(mount),), paths=(_pattern(below),))
-        return SecretRules(kinds=(SecretKind.GENERIC,), mounts=(_pattern(mount),), paths=(_pattern(rest),))
+        writes = demand.capabilities != {Capability.READ.value}
+        wanted = tuple(one for one in Capability if one.value in demand.capabilities) if writes else ()
+        kind, name = (SecretKind.KV, below) if first == "data" and below and not writes else (SecretKind.GENERIC, rest)
+        return SecretRules(kinds=(kind,), mounts=(_pattern(mount),), paths=(_pattern(name),), capabilities=wanted)
     generic = demand.kind == SecretKind.GENERIC.value
     wider = generic and demand.capabilities != {Capability.READ.value}
     variable = demand.kind == SecretKind.NOMAD_VARIABLE.value
     return SecretRules(
         kinds=(SecretKind(demand.kind),),
         mounts=() if variable else (_pattern(demand.mount),),
-        paths=(_pattern(demand.name) if demand.name else "*",),
+        paths=(_pattern(demand.name) if demand.name else _NO_ROLE,),
         capabilities=tuple(one for one in Capability if one.value in demand.capabilities) if wider else (),
         create=_create(demand.create) if demand.create is not None else None,
         generate=_generate(demand),

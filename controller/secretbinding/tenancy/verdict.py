@@ -8,13 +8,15 @@ from secretbinding.models.binding import SecretBinding
 from secretbinding.models.policy import Choice, SecretBindingPolicy
 from secretbinding.models.reasons import Reason
 from secretbinding.models.text import cut
-from secretbinding.tenancy.decide import Decision, Target, Tenant, decide, decide_rights
+from secretbinding.tenancy.decide import Decision, decide, decide_rights
+from secretbinding.tenancy.parties import Target, Tenant
 from secretbinding.tenancy.suggest import suggested
+from secretbinding.tenancy.terms import Terms
 
 UNDECIDED = "the policies could not be applied to this manifest, so that it is refused; please report this as a bug"
 _TOLD = 10
 _LONGEST = 1024
-"""Characters of one refusal."""
+"""Bytes of one refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,12 @@ def verdict(
     *,
     adopted: bool = False,
     rights: Iterable[Right] = (),
+    terms: Terms | None = None,
     choices: frozenset[Choice] = frozenset(),
+    made: Iterable[str] = (),
 ) -> Verdict:
     """The verdict on a binding. Of one whose manifest cannot be used, `rights` and `choices` are those that its job
-    has.
+    has, `terms` those of its last manifest that could be used, and `made` the roles of engines that it has.
 
     What is not known must neither open nor take away. Without a single policy nothing is allowed and nothing is taken
     away either: that nobody has written one, or that all are gone at once, is no word of anybody's.
@@ -68,7 +72,7 @@ def verdict(
     if binding is None:
         if not known.policies:
             return ALLOWED
-        decision = decide_rights(known.policies, tenant, target, rights, choices=choices)
+        decision = decide_rights(known.policies, tenant, target, rights, terms=terms, choices=choices, made=made)
     else:
         decision = decide(known.policies, tenant, binding, target, adopted=adopted)
     if decision.unknown:

@@ -17,6 +17,7 @@ from secretbinding.tenancy.verdict import UNDECIDED, Known, verdict
 
 _log = structlog.get_logger(__name__)
 _SOURCE = "kubernetes"
+UNJUDGED = "the policy could not be judged, so that it is refused; please report this as a bug"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,19 @@ class Admission:
 
     def binding(self, obj: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> Answer:
         """The answer for a SecretBinding. One whose specification stays the same is taken: finalizers and annotations
-        have to come and go whatever has become of its rights."""
+        have to come and go whatever has become of its rights. Never raises: who serves this tells the text of whatever
+        is raised to the person who asks."""
         metadata = obj.get("metadata") or {}
         if old is not None and (old.get("spec") == obj.get("spec") or metadata.get("deletionTimestamp")):
             return Answer()
         tenant, name = str(metadata.get("namespace") or ""), str(metadata.get("name") or "")
+        try:
+            return self._binding(obj, tenant, name)
+        except Exception as error:  # noqa: BLE001 - whatever breaks the decision is refused, with words
+            _log.error("policy decision failed", binding=f"{tenant}/{name}", error_type=type(error).__name__)
+            return Answer(UNDECIDED)
+
+    def _binding(self, obj: Mapping[str, Any], tenant: str, name: str) -> Answer:
         try:
             binding = parse_object(obj, source=f"secretbinding {tenant}/{name}")
         except ManifestError as error:
@@ -69,11 +78,7 @@ class Admission:
         connection = binding.spec.connection or DEFAULT_CONNECTION
         region = self._region_of(known, connection)
         target = Target(workload.namespace or self._nomad_namespace, workload.job, region, connection=connection)
-        try:
-            found = verdict(known, Tenant(_SOURCE, tenant, labels), binding, target)
-        except Exception as error:  # noqa: BLE001 - whatever breaks the decision is refused, with words
-            _log.error("policy decision failed", binding=f"{tenant}/{name}", error_type=type(error).__name__)
-            return Answer(UNDECIDED)
+        found = verdict(known, Tenant(_SOURCE, tenant, labels), binding, target)
         if found.fault is None:
             return Answer()
         if found.fault.reason is Reason.POLICIES_UNKNOWN:
@@ -81,12 +86,15 @@ class Admission:
         return Answer(found.fault.message)
 
     def policy(self, obj: Mapping[str, Any]) -> Answer:
-        """The answer for a SecretBindingPolicy."""
+        """The answer for a SecretBindingPolicy. Never raises."""
         name = str((obj.get("metadata") or {}).get("name") or "")
         try:
             parse_policy_object(obj, source=f"secretbindingpolicy {name}")
         except ManifestError as error:
             return Answer(str(error))
+        except Exception as error:  # noqa: BLE001 - one that cannot be judged could not be applied either
+            _log.error("policy cannot be judged", policy=name, error_type=type(error).__name__)
+            return Answer(UNJUDGED)
         return Answer()
 
     def _region_of(self, known: Known, connection: str) -> str:

@@ -5,10 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secretbinding.kinds.base import Right
+from secretbinding.models.binding import Delivery
 from secretbinding.models.key import BindingKey, WorkloadKey
+from secretbinding.models.policy import Choice
 from secretbinding.naming import Owner
 from secretbinding.render.policy import PolicyDocument, join_rights, policy_text, read_policy
 from secretbinding.render.text import hcl_path, is_plain_path
+from secretbinding.tenancy.demands import Conditions
+from secretbinding.tenancy.terms import Terms, read_terms
 from tests.unit.core.hcl import read_policy_hcl
 
 texts = st.text(max_size=20)
@@ -28,6 +32,20 @@ documents = st.builds(
     rights=st.lists(rights, max_size=5).map(join_rights),
     roles=st.lists(texts, unique=True).map(lambda names: tuple(sorted(names))),
     retain=st.booleans(),
+    terms=st.none()
+    | st.builds(
+        Terms,
+        conditions=st.builds(
+            Conditions,
+            method=st.sampled_from(["JWT", "AppRole"]),
+            longest_seconds=st.none() | st.integers(1, 10**6).map(float),
+            delivery=st.sampled_from(Delivery),
+            choices=st.frozensets(st.sampled_from([choice.value for choice in Choice])),
+            retained=st.booleans(),
+        ),
+        functions=st.frozensets(texts.filter(bool)),
+        calls=st.frozensets(st.tuples(texts, texts, st.sampled_from(["read", "update"])), max_size=3),
+    ),
 )
 
 
@@ -113,3 +131,11 @@ def test_a_path_that_two_secrets_share_has_the_capabilities_of_both() -> None:
     read, write = Right("secret/data/a", ("read",)), Right("secret/data/a", ("create", "update"))
     assert join_rights([read], [write]) == (Right("secret/data/a", ("create", "read", "update")),)
     assert join_rights([read, write]) == join_rights([write, read])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [None, [], "x", {"delivery": "Pigeon"}, {"longest": "soon"}, {"calls": [["a", "b"]]}, {"calls": [[1, 2, 3]]}],
+)
+def test_terms_that_cannot_be_such_are_not_known(written: object) -> None:
+    assert read_terms(written) is None

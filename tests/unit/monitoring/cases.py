@@ -53,6 +53,8 @@ CASES = (
             P + 'bindings{job="a",instance="i",source="nomad",condition="Ready",status="False"}': "5x20 20x40",
             P + 'bindings{job="a",instance="i",source="nomad",condition="Ready",status="Unknown"}': "0x20 10x40",
             P + 'bindings{job="a",instance="i",source="nomad",condition="JobSynced",status="False"}': "90x60",
+            P + 'bindings_not_ready{job="a",instance="i",source="nomad",reason="PermissionDenied"}': "5x20 20x40",
+            P + 'bindings_not_ready{job="a",instance="i",source="nomad",reason="VaultUnreachable"}': "_x20 10x40",
         },
         fires=(32,),
         quiet=(15, 25),
@@ -62,6 +64,18 @@ CASES = (
         {
             P + 'bindings{job="a",source="nomad",condition="Ready",status="True"}': "2x60",
             P + 'bindings{job="a",source="nomad",condition="Ready",status="False"}': "4x60",
+            P + 'bindings_not_ready{job="a",source="nomad",reason="JobNotFound"}': "4x60",
+        },
+        quiet=(30, 60),
+    ),
+    Case(
+        "SecretBindingManyNotReady",
+        {
+            # A third of the jobs is stopped, or their bindings suspended: somebody wants it so.
+            P + 'bindings{job="a",instance="i",source="nomad",condition="Ready",status="True"}': "20x60",
+            P + 'bindings{job="a",instance="i",source="nomad",condition="Ready",status="False"}': "10x60",
+            P + 'bindings_not_ready{job="a",instance="i",source="nomad",reason="JobStopped"}': "7x60",
+            P + 'bindings_not_ready{job="a",instance="i",source="nomad",reason="Suspended"}': "3x60",
         },
         quiet=(30, 60),
     ),

@@ -7,7 +7,7 @@ import pytest
 from secretbinding.models.policy import Choice, SecretBindingPolicy
 from secretbinding.models.policy_loading import parse_policies
 from secretbinding.models.reasons import Reason
-from secretbinding.models.status import MESSAGE_LENGTH, Condition, ConditionStatus
+from secretbinding.models.status import MESSAGE_LENGTH, Condition, ConditionStatus, FailedState
 from secretbinding.tenancy import decide, suggested
 from secretbinding.tenancy.verdict import Known, verdict
 from tests.unit.tenancy.builders import API, PAYMENTS, Json, binding, deny, judged, policy, templated
@@ -55,16 +55,22 @@ def test_the_first_ten_refusals_are_told_and_the_number_of_the_rest() -> None:
     assert "; and 21 more\n" in found.fault.message
 
 
-def test_a_message_of_any_length_fits_into_a_status() -> None:
+@pytest.mark.parametrize("text", ["x" * 40_000 + "\ud800", "ß" * 40_000, "€" * 40_000, "\U0001f511" * 40_000])
+def test_a_message_of_any_length_fits_into_a_status(text: str) -> None:
     made = Condition(
         type="Ready",
         status=ConditionStatus.FALSE,
         reason="RefusedByPolicy",
-        message="x" * 40_000 + "\ud800",
+        message=text,
         last_transition_time="2026-01-31T02:00:00Z",
     )
-    assert len(made.message) == MESSAGE_LENGTH
-    assert made.message.endswith("…")
+    assert MESSAGE_LENGTH - 4 <= len(made.message.encode()) <= MESSAGE_LENGTH
+    assert made.message.rstrip("…") == made.message[:-1]
+    assert text.startswith(made.message[:-1])
+
+
+def test_what_nomad_says_of_a_failure_fits_into_a_status_whatever_it_says() -> None:
+    assert len((FailedState(state="x", message="ß" * 5_000).message or "").encode()) <= 1024
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""A status that cannot be written is tried again later and later, and what there is to do is done meanwhile."""
+
+from secretbinding.errors import Denied
+from secretbinding.models.reasons import Reason
+from tests.support.builders import binding, job, kv
+from tests.unit.engine.memory import Process, Servers
+
+
+def with_a_binding() -> Servers:
+    servers = Servers()
+    servers.nomad.add({**job(), "ID": "web", "Name": "web"})
+    servers.vault.put("app")
+    servers.bind(binding(kv(path="app", env={"A": "password"}), name="app"))
+    servers.nomad.finish()
+    return servers
+
+
+def refuse_statuses(servers: Servers) -> None:
+    def before(kind: str, of: str) -> None:
+        if kind == "status":
+            raise Denied("forbidden", system="kubernetes", operation="write the status", status=403)
+
+    servers.writes.before = before
+
+
+def test_it_is_tried_less_and_less_often() -> None:
+    servers = with_a_binding()
+    refuse_statuses(servers)
+    process = Process(servers).start()
+    process.run(60.0)
+    first = process.passes.total()
+    assert first < 30
+    process.run(600.0)
+    assert process.passes.total() - first < 20
+
+
+def test_the_job_gets_its_secrets_all_the_same_and_a_new_version() -> None:
+    servers = with_a_binding()
+    refuse_statuses(servers)
+    process = Process(servers).start()
+    process.run(30.0)
+    assert servers.nomad.pins("web") == {1}
+    servers.vault.put("app")
+    process.run(120.0)
+    assert servers.nomad.pins("web") == {2}
+
+
+def test_once_it_can_be_written_it_is_and_the_pace_is_as_before() -> None:
+    servers = with_a_binding()
+    refuse_statuses(servers)
+    process = Process(servers).start()
+    process.run(120.0)
+    servers.writes.before = lambda kind, name: None
+    process.run(400.0)
+    assert servers.reason("app", "Ready") == Reason.READY
+    before = process.passes.total()
+    refuse_statuses(servers)
+    servers.vault.put("app")
+    process.run(35.0)
+    assert process.passes.total() - before > 3, "the first of new failures is tried again at once"
