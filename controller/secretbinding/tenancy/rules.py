@@ -64,8 +64,8 @@ def denies(spec: PolicySpec, tenant: Tenant, target: Target, demand: Demand) -> 
 def _forbids(rules: SecretRules, tenant: str, demand: Demand) -> bool:
     """Whether a rule of a Deny means a secret: as it is written, or as the path that it comes to; upper and lower case
     are the same here. A path is denied by whichever kind a binding says it is: Vault does not ask for the kind. A Deny
-    of every mount and path means its kinds, and whatever has a path at which an engine of these kinds gives
-    something."""
+    of every mount and path means its kinds, and whatever has a path that may be one of an engine of these kinds: all
+    that is written as a path of Vault's API may be."""
     kinds = {kind.value for kind in rules.kinds}
     lowered = rules.model_copy(update={"paths": _lower(rules.paths), "mounts": _lower(rules.mounts)})
     tenant = tenant.lower()
@@ -74,6 +74,8 @@ def _forbids(rules: SecretRules, tenant: str, demand: Demand) -> bool:
         if mount and (not demand.name or matches_any(lowered.paths, demand.name.lower(), tenant)):
             return True
     if kinds and "*" in rules.mounts and "*" in rules.paths:
+        if demand.call or demand.bare:
+            return kinds != {SecretKind.NOMAD_VARIABLE.value}
         return any(may_be(kind, path) for path in _lower(demand.rights) for kind in kinds)
     return any(
         matches_any(lowered.mounts, mount, tenant)
