@@ -550,8 +550,10 @@ class Engine:
         for entry in entries:
             if entry.item.deleting:
                 self._let_go(entry.item.key)
-        reported = self._report(entries, found)
-        self._again(workload, None) if not reported else self._failures.pop(workload, None)
+        if self._report(entries, found):
+            self._failures.pop(workload, None)
+        else:
+            self._again(workload, None)
         return found
 
     def _thread(self, target: Callable[[], None], name: str) -> None:
