@@ -1,8 +1,11 @@
-"""Makes the shared fixtures known to all tests."""
+"""Makes the shared fixtures known to all tests. Property tests are the same on a slow machine: no deadline for one
+example, and the same examples on every run but those of `make fuzz`."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.browser import chromium
+from tests.support.fuzzing import FACTOR, cases
 from tests.support.kubernetes import kubernetes_api, real_kubernetes, small_kubernetes, tenant
 from tests.support.postgres import postgres
 from tests.support.servers import (
@@ -38,6 +41,15 @@ __all__ = [
     "tenant",
     "unique",
 ]
+
+settings.register_profile(
+    "specification",
+    deadline=None,
+    derandomize=FACTOR == 1,
+    max_examples=cases(60),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("specification")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from types import MappingProxyType
 
 import structlog
 
@@ -14,29 +13,23 @@ from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.hooks import Hooks, reconcile_id, traced_pass
 from secretbinding.engine.moving import Elsewhere, Moving, takes_in
-from secretbinding.engine.orphans import find_orphans
+from secretbinding.engine.orphans import Orphans
 from secretbinding.engine.queue import Priority, WorkQueue
-from secretbinding.engine.reconciler import Pace, Reconciler, backoff_seconds, next_pass_seconds
-from secretbinding.engine.retention import is_retained, leaves_behind, retain
+from secretbinding.engine.reconciler import Pace, Reconciler, backoff, next_pass_seconds, unseen
+from secretbinding.engine.reporting import Reporter
+from secretbinding.engine.retention import leaves_behind, retain
 from secretbinding.engine.store import Entry, Store, inputs_of, workload_of
-from secretbinding.engine.untold import Untold
 from secretbinding.errors import SecretBindingError
-from secretbinding.job.marks import placed_marks
-from secretbinding.kinds import Fault
 from secretbinding.models.key import DEFAULT_CONNECTION, BindingKey, WorkloadKey
-from secretbinding.models.reasons import Reason
-from secretbinding.models.status import SecretBindingStatus
 from secretbinding.naming import Owner
-from secretbinding.plan_names import changed_conditions
 from secretbinding.ports import Vault
 from secretbinding.sources.base import Source, SourceItem
-from secretbinding.status import Pass, Requests, Transition, compute_status, transitions
+from secretbinding.status import Pass
 from secretbinding.trail import asked
 
 _log = structlog.get_logger(__name__)
 
 _REQUEST_LENGTH = 200
-_MASS = 3  # bindings of one source that are gone at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +86,20 @@ class Engine:
         if gates is not None:
             gates.look_first(self._unseen)
         self._sources: dict[str, Source] = {}
-        self._lock = threading.Lock()
-        self._untold = Untold()
-        self._orphans: dict[WorkloadKey, set[BindingKey]] = {}
+        self._reporter = Reporter(self._sources, self.store, self._moving, self._elsewhere, self._hooks)
+        self._orphans = Orphans(
+            vault,
+            self.store,
+            self._sources,
+            self._elsewhere,
+            instance=settings.instance,
+            jwt_mount=settings.jwt_mount,
+            confirmed_removals=settings.confirmed_removals,
+        )
         self._failures: dict[WorkloadKey, int] = {}
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._wake_sweep = threading.Event()
-        self._swept: set[str] = set()
-        self._held: dict[str, int] = {}
         self.sweeps = 0  # looks for orphans that came to their end
 
     def add_source(self, source: Source) -> None:
@@ -139,7 +137,7 @@ class Engine:
     @property
     def held(self) -> Mapping[str, int]:
         """By source: how many bindings were gone at once after a start, so that nothing of them is deleted."""
-        return dict(self._held)
+        return self._orphans.held
 
     @property
     def sources(self) -> Mapping[str, Source]:
@@ -160,7 +158,7 @@ class Engine:
             _tell_requests(entry.item, item)
         if entry is not None and entry.workload.job and entry.workload != workload_of(item, self.store.connection):
             # What it has in the job that it named before is to be given back.
-            self._add_orphans(entry.workload, {item.key})
+            self._orphans.add(entry.workload, {item.key})
         for workload in self.store.upsert(item):
             self.queue.add(workload, Priority.CHANGE if changed else Priority.RESYNC)
 
@@ -184,7 +182,7 @@ class Engine:
     def give_up(self, key: BindingKey) -> None:
         """A binding that is leaving has been taken in elsewhere, or is no more: what it has here goes."""
         for workload in self._moving.given_up(key):
-            if self._add_orphans(workload, {key}):
+            if self._orphans.add(workload, {key}):
                 self.queue.add(workload, Priority.CHANGE)
 
     def has_taken_in(self, key: BindingKey) -> bool:
@@ -203,9 +201,8 @@ class Engine:
         self.store.owned_changed()
         if self._gates is not None:
             self._gates.look_first()
-        with self._lock:
-            orphaned = list(self._orphans)
-        self.wake((key for key in {*self.store.workloads(), *orphaned} if of(key)), Priority.RESYNC)
+        known = {*self.store.workloads(), *self._orphans.workloads()}
+        self.wake((key for key in known if of(key)), Priority.RESYNC)
         self._wake_sweep.set()
 
     def lost(self) -> None:
@@ -256,58 +253,29 @@ class Engine:
         entries = self.store.of_workload(workload)
         if not workload.job:
             return self._reconcile_unplaced(workload, entries)
-        held = self._prepare(entries)
+        held = self._reporter.prepare(entries)
         if (held and len(held) == len(entries)) or not self._release_retained(entries):
             self._hooks.unprepared(workload)
             self._again(workload, None)
             return None
         entries = self.store.of_workload(workload)
-        bindings = [*inputs_of(entries, held), *self._orphans_of(workload, entries)]
+        bindings = [*inputs_of(entries, held), *self._orphans.of(workload, entries)]
         if not bindings:
             return None
         found = self._run(workload, bindings)
         if not self._owns(workload):
             return None
-        if self._take_strays(workload, found):
-            bindings = [*inputs_of(entries, held), *self._orphans_of(workload, entries)]
+        if self._orphans.add_strays(workload, found):
+            bindings = [*inputs_of(entries, held), *self._orphans.of(workload, entries)]
             found = self._run(workload, bindings)
         if self._gates is not None:
             self.wake(self._gates.note(workload, found), Priority.PROGRESS)
         with tracing.span("report"):
-            reported = self._report(entries, found, held)
+            reported = self._reporter.report(entries, found, self._now(), held)
             self._finish(found, bindings)
         self._settle(entries, found)
         self._again(workload, found, held=bool(held), reported=reported)
         return found
-
-    def _settle(self, entries: Sequence[Entry], found: Pass) -> None:
-        """Tell the other connections of what has been taken in here."""
-        for entry in entries:
-            key = entry.item.key
-            if takes_in(entry.input, found) and self.store.get(key) is not None and self._moving.settle(key):
-                self._elsewhere.settled(key)
-
-    def _run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
-        started = time.monotonic()
-        found = self._reconciler.run(workload, bindings)
-        self._hooks.passed(workload, found, time.monotonic() - started)
-        return found
-
-    def _prepare(self, entries: Sequence[Entry]) -> Mapping[BindingKey, Fault]:
-        """Have the sources prepare what is new to them (finalizers), before anything is made for it. Why it failed, for
-        those that stay as they are for that."""
-        held: dict[BindingKey, Fault] = {}
-        for entry in entries:
-            source = self._sources.get(entry.item.key.source)
-            if entry.item.deleting or source is None:
-                continue
-            try:
-                with asked(bindings=[str(entry.item.key)]):
-                    source.prepare(entry.item.key)
-            except SecretBindingError as error:
-                _log.warning("binding cannot be prepared", binding=str(entry.item.key), error=str(error))
-                held[entry.item.key] = Fault(_reason(error), f"the binding cannot be prepared: {error}")
-        return held
 
     def _release_retained(self, entries: Sequence[Entry]) -> bool:
         """Let go of bindings that leave behind what they made, once their policy says so: without that word it would be
@@ -330,97 +298,22 @@ class Engine:
             except SecretBindingError as error:
                 _log.warning("binding cannot be let go", binding=str(item.key), error=str(error))
                 return False
-            if not self._let_go(item.key):
+            if not self._reporter.let_go(item.key):
                 return False
         return True
 
-    def _orphans_of(self, workload: WorkloadKey, entries: Sequence[Entry]) -> list[BindingInput]:
-        named = {entry.item.key for entry in entries}
-        with self._lock:
-            orphans = sorted(self._orphans.get(workload, set()) - named)
-        return [BindingInput(key, None, deleting=True, moved=self.store.get(key) is not None) for key in orphans]
-
-    def _confirmed(self, source: str, gone: int) -> bool:
-        """False when a source has lost so many bindings at once, while nobody looked, that somebody has to confirm it:
-        three or more, and more than it has left."""
-        if gone < _MASS or gone <= self.store.count(source):
-            return True
-        return bool({source, "*"} & self._settings.confirmed_removals)
-
-    def _take_strays(self, workload: WorkloadKey, found: Pass) -> bool:
-        """Owners that the job's marks name but that are proven to name it no longer: their share is to go.
-
-        A binding that is known and names another job has moved. One that is not known is gone when its source has
-        delivered a complete listing *and* can prove it absent; otherwise its share stays.
-        """
-        owners = {placed.key for placed in placed_marks(found.observed.job, self._settings.instance)}
-        strays: set[BindingKey] = set()
-        for key in owners:
-            entry = self.store.get(key)
-            if entry is not None:
-                if entry.workload != workload:
-                    strays.add(key)
-            elif self._elsewhere.took_in(key) or (key.source in self._swept and self._proven_absent(key)):
-                strays.add(key)
-        return self._add_orphans(workload, strays)
-
-    def _proven_absent(self, key: BindingKey) -> bool:
-        source = self._sources.get(key.source)
-        if source is None or not self.store.is_listed(key.source):
-            return False
-        try:
-            return source.proves_absent(key) and not is_retained(self._vault, Owner(self._settings.instance, key))
-        except SecretBindingError:
-            return False
-
-    def _left(self, key: BindingKey) -> bool:
-        """Whether what a binding has here goes with it to the connection that it names now."""
-        try:
-            return not is_retained(self._vault, Owner(self._settings.instance, key))
-        except SecretBindingError:
-            return False
-
-    def _add_orphans(self, workload: WorkloadKey, keys: set[BindingKey]) -> bool:
-        with self._lock:
-            known = self._orphans.setdefault(workload, set())
-            new = keys - known
-            known |= keys
-            if not known:
-                del self._orphans[workload]
-        return bool(new)
-
-    def _report(
-        self, entries: Sequence[Entry], found: Pass, held: Mapping[BindingKey, Fault] = MappingProxyType({})
-    ) -> bool:
-        """Write every status that changed; False when a source could not be written to."""
-        written = True
-        self._untold.add(found.made)
+    def _settle(self, entries: Sequence[Entry], found: Pass) -> None:
+        """Tell the other connections of what has been taken in here."""
         for entry in entries:
-            current = self.store.get(entry.item.key)
-            if current is None:
-                continue
-            requests = Requests(entry.item.rotate_requested_at, entry.item.generate_requested_at)
-            (given,) = inputs_of([entry], held)
-            status = compute_status(given, found, current.status, self._now(), requests=requests)
-            written = self._write(current, status) and written
-        return written
+            key = entry.item.key
+            if takes_in(entry.input, found) and self.store.get(key) is not None and self._moving.settle(key):
+                self._elsewhere.settled(key)
 
-    def _write(self, entry: Entry, status: SecretBindingStatus) -> bool:
-        source, made = self._sources.get(entry.item.key.source), self._untold.of(entry.item.key)
-        if (status == entry.status and not made) or source is None:
-            return True
-        events = [Transition("Normal", Reason.VALUE_GENERATED, each.message) for each in made]
-        events += transitions(entry.status, status)
-        try:
-            with asked(bindings=[str(entry.item.key)], changed=changed_conditions(entry.status, status)):
-                source.report(entry.item.key, status, tuple(events))
-        except SecretBindingError as error:
-            _log.warning("status cannot be written", binding=str(entry.item.key), error=str(error))
-            return False
-        self._untold.told(entry.item.key, made)
-        self.store.set_status(entry.item.key, status)
-        self._hooks.reported(entry.item.key, entry.status, status, events)
-        return True
+    def _run(self, workload: WorkloadKey, bindings: Sequence[BindingInput]) -> Pass:
+        started = time.monotonic()
+        found = self._reconciler.run(workload, bindings)
+        self._hooks.passed(workload, found, time.monotonic() - started)
+        return found
 
     def _finish(self, found: Pass, bindings: Sequence[BindingInput]) -> None:
         """Let go of the bindings of which nothing is left, or nothing that we may touch yet."""
@@ -431,41 +324,17 @@ class Engine:
             if item.key not in found.plan.gone or item.key in found.taken:
                 continue
             entry = self.store.get(item.key)
-            if (entry is None or entry.workload == workload) and not self._let_go(item.key):
+            if (entry is None or entry.workload == workload) and not self._reporter.let_go(item.key):
                 continue
             if found.plan.waiting:
-                self._add_orphans(workload, {item.key})
+                self._orphans.add(workload, {item.key})
             else:
-                self._drop_orphan(workload, item.key)
-
-    def _let_go(self, key: BindingKey) -> bool:
-        if self._elsewhere.knows(key):
-            return True
-        source = self._sources.get(key.source)
-        try:
-            if source is not None:
-                with asked(bindings=[str(key)]):
-                    source.gone(key)
-        except SecretBindingError as error:
-            _log.warning("binding cannot be let go", binding=str(key), error=str(error))
-            return False
-        self.store.remove(key)
-        self._moving.forget(key)
-        return True
-
-    def _drop_orphan(self, workload: WorkloadKey, key: BindingKey) -> None:
-        with self._lock:
-            keys = self._orphans.get(workload, set())
-            keys.discard(key)
-            if not keys:
-                self._orphans.pop(workload, None)
+                self._orphans.drop(workload, item.key)
 
     def _again(self, workload: WorkloadKey, found: Pass | None, *, held: bool = False, reported: bool = True) -> None:
         """Say when to look again: `found` is None where there was no pass, `reported` false where a status could not be
         written."""
-        with self._lock:
-            wanted = bool(self._orphans.get(workload))
-        if not wanted and not self.store.of_workload(workload):
+        if not self._orphans.of(workload) and not self.store.of_workload(workload):
             self._failures.pop(workload, None)
             if self._gates is not None:
                 self._gates.forget(workload)
@@ -473,12 +342,12 @@ class Engine:
             return
         failures = self._failures.get(workload, 0)
         pace = self._settings.pace
-        in_vain = found is None or held or not reported
+        in_vain = found is None or held or not reported or unseen(found)
         after = pace.backoff_max_seconds
         if found is not None:
             after = next_pass_seconds(found, failures=failures, settings=pace)
         if in_vain:
-            after = min(after, backoff_seconds(failures, pace))
+            after = min(after, backoff(failures, pace))
         failed = in_vain or (found is not None and found.error is not None)
         self._failures[workload] = failures + 1 if failed else 0
         if found is None or not reported or found.error is not None:
@@ -501,56 +370,34 @@ class Engine:
             if not self._takes_part():
                 continue
             try:
-                orphans = find_orphans(
-                    self._vault,
-                    self._settings.instance,
-                    self.store,
-                    lambda key: self._left(key) if self._elsewhere.knows(key) else self._proven_absent(key),
-                    jwt_mount=self._settings.jwt_mount,
-                )
+                orphans = self._orphans.find()
             except SecretBindingError as error:
                 _log.warning("orphans cannot be looked for", error=str(error))
                 continue
-            for name in self._sources:
-                own = {place: {key for key in keys if key.source == name} for place, keys in orphans.items()}
-                self._take_orphans(name, {place: keys for place, keys in own.items() if keys})
+            for name, lost in orphans.items():
+                for workload in self._orphans.take(name, self._without_leaving(lost)):
+                    self.queue.add(workload, Priority.RESYNC)
             self.sweeps += 1
 
-    def _take_orphans(self, source: str, orphans: Mapping[WorkloadKey, set[BindingKey]]) -> None:
-        """Have what is orphaned of a source taken out, unless too much of it is gone at once."""
+    def _without_leaving(self, orphans: Mapping[WorkloadKey, set[BindingKey]]) -> dict[WorkloadKey, set[BindingKey]]:
+        """Shares that no binding here accounts for, without those of bindings that another connection has now: these
+        leave as others do."""
+        lost: dict[WorkloadKey, set[BindingKey]] = {}
         for workload, keys in orphans.items():
-            for key in (leaving := {key for key in keys if self._elsewhere.knows(key)}):
-                self._leaves(key, {workload})
-            keys -= leaving
-        lost = {key for keys in orphans.values() for key in keys if self.store.get(key) is None}
-        if not self._confirmed(source, len(lost)):
-            self._swept.discard(source)
-            self._held[source] = len(lost)
-            _log.error(
-                "too many bindings are gone at once; nothing of them is deleted until it is confirmed",
-                source=source,
-                gone=len(lost),
-                left=self.store.count(source),
-                remedy=f"start with SECRETBINDING_CONFIRM_REMOVALS={source} when they were meant to go",
-            )
-            return
-        self._held.pop(source, None)
-        if self.store.is_listed(source):
-            self._swept.add(source)
-        for workload, keys in orphans.items():
-            if self._add_orphans(workload, keys):
-                _log.info(
-                    "policies without a binding", workload=str(workload), bindings=[str(key) for key in sorted(keys)]
-                )
-                self.queue.add(workload, Priority.RESYNC)
+            for key in sorted(keys):
+                if self._elsewhere.knows(key):
+                    self._leaves(key, {workload})
+                else:
+                    lost.setdefault(workload, set()).add(key)
+        return lost
 
     def _reconcile_unplaced(self, workload: WorkloadKey, entries: Sequence[Entry]) -> Pass:
         """Manifests too broken to name their job: each gets a status, and one that is going is let go."""
         found = Pass(self._settings.instance, Observed(workload))
         for entry in entries:
             if entry.item.deleting:
-                self._let_go(entry.item.key)
-        if self._report(entries, found):
+                self._reporter.let_go(entry.item.key)
+        if self._reporter.report(entries, found, self._now()):
             self._failures.pop(workload, None)
         else:
             self._again(workload, None)
@@ -571,10 +418,6 @@ def _tell_requests(old: SourceItem, new: SourceItem) -> None:
     fresh = {name: after[:_REQUEST_LENGTH] for name, (before, after) in asked_for.items() if after and after != before}
     if fresh:
         _log.info("request", binding=str(new.key), **fresh)
-
-
-def _reason(error: SecretBindingError) -> Reason:
-    return next((reason for reason in Reason if reason.value == error.reason), Reason.ERROR)
 
 
 def _only_status_differs(old: SourceItem, new: SourceItem) -> bool:

@@ -23,6 +23,7 @@ from secretbinding.gate import Obstacle
 from secretbinding.job.marks import part_state, placed_marks
 from secretbinding.kinds import Fault
 from secretbinding.models.key import DEFAULT_CONNECTION, BindingKey, WorkloadKey
+from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name
 from secretbinding.plan import Action, EvaluateJob, Plan, deferred, make_plan, put_off
 from secretbinding.ports import Nomad, Vault
@@ -295,7 +296,7 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
     if found.plan is not None and found.plan.generates:
         return _AGAIN_SECONDS
     if found.error is not None:
-        return backoff_seconds(failures, settings)
+        return backoff(failures, settings)
     busy = found.registered or (found.plan is not None and bool(found.plan.waiting or found.plan.deferred))
     # A value that is due and not in the plan waits for something else of it.
     busy = busy or (found.desired is not None and any(item.now for item in found.desired.generations.values()))
@@ -311,11 +312,17 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
     return min(resync, _gate_seconds(found, settings))
 
 
-def backoff_seconds(failures: int, settings: "Pace") -> float:
-    """How long to wait after a failure that so many others came before; jittered, so that what failed together is not
-    tried again together."""
+def backoff(failures: int, settings: "Pace") -> float:
+    """Seconds to the next try after so many passes in vain, and this one."""
     ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))
     return float(ceiling * _CHANCE.uniform(0.5, 1.0))
+
+
+def unseen(found: Pass) -> bool:
+    """True when a secret could not be looked at: nobody tells of it when it can. One that is not there is found by the
+    watch when it comes."""
+    faults = [state.fault for state in found.observed.secrets.values() if state.fault is not None]
+    return any(fault.reason is not Reason.SECRET_NOT_FOUND for fault in faults)
 
 
 def _gate_seconds(found: Pass, settings: "Pace") -> float:

@@ -38,7 +38,7 @@ _MOST_BYTES = 64 * 1024
 _MESSAGE_BYTES = (MESSAGE_LENGTH, 1024, 256, 64)
 
 _Take = Callable[[Iterable[VariableMeta]], bool]
-"""Takes what is listed; whether all of it could be read."""
+"""Takes what is listed; whether it is known of all of it, and of what is missing, what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class NomadSource:
         self._lock = threading.Lock()
         self._heard: dict[str, float] = {}
         self._listed: set[str] = set()
-        self._held: dict[str, int] = {}
+        self._held: dict[str, frozenset[BindingKey]] = {}
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._loops: list[Loop] = []
@@ -106,7 +106,7 @@ class NomadSource:
     def pulse(self) -> Pulse:
         with self._lock:
             heard = min(self._heard.values(), default=time.monotonic())
-            return Pulse(heard, sum(self._held.values()), tuple(self._threads), tuple(self._loops))
+            return Pulse(heard, sum(map(len, self._held.values())), tuple(self._threads), tuple(self._loops))
 
     def _watch(self, namespace: str, prefix: str, take: _Take) -> None:
         loop = Loop(f"variables-{namespace}")
@@ -124,7 +124,7 @@ class NomadSource:
         index = failures = unread = 0
         while not self._stopping.is_set():
             try:
-                # What was listed and could not be read is tried again before anything changes.
+                # What could not be read, listed or missing, is tried again before anything changes.
                 wait = min(self._wait_seconds, _pause(unread)) if unread else self._wait_seconds
                 wait = wait if index else 0.0
                 loop.turned(wait)
@@ -153,14 +153,14 @@ class NomadSource:
             if known is None or known.index != row.modify_index:
                 complete &= self._look(key, sink)
         missing = [key for key in self._known if namespace in ("*", key.tenant) and key not in seen]
-        held = [key for key in missing if not self._missing(key, sink)]
+        held = frozenset(key for key in missing if not self._missing(namespace, key, sink))
         with self._lock:
-            self._held[namespace] = len(held)
+            self._held[namespace] = held
         if namespace not in self._listed:
             self._listed.add(namespace)
             if self._listed == set(self._namespaces):
                 sink.listed(NAME)
-        return complete
+        return complete and not held
 
     def _look(self, key: BindingKey, sink: Sink) -> bool:
         """Read one binding. One that may be listed and not read keeps what it had, and does not stop the others."""
@@ -183,12 +183,13 @@ class NomadSource:
             self._known[key] = _Known(variable.modify_index, item)
         sink.upsert(item)
 
-    def _missing(self, key: BindingKey, sink: Sink) -> bool:
+    def _missing(self, namespace: str, key: BindingKey, sink: Sink) -> bool:
         """Whether what became of a binding that is not listed any more could be found out."""
         try:
             there = self._nomad.read_variable(key.tenant, BINDINGS + key.name) is not None
         except Denied as error:
-            _log.error("binding is out of sight, nothing is deleted", binding=str(key), error=str(error))
+            if key not in self._held.get(namespace, ()):
+                _log.error("binding is out of sight, nothing is deleted", binding=str(key), error=str(error))
             return False
         if not there:
             with self._lock:

@@ -15,10 +15,13 @@ from tests.support.world import a_manifest, wait_until
 
 
 class Variables:
-    """One binding's variable. Reading it is refused a number of times; a list with an index takes its whole wait."""
+    """One binding's variable. Reading it is refused a number of times; a list with an index takes its whole wait, but
+    for one that is cut short when the variable is deleted."""
 
     def __init__(self, refusals: int) -> None:
         self.refusals = refusals
+        self.deleted = threading.Event()
+        self.told = False
         self.waited: list[float] = []
         self.stopped = threading.Event()
 
@@ -30,7 +33,10 @@ class Variables:
             return 1, []
         if index:
             self.waited.append(wait_seconds)
-            self.stopped.wait(wait_seconds)
+            (self.stopped if self.told else self.deleted).wait(wait_seconds)
+        if self.deleted.is_set():
+            self.told = True
+            return 9, []
         return 7, [VariableMeta("default", f"{BINDINGS}web", 7)]
 
     def read_variable(self, namespace: str, path: str) -> Variable | None:
@@ -39,18 +45,21 @@ class Variables:
         if self.refusals:
             self.refusals -= 1
             raise Denied("not now", system="nomad", operation="read variable", remedy="")
+        if self.deleted.is_set():
+            return None
         return Variable(namespace, path, 7, {MANIFEST_ITEM: yaml.safe_dump(a_manifest("web", "web", "web"))})
 
 
 class Sink:
     def __init__(self) -> None:
         self.items: list[SourceItem] = []
+        self.gone: list[BindingKey] = []
 
     def upsert(self, item: SourceItem) -> None:
         self.items.append(item)
 
     def vanished(self, key: BindingKey) -> None:
-        raise AssertionError(f"{key} is there")
+        self.gone.append(key)
 
     def listed(self, source: str) -> None:
         """Told, and of no interest here."""
@@ -63,8 +72,30 @@ def test_a_binding_that_may_not_be_read_for_a_moment_is_read_before_anything_cha
     try:
         wait_until("it is read", lambda: bool(sink.items), timeout=10)
         wait_until("the next list waits for a change", lambda: len(variables.waited) == 2)
+        assert sink.gone == []
     finally:
+        variables.deleted.set()
         variables.stopped.set()
         source.stop()
     assert variables.waited[0] <= 2.0
     assert variables.waited[1] == 60.0
+
+
+def test_a_missing_binding_that_may_not_be_asked_for_for_a_moment_is_found_gone_before_anything_changes() -> None:
+    variables, sink = Variables(refusals=0), Sink()
+    source = NomadSource(cast(Nomad, variables), ("default",), wait_seconds=60.0)
+    source.start(sink)
+    try:
+        wait_until("it is known", lambda: bool(sink.items))
+        variables.refusals = 1
+        variables.deleted.set()
+        wait_until("it is found out of sight", lambda: source.pulse().held == 1)
+        wait_until("it is found gone", lambda: bool(sink.gone), timeout=20)
+        assert source.pulse().held == 0
+        wait_until("the next list waits for a change", lambda: variables.waited[-1] == 60.0)
+    finally:
+        variables.deleted.set()
+        variables.stopped.set()
+        source.stop()
+    assert variables.waited[1] <= 2.0
+    assert len(sink.gone) == 1
