@@ -36,6 +36,11 @@ def splits(path: str) -> Iterator[tuple[str, str]]:
         yield "/".join(parts[:end]), "/".join(parts[end:])
 
 
+def is_known(path: str) -> bool:
+    """Whether a path of Vault's API may be one by which a binding of some kind but `generic` gets something."""
+    return any(name_in(kind, rest) is not None for _, rest in splits(path) for kind in _SHAPES)
+
+
 # What such an engine answers besides, by the first segment: for a Deny it counts whatever may be one.
 _ANSWERS: Mapping[str, frozenset[str]] = {
     kind: frozenset(words.split())
