@@ -347,7 +347,7 @@ class Engine:
         if found is not None:
             after = next_pass_seconds(found, failures=failures, settings=pace)
         if in_vain:
-            after = min(after, backoff_seconds(failures, pace))
+            after = min(after, backoff(failures, pace))
         failed = in_vain or (found is not None and found.error is not None)
         self._failures[workload] = failures + 1 if failed else 0
         if found is None or not reported or found.error is not None:
@@ -397,8 +397,10 @@ class Engine:
         for entry in entries:
             if entry.item.deleting:
                 self._reporter.let_go(entry.item.key)
-        reported = self._reporter.report(entries, found, self._now())
-        self._again(workload, None) if not reported else self._failures.pop(workload, None)
+        if self._reporter.report(entries, found, self._now()):
+            self._failures.pop(workload, None)
+        else:
+            self._again(workload, None)
         return found
 
     def _thread(self, target: Callable[[], None], name: str) -> None:

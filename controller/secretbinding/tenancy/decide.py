@@ -69,11 +69,12 @@ def decide_rights(
     terms: Terms | None = None,
     choices: frozenset[Choice] = frozenset(),
     made: Iterable[str] = (),
+    adopted: bool = False,
 ) -> Decision:
     """Whether a tenant may have rights that a job has already, where the manifest that asked for them cannot be read
     any more: each path has to be below a mount that a policy names, and what it names there. `terms` are those of the
     last manifest that could be read, None where nobody knows them; `choices` those that the job shows; `made` the
-    roles of engines, by path, that the binding has."""
+    roles of engines, by path, that the binding has; `adopted` that it has taken over what was in the job by hand."""
     policies = tuple(policies)
     own = {_given_by(path) for path in made}
     demands = [
@@ -94,7 +95,7 @@ def decide_rights(
     shown = frozenset(choice.value for choice in choices)
     conditions = Conditions(choices=shown)
     if terms is not None:
-        conditions = replace(terms.conditions, choices=terms.conditions.choices | shown)
+        conditions = replace(terms.conditions, choices=terms.conditions.choices | shown, adopted=adopted)
         demands += [
             Demand((), secret, "", "", "", rights=(path,), capabilities=frozenset({needed}), call=True)
             for secret, path, needed in sorted(terms.calls)

@@ -60,9 +60,14 @@ class Demand:
     made: bool = False
 
     @property
+    def standing(self) -> bool:
+        """A right that is there already, of a manifest that cannot be read any more."""
+        return self.call and not self.secret
+
+    @property
     def title(self) -> str:
         """For people: which secret."""
-        if self.call and not self.secret:
+        if self.standing:
             return f"{self.rights[0]}, to which its last manifest that could be read gave a right,"
         if self.call:
             does = "reads" if self.capabilities == {"read"} else "writes"

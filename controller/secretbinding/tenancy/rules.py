@@ -17,7 +17,7 @@ from secretbinding.models.policy import (
 from secretbinding.tenancy.demands import Conditions, Demand
 from secretbinding.tenancy.parties import Target, Tenant
 from secretbinding.tenancy.patterns import KV_API, matches, matches_any, matches_bare_path
-from secretbinding.tenancy.shapes import may_be, name_in, splits
+from secretbinding.tenancy.shapes import is_known, may_be, name_in, splits
 
 _BY_ITSELF = frozenset(kind.value for kind in SecretKind) - {"generic", "nomadVariable"}
 
@@ -64,8 +64,8 @@ def denies(spec: PolicySpec, tenant: Tenant, target: Target, demand: Demand) -> 
 def _forbids(rules: SecretRules, tenant: str, demand: Demand) -> bool:
     """Whether a rule of a Deny means a secret: as it is written, or as the path that it comes to; upper and lower case
     are the same here. A path is denied by whichever kind a binding says it is: Vault does not ask for the kind. A Deny
-    of every mount and path means its kinds, and whatever has a path at which an engine of these kinds gives
-    something."""
+    of every mount and path means its kinds, and whatever has a path that may be one of an engine of these kinds: all
+    that is written as a path of Vault's API may be."""
     kinds = {kind.value for kind in rules.kinds}
     lowered = rules.model_copy(update={"paths": _lower(rules.paths), "mounts": _lower(rules.mounts)})
     tenant = tenant.lower()
@@ -74,7 +74,12 @@ def _forbids(rules: SecretRules, tenant: str, demand: Demand) -> bool:
         if mount and (not demand.name or matches_any(lowered.paths, demand.name.lower(), tenant)):
             return True
     if kinds and "*" in rules.mounts and "*" in rules.paths:
-        return any(may_be(kind, path) for path in _lower(demand.rights) for kind in kinds)
+        paths = _lower(demand.rights)
+        if demand.standing and SecretKind.GENERIC.value in kinds and not all(map(is_known, paths)):
+            return True
+        if (demand.call or demand.bare) and not demand.standing:
+            return kinds != {SecretKind.NOMAD_VARIABLE.value}
+        return any(may_be(kind, path) for path in paths for kind in kinds)
     return any(
         matches_any(lowered.mounts, mount, tenant)
         and any(matches_any(lowered.paths, name, tenant) for name in _readings(rest))
@@ -205,8 +210,8 @@ def _readings(rest: str) -> tuple[str, ...]:
 
 def _misses(rules: SecretRules, tenant: str, demand: Demand) -> Iterator[str]:
     """What a rule that is about a secret does not allow of it."""
-    if demand.call and not demand.secret:
-        # Rights that are there; what the manifest was is not known.
+    if demand.standing:
+        # What the manifest was is not known.
         allowed = {capability.value for capability in rules.capabilities}
     else:
         generic = demand.kind == SecretKind.GENERIC.value or demand.call

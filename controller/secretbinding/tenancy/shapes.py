@@ -36,8 +36,28 @@ def splits(path: str) -> Iterator[tuple[str, str]]:
         yield "/".join(parts[:end]), "/".join(parts[end:])
 
 
+def is_known(path: str) -> bool:
+    """Whether a path of Vault's API may be one by which a binding of some kind but `generic` gets something."""
+    return any(name_in(kind, rest) is not None for _, rest in splits(path) for kind in _SHAPES)
+
+
+# What such an engine answers besides, by the first segment: for a Deny it counts whatever may be one.
+_ANSWERS: Mapping[str, frozenset[str]] = {
+    kind: frozenset(words.split())
+    for kind, words in {
+        "database": "creds static-creds config roles static-roles",
+        "pki": "issue sign sign-verbatim cert config roles",
+        "ssh": "issue sign creds config roles",
+        "aws": "creds sts static-creds config roles static-roles",
+        "azure": "creds static-creds config roles static-roles",
+        "gcp": "roleset rolesets static-account impersonated-account token key config",
+        "transit": "encrypt decrypt rewrap sign verify hmac datakey keys export backup cmac derive-key config",
+    }.items()
+}
+
+
 def may_be(kind: str, path: str) -> bool:
-    """Whether a path of Vault's API may be one at which an engine of a kind gives something, whatever its mount. All
-    may be secrets of a KV engine of version 1; and what is none of an engine that is known here is `generic` alone by
-    what a binding says."""
-    return kind == "kv" or any(name_in(kind, rest) is not None for _, rest in splits(path))
+    """Whether a path of Vault's API may be one of an engine of a kind, whatever its mount. All may be those of a KV
+    engine of version 1; and `generic` is a secret by what a binding says alone."""
+    answers = _ANSWERS.get(kind, frozenset())
+    return kind == "kv" or any("/" in rest and rest.partition("/")[0] in answers for _, rest in splits(path))

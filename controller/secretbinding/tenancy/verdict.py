@@ -72,7 +72,9 @@ def verdict(
     if binding is None:
         if not known.policies:
             return ALLOWED
-        decision = decide_rights(known.policies, tenant, target, rights, terms=terms, choices=choices, made=made)
+        decision = decide_rights(
+            known.policies, tenant, target, rights, terms=terms, choices=choices, made=made, adopted=adopted
+        )
     else:
         decision = decide(known.policies, tenant, binding, target, adopted=adopted)
     if decision.unknown:

@@ -1,9 +1,11 @@
 """A status that cannot be written is tried again later and later, and what there is to do is done meanwhile."""
 
-from secretbinding.errors import Denied
+from secretbinding.errors import Denied, Problem
+from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
+from secretbinding.sources.base import SourceItem
 from tests.support.builders import binding, job, kv
-from tests.unit.engine.memory import Process, Servers
+from tests.unit.engine.memory import MemorySource, Process, Servers
 
 
 def with_a_binding() -> Servers:
@@ -58,3 +60,16 @@ def test_once_it_can_be_written_it_is_and_the_pace_is_as_before() -> None:
     servers.vault.put("app")
     process.run(35.0)
     assert process.passes.total() - before > 3, "the first of new failures is tried again at once"
+
+
+def test_that_of_a_manifest_too_broken_to_name_a_job_is_tried_again_too() -> None:
+    servers = Servers()
+    key = BindingKey(MemorySource.name, "team", "broken")
+    servers.items[key] = SourceItem(key, None, "default", problems=(Problem("no mapping", "write one"),))
+    refuse_statuses(servers)
+    process = Process(servers).start()
+    process.run(30.0)
+    assert 2 < process.passes.total() < 20
+    servers.writes.before = lambda kind, name: None
+    process.run(60.0)
+    assert servers.reason("broken", "Ready") == Reason.INVALID_MANIFEST

@@ -39,7 +39,30 @@ DATABASE_IN_DISGUISE = [
     one("kv", mount="database", path="creds/admin", engine="v1"),
     one("kv", mount="database", path="creds/admin"),
     one("kv", mount="database/creds", path="admin", engine="v1"),
+    one("kv", mount="database", path="config/main"),
+    one("generic", mount="database", path="config/main"),
+    one("generic", mount="anything", path="at/all"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "entry"),
+    [
+        ("pki", one("ssh", mount="pki", role="web", type="Sign", publicKey="ssh-rsa AAAAB3Nz=")),
+        ("pki", one("generic", mount="pki", path="issuer/default/issue/web", capabilities=["update"])),
+        ("aws", one("database", mount="aws", staticRole="admin")),
+        ("ssh", one("transit", mount="ssh", key="web", operations=["Sign"], token="Env")),
+        ("transit", one("generic", mount="transit", path="export/encryption-key/k")),
+    ],
+)
+def test_nor_a_deny_of_another_kind(kind: str, entry: Json) -> None:
+    if "transit" in entry:
+        entry = {name: value for name, value in entry.items() if name != "env"}
+    everything = policy(
+        secrets=[{**EVERYTHING.to_manifest()["spec"]["secrets"][0], "capabilities": ["read", "update"]}]
+    )
+    assert judged(binding(entry), everything).allowed
+    assert judged(binding(entry), everything, deny(secrets=[never(kind)])).refusals[0].denied
 
 
 @pytest.mark.parametrize("entry", DATABASE_IN_DISGUISE)
@@ -59,7 +82,8 @@ def test_nor_by_a_template_that_reads_such_a_path() -> None:
     [
         (["database"], one("kv", mount="secret", path="app", engine="v2")),
         (["database"], one("pki", mount="pki", role="web", commonName="a")),
-        (["database"], one("generic", mount="rabbitmq", path="overview")),
+        (["database"], one("kv", mount="secret", path="team/app")),
+        (["nomadVariable"], one("generic", mount="rabbitmq", path="creds/x")),
         (["database"], one("aws", mount="aws", role="x", sts=True)),
         (["pki"], one("database", mount="database", role="x")),
         (["pki", "gcp", "transit"], one("database", mount="database", role="x")),

@@ -134,3 +134,32 @@ def test_a_role_that_was_made_is_judged_by_its_mount_as_it_was_when_it_was_asked
 
 def test_a_deny_takes_it_whatever_the_terms() -> None:
     assert judged(binding(), policy(), deny()).taken
+
+
+def test_what_it_took_over_by_hand_has_to_be_allowed_still() -> None:
+    def found(rule: SecretBindingPolicy) -> Verdict:
+        return verdict(Known((rule,)), PAYMENTS, None, API, rights=OWN, terms=terms_of(binding()), adopted=True)
+
+    assert found(policy(adopt=True)).fault is None
+    assert found(policy()).taken
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "taken"),
+    [
+        ("database", "secret/data/payments/app", False),
+        ("database", "secret/creds/payments/app", True),
+        ("kv", "secret/data/payments/app", True),
+        ("generic", "secret/data/payments/app", False),
+        ("generic", "secret/payments/app", True),
+        ("nomadVariable", "secret/payments/app", False),
+    ],
+)
+def test_a_deny_of_a_kind_takes_of_a_broken_manifest_what_it_would_take_of_a_good_one(
+    kind: str, path: str, *, taken: bool
+) -> None:
+    everything = policy(secrets=[{"kinds": ["kv", "database", "generic"], "mounts": ["*"], "paths": ["*"]}])
+    never = deny(secrets=[{"kinds": [kind], "mounts": ["*"], "paths": ["*"]}])
+    rights = (Right(path, ("read",)),)
+    assert judged(binding(), everything, rights=rights).fault is None
+    assert judged(binding(), everything, never, rights=rights).taken is taken
