@@ -231,6 +231,15 @@ CASES = (
         labels={"system": "nomad"},
         step=240,
     ),
+    # Ended, which does not end the alert.
+    Case(
+        "SecretBindingTokenExpiring",
+        {P + 'token_expiry_timestamp_seconds{job="a",system="nomad"}': "86400x5760"},
+        fires=(1440 - 30, 1440 + 30, 4 * 1440 - 10),
+        quiet=(60,),
+        labels={"system": "nomad"},
+        step=10,
+    ),
     # The controller.
     Case(
         "SecretBindingControllerAbsent",
