@@ -141,7 +141,7 @@ class ServerProbe:
         except Denied as error:
             known = self._expiry.get(system)
             if known is not None and known <= self._now() + timedelta(seconds=TOKEN_SECONDS):
-                return  # It has ended as it said: a token that is no more tells nothing, and this is what has to be told.
+                return  # A token that has ended tells nothing any more, and that it has is what has to be told.
             self._expiry.pop(system, None)
             if system not in self._silenced:
                 self._silenced.add(system)

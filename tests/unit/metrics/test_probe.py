@@ -117,12 +117,13 @@ def test_the_end_of_a_token_is_asked_for_once_a_minute_and_kept_while_nobody_ans
 
 
 def test_a_token_that_has_ended_is_told_of_until_there_is_another(clock: Clock) -> None:
-    vault, passed = Moody(), timedelta(hours=-1)
-    probe = ServerProbe(vault, FakeNomad(), clock=clock, now=lambda: EXPIRY + passed)
+    vault, times = Moody(), [EXPIRY - timedelta(hours=1)]
+    probe = ServerProbe(vault, FakeNomad(), clock=clock, now=lambda: times[-1])
     probe.look()
     vault.wrong = Denied("the token is not known", system="vault")
     # By our clock it has half a minute left: the server's is the one that counts.
     for passed in (timedelta(seconds=-30), timedelta(minutes=1), timedelta(days=3)):
+        times.append(EXPIRY + passed)
         clock.now += 60
         probe.look()
         assert probe.expiry("vault") == EXPIRY
