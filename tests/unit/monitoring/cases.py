@@ -174,10 +174,13 @@ CASES = (
     ),
     Case(
         "SecretBindingWatchStale",
-        {P + 'watch_staleness_seconds{job="a",watch="secrets"}': "0+60x30 0x30"},
+        {
+            P + 'watch_staleness_seconds{job="a",connection="default",watch="secrets"}': "0x60",
+            P + 'watch_staleness_seconds{job="a",connection="eu",watch="secrets"}': "0+60x30 0x30",
+        },
         fires=(20,),
         quiet=(10, 14, 40),
-        labels={"watch": "secrets"},
+        labels={"watch": "secrets", "connection": "eu"},
     ),
     Case("SecretBindingPoliciesUnknown", {P + 'policies_unknown{job="a"}': "1x20 0x20"}, fires=(10,), quiet=(3, 30)),
     # Servers.
@@ -231,6 +234,15 @@ CASES = (
         labels={"system": "nomad"},
         step=240,
     ),
+    # Ended, which does not end the alert.
+    Case(
+        "SecretBindingTokenExpiring",
+        {P + 'token_expiry_timestamp_seconds{job="a",system="nomad"}': "86400x5760"},
+        fires=(1440 - 30, 1440 + 30, 4 * 1440 - 10),
+        quiet=(60,),
+        labels={"system": "nomad"},
+        step=10,
+    ),
     # The controller.
     Case(
         "SecretBindingControllerAbsent",
@@ -268,10 +280,13 @@ CASES = (
     ),
     Case(
         "SecretBindingQueueStuck",
-        {P + 'queue_oldest_seconds{job="a",priority="change"}': "0+60x20 0x20"},
+        {
+            P + 'queue_oldest_seconds{job="a",connection="default",priority="change"}': "0x40",
+            P + 'queue_oldest_seconds{job="a",connection="eu",priority="change"}': "0+60x20 0x20",
+        },
         fires=(15,),
         quiet=(5, 8, 30),
-        labels={"priority": "change"},
+        labels={"priority": "change", "connection": "eu"},
     ),
     # After a start, all jobs are looked at, and wait for it.
     Case(
