@@ -94,6 +94,14 @@ def a_job(name: str, *, count: int = 1, groups: Sequence[str] = ("app",), **chan
     return {**job, **changes}
 
 
+def wary(job: dict[str, Any]) -> dict[str, Any]:
+    """The job, of which an allocation counts as healthy after two seconds only: on a busy machine a task that fails at
+    once takes longer for it than the fifth of a second of `a_job`, and its version would come through."""
+    for group in job["TaskGroups"]:
+        group["Update"]["MinHealthyTime"] = 2 * SECOND
+    return job
+
+
 def a_manifest(name: str, job: str, path: str, *, env: Mapping[str, str] | None = None, **spec: Any) -> dict[str, Any]:
     """A binding of one KV secret as DB_USER and DB_PASS."""
     variables = dict(env) if env is not None else {"DB_USER": "username", "DB_PASS": "password"}
