@@ -489,29 +489,32 @@ class Engine:
         self.queue.add(workload, Priority.PROGRESS, after=after)
 
     def _sweep(self) -> None:
-        """Look for policies of ours whose binding is gone, once all sources are listed and every so often."""
+        """Sweep once all sources are listed, and every so often."""
         while not self._stopping.is_set():
             self._wake_sweep.wait(self._settings.sweep_seconds)
             self._wake_sweep.clear()
             if self._stopping.is_set():
                 return
-            if not self._takes_part():
-                continue
-            try:
-                orphans = find_orphans(
-                    self._vault,
-                    self._settings.instance,
-                    self.store,
-                    lambda key: self._left(key) if self._elsewhere.knows(key) else self._proven_absent(key),
-                    jwt_mount=self._settings.jwt_mount,
-                )
-            except SecretBindingError as error:
-                _log.warning("orphans cannot be looked for", error=str(error))
-                continue
-            for name in self._sources:
-                own = {place: {key for key in keys if key.source == name} for place, keys in orphans.items()}
-                self._take_orphans(name, {place: keys for place, keys in own.items() if keys})
-            self.sweeps += 1
+            if self._takes_part():
+                self.sweep()
+
+    def sweep(self) -> None:
+        """Look for policies of ours whose binding is gone."""
+        try:
+            orphans = find_orphans(
+                self._vault,
+                self._settings.instance,
+                self.store,
+                lambda key: self._left(key) if self._elsewhere.knows(key) else self._proven_absent(key),
+                jwt_mount=self._settings.jwt_mount,
+            )
+        except SecretBindingError as error:
+            _log.warning("orphans cannot be looked for", error=str(error))
+            return
+        for name in self._sources:
+            own = {place: {key for key in keys if key.source == name} for place, keys in orphans.items()}
+            self._take_orphans(name, {place: keys for place, keys in own.items() if keys})
+        self.sweeps += 1
 
     def _take_orphans(self, source: str, orphans: Mapping[WorkloadKey, set[BindingKey]]) -> None:
         """Have what is orphaned of a source taken out, unless too much of it is gone at once."""
