@@ -137,7 +137,7 @@ def read_brought(path: str, modify_index: int, items: Mapping[str, str], now: da
             tuple(Stolen(int(index), datetime.fromisoformat(at), bool(used)) for index, at, used in fields["stolen"]),
             now,
         )
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return Brought(path, modify_index, now=now)
 
 

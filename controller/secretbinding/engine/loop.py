@@ -347,7 +347,7 @@ class Engine:
         if found is not None:
             after = next_pass_seconds(found, failures=failures, settings=pace)
         if in_vain:
-            after = min(after, backoff(failures, pace))
+            after = min(after, backoff_seconds(failures, pace))
         failed = in_vain or (found is not None and found.error is not None)
         self._failures[workload] = failures + 1 if failed else 0
         if found is None or not reported or found.error is not None:
@@ -361,23 +361,26 @@ class Engine:
         self.queue.add(workload, Priority.PROGRESS, after=after)
 
     def _sweep(self) -> None:
-        """Look for policies of ours whose binding is gone, once all sources are listed and every so often."""
+        """Sweep once all sources are listed, and every so often."""
         while not self._stopping.is_set():
             self._wake_sweep.wait(self._settings.sweep_seconds)
             self._wake_sweep.clear()
             if self._stopping.is_set():
                 return
-            if not self._takes_part():
-                continue
-            try:
-                orphans = self._orphans.find()
-            except SecretBindingError as error:
-                _log.warning("orphans cannot be looked for", error=str(error))
-                continue
-            for name, lost in orphans.items():
-                for workload in self._orphans.take(name, self._without_leaving(lost)):
-                    self.queue.add(workload, Priority.RESYNC)
-            self.sweeps += 1
+            if self._takes_part():
+                self.sweep()
+
+    def sweep(self) -> None:
+        """Look for policies of ours whose binding is gone."""
+        try:
+            orphans = self._orphans.find()
+        except SecretBindingError as error:
+            _log.warning("orphans cannot be looked for", error=str(error))
+            return
+        for name, lost in orphans.items():
+            for workload in self._orphans.take(name, self._without_leaving(lost)):
+                self.queue.add(workload, Priority.RESYNC)
+        self.sweeps += 1
 
     def _without_leaving(self, orphans: Mapping[WorkloadKey, set[BindingKey]]) -> dict[WorkloadKey, set[BindingKey]]:
         """Shares that no binding here accounts for, without those of bindings that another connection has now: these

@@ -312,7 +312,7 @@ def read_status(variable: Variable) -> SecretBindingStatus:
     """The status that a variable holds; an empty one when it holds none that can be read."""
     try:
         return SecretBindingStatus.read(json.loads(variable.items.get("status", "")))
-    except ValueError:
+    except (ValueError, RecursionError):
         return SecretBindingStatus()
 
 

@@ -138,10 +138,8 @@ class NomadEventWatcher:
 def job_of(event: Event) -> str:
     """The ID of the job that an event is about, the parent's for a child of a periodic or parameterized job; "" for a
     heartbeat and for what is about no job."""
-    if event.topic == "Job":
-        job = event.payload.get("Job") or {}
-        return str(job.get("ParentID") or event.key)
-    if event.topic in ("Deployment", "Allocation"):
-        body = event.payload.get(event.topic) or {}
-        return str(body.get("JobID") or "")
-    return ""
+    if event.topic not in ("Job", "Deployment", "Allocation"):
+        return ""
+    found = event.payload.get(event.topic)
+    body = found if isinstance(found, dict) else {}
+    return str(body.get("ParentID") or event.key) if event.topic == "Job" else str(body.get("JobID") or "")

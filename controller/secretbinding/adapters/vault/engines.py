@@ -167,4 +167,4 @@ def _digest(issuer: Mapping[str, Any]) -> str:
     chain = issuer.get("ca_chain")
     texts = [str(issuer.get("certificate") or "").strip()]
     texts += sorted(str(each).strip() for each in chain) if isinstance(chain, list) else []
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:_DIGEST_LENGTH]
+    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
