@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     for size in given.sizes:
         # Few runs of what takes long: its figures scatter less.
-        plan = Plan(given.cases, given.runs if size <= 1000 else 1, given.steady_seconds)
+        plan = Plan(given.cases, given.runs if size <= 1000 else 1, given.steady_seconds, given.profile)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder, servers(Path(folder)) as running:
             kinds.update(running.kinds)
             say(f"servers are up: {kinds}")
@@ -56,7 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", type=_sizes, default=[100, 1000, 10000], help="numbers of bindings (100,1000,10000)")
     parser.add_argument("--runs", type=int, default=3, help="of each case up to 1,000 bindings (3)")
     parser.add_argument("--cases", type=_cases, default=CASES, help=f"which cases ({','.join(CASES)})")
-    parser.add_argument("--steady-seconds", type=float, default=300.0, help="how long the steady state is watched (300)")
+    parser.add_argument("--steady-seconds", type=float, default=300.0, help="how long it is left alone (300)")
+    parser.add_argument("--profile", type=Path, help="where stacks of the controller go, sampled by `py-spy` of PATH")
     parser.add_argument("--json", type=Path, help="where the raw figures go")
     return parser
 

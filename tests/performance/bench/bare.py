@@ -1,4 +1,4 @@
-"""The client to compare with: it knows everything, decides nothing, and makes only the calls that nobody could leave out.
+"""The client to compare with: it knows everything, decides nothing, and makes only calls that nobody could leave out.
 
 No checks, no retries, no plan, no conflict, no second look: what it does is the least that the servers have to do.
 """
@@ -120,8 +120,8 @@ def _role(name: str) -> Json:
 def _template(path: str, version: int) -> Json:
     lines = [
         f'{{{{ with secret "secret/data/{path}?version={version}" }}}}',
-        "DB_USER={{ index .Data.data \"username\" | toJSON }}",
-        "DB_PASS={{ index .Data.data \"password\" | toJSON }}",
+        'DB_USER={{ index .Data.data "username" | toJSON }}',
+        'DB_PASS={{ index .Data.data "password" | toJSON }}',
         "{{ end }}",
     ]
     return {

@@ -1,4 +1,4 @@
-"""The cases, in the order in which one follows from the other: a controller is started, left alone, restarted, disturbed."""
+"""The cases, each from where the one before ends: a controller is started, left alone, restarted, disturbed."""
 
 import asyncio
 import itertools
@@ -6,8 +6,9 @@ import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.performance.bench.bare import Bare
@@ -38,11 +39,12 @@ _EASY = {"SECRETBINDING_SETTLE_SECONDS": "0"}
 
 @dataclass
 class Plan:
-    """What is to be measured: of which cases, so many runs of the cold start, and so long a look at the steady state."""
+    """What is to be measured: which cases, in how many runs, and how long the controller is left alone."""
 
     cases: Sequence[str] = CASES
     runs: int = 3
     steady_seconds: float = 300.0
+    profile: Path | None = None
 
 
 @dataclass
@@ -127,7 +129,7 @@ class Bench:
         return took
 
     def _cold_start(self, population: Population, *, last: bool) -> float:
-        given = _given(population)
+        given = self._given(population)
         before = children_cpu()
         with running(self._servers, self._directory, given) as subject:
             begun: list[float] = []
@@ -182,7 +184,9 @@ class Bench:
         for system in ("vault", "nomad"):
             reads = of_system(calls, system) - of_system(written, system)
             rows.append(Row(f"{case}: writes to {system} for a binding", self._size, each(written, system)))
-            rows.append(Row(f"{case}: reads from {system} for a binding", self._size, Series((reads / self._size,), "")))
+            rows.append(
+                Row(f"{case}: reads from {system} for a binding", self._size, Series((reads / self._size,), ""))
+            )
         return rows
 
     # Nothing to do ----------------------------------------------------------------------------------------------------
@@ -231,13 +235,8 @@ class Bench:
         calls: Calls = {}
         for _ in range(self._plan.runs):
             bare.append(asyncio.run(client.restart()))
-            with running(self._servers, self._directory, _given(population)) as subject:
-                await_true(
-                    "all jobs have been looked at",
-                    lambda: subject.passes() >= self._size,
-                    timeout=_PATIENCE_SECONDS,
-                    every=0.1,
-                )
+            with running(self._servers, self._directory, self._given(population)) as subject:
+                self._await_passes(subject)
                 ours.append(time.monotonic() - subject.started)
                 subject.await_quiet()
                 calls = subject.calls()
@@ -255,9 +254,11 @@ class Bench:
 
     def _changes(self, population: Population, way: str, settings: Mapping[str, str], most: float) -> None:
         """One secret among all is written, again and again, each at another moment of the interval."""
-        given = replace(_given(population), settings=settings)
+        given = self._given(population, settings)
         with running(self._servers, self._directory, given) as subject:
-            await_true("all jobs are looked at", lambda: subject.passes() >= self._size, timeout=_PATIENCE_SECONDS, every=0.2)
+            await_true(
+                "all jobs are looked at", lambda: subject.passes() >= self._size, timeout=_PATIENCE_SECONDS, every=0.2
+            )
             subject.await_quiet()
             time.sleep(CHANGE_POLL_SECONDS)
             took = asyncio.run(self._written(population))
@@ -299,7 +300,7 @@ class Bench:
         asyncio.run(self._rewritten(others))
         bare = asyncio.run(client.rotate())
         asyncio.run(self._settled())
-        with running(self._servers, self._directory, replace(_given(population), settings=self._pushed())) as subject:
+        with running(self._servers, self._directory, self._given(population, self._pushed())) as subject:
             await_true("all are Ready", lambda: subject.ready() == self._size, timeout=_PATIENCE_SECONDS, every=0.2)
             subject.await_quiet()
             time.sleep(POLL_SECONDS if population.shared else 1.0)
@@ -351,6 +352,13 @@ class Bench:
         async with self._servers.nomad() as nomad:
             await evaluated(nomad)
 
+    def _given(self, population: Population, settings: Mapping[str, str] = MappingProxyType({})) -> Given:
+        return Given(population.name, population.name, settings, self._plan.profile)
+
+    def _await_passes(self, subject: Subject) -> None:
+        what = "all jobs are looked at"
+        await_true(what, lambda: subject.passes() >= self._size, timeout=_PATIENCE_SECONDS, every=0.1)
+
     def _check(self, population: Population) -> None:
         """What the controller tells of itself is what the API server has."""
 
@@ -361,10 +369,6 @@ class Bench:
         ready = asyncio.run(listed())
         if ready != self._size:
             raise RuntimeError(f"{ready} of {self._size} bindings are Ready at the API server")
-
-
-def _given(population: Population) -> Given:
-    return Given(population.name, population.name, {})
 
 
 def _polled() -> Mapping[str, str]:
@@ -378,5 +382,3 @@ def _named(calls: Calls) -> Mapping[str, int]:
 def _used(before: Mapping[str, float]) -> Mapping[str, float]:
     """Processor seconds of the servers since then, by program; the controller comes as a Python."""
     return {name: round(used - before.get(name, 0.0), 2) for name, used in children_cpu().items()}
-
-

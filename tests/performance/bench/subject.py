@@ -1,7 +1,10 @@
 """The controller that is measured: a real process of `secretbinding run`, seen through its metrics and `/proc`."""
 
+import contextlib
+import itertools
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +15,7 @@ from pathlib import Path
 import urllib3
 import yaml
 
-from secretbinding.devstack.processes import ManagedProcess, free_ports
+from secretbinding.devstack.processes import ManagedProcess, free_ports, wait_until
 from tests.performance.bench.processes import cpu_seconds, memory_bytes
 from tests.performance.bench.servers import Servers
 
@@ -43,7 +46,7 @@ class Subject:
             if not self._process.running:
                 raise RuntimeError("the controller has ended") from None
             return []
-        found = []
+        found: list[tuple[str, Mapping[str, str], float]] = []
         for line in answer.data.decode().splitlines():
             match = _SAMPLE.match(line)
             if match is not None:
@@ -116,6 +119,7 @@ class Given:
     instance: str
     namespace: str
     settings: Mapping[str, str]
+    profile: Path | None = None
 
 
 @contextmanager
@@ -137,16 +141,37 @@ def running(servers: Servers, directory: Path, given: Given) -> Iterator[Subject
         **given.settings,
     }
     env = {"PATH": os.environ["PATH"], "HOME": str(directory), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    profile = os.environ.get("BENCH_PROFILE")
-    profiled = ["-m", "cProfile", "-o", profile] if profile else []
-    argv = [sys.executable, *profiled, "-m", "secretbinding", "run", "--source", "kubernetes"]
-    argv += ["--policies", f"files={policies}"]
+    argv = [sys.executable, "-m", "secretbinding", "run", "--source", "kubernetes", "--policies", f"files={policies}"]
     started = time.monotonic()
     process = ManagedProcess("controller", argv, log_path=directory / "controller.log", env={**env, **own})
     try:
-        yield Subject(process, port, started)
+        with _profiled(process, directory, given):
+            yield Subject(process, port, started)
     finally:
         process.stop(grace_seconds=60.0)
+
+
+@contextmanager
+def _profiled(process: ManagedProcess, directory: Path, given: Given) -> Iterator[None]:
+    """With a file for it, where the controller's processor time goes, sampled by py-spy from outside; each further
+    controller has a number in the file's name."""
+    if given.profile is None:
+        yield
+        return
+    target = given.profile
+    for further in itertools.count(2):
+        if not target.exists():
+            break
+        target = given.profile.with_stem(f"{given.profile.stem}-{further}")
+    argv = ["py-spy", "record", "--gil", "--nonblocking", "--format=raw", f"--output={target}", f"--pid={process.pid}"]
+    sampler = ManagedProcess("py-spy", [*argv, "--duration=86400"], log_path=directory / "py-spy.log")
+    try:
+        yield
+    finally:
+        os.kill(sampler.pid, signal.SIGINT)
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: not sampler.running, timeout_seconds=30.0)
+        sampler.stop()
 
 
 def _policy(namespace: str) -> Mapping[str, object]:
