@@ -190,7 +190,7 @@ class Cluster:
             self.audits.append(AuditFile(own.audit_file, self.secrets.pushed))
         self.events = NomadEventWatcher(
             clients.nomad,
-            self.engine.store.workloads,
+            self.engine.store,
             lambda workloads: self.engine.wake(workloads, Priority.PROGRESS),
             lambda workloads: self.engine.wake(workloads, Priority.RESYNC),
         )

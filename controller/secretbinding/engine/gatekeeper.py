@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -85,7 +85,7 @@ class Gatekeeper:
         self._rolling: set[WorkloadKey] = set()
         self._made: dict[WorkloadKey, float] = {}
         self._pressing: set[WorkloadKey] = set()
-        self._unseen: Callable[[frozenset[WorkloadKey]], bool] = lambda looked: False
+        self._unseen: Callable[[Set[WorkloadKey]], bool] = lambda looked: False
         self._looked: set[WorkloadKey] = set()
         self._looking_until: float | None = None
         self._queued: set[WorkloadKey] = set()
@@ -93,7 +93,7 @@ class Gatekeeper:
         self._last_lease_roll: float | None = None
         self._registered: dict[WorkloadKey, float] = {}
 
-    def look_first(self, unseen: Callable[[frozenset[WorkloadKey]], bool] | None = None) -> None:
+    def look_first(self, unseen: Callable[[Set[WorkloadKey]], bool] | None = None) -> None:
         """Let no roll begin before every job was looked at, since what began before this process, or under another's
         lease, is in flight; a minute at most. `unseen` is told the jobs that were, and says whether there are others.
         Without it, the one that was given before is asked again: there are more jobs. Who had them until now may
@@ -241,7 +241,7 @@ class Gatekeeper:
     def _looks(self) -> bool:
         """True while jobs are to be looked at first."""
         if self._looking_until is not None and (
-            self._clock() >= self._looking_until or not self._unseen(frozenset(self._looked))
+            self._clock() >= self._looking_until or not self._unseen(self._looked)
         ):
             self._looking_until = None
         return self._looking_until is not None

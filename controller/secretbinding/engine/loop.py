@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -83,6 +83,7 @@ class Engine:
         self._settings = settings
         self._now = now
         self._gates = gates
+        self._last_unseen: WorkloadKey | None = None
         if gates is not None:
             gates.look_first(self._unseen)
         self._sources: dict[str, Source] = {}
@@ -209,12 +210,19 @@ class Engine:
         """Some workloads are this controller's no more."""
         self.store.owned_changed()
 
-    def _unseen(self, looked: frozenset[WorkloadKey]) -> bool:
-        """Whether there are, or may be, jobs that were not looked at yet."""
+    def _unseen(self, looked: Set[WorkloadKey]) -> bool:
+        """Whether there are, or may be, jobs that were not looked at yet. It is asked several times a pass, so the last
+        one that was found is remembered, and they are looked for from the end of the queue."""
         if not all(self.store.is_listed(name) for name in self._sources):
             return True
-        there = self.store.workloads()
-        return any(workload.job and workload not in looked and self._owns(workload) for workload in there)
+
+        def is_unseen(workload: WorkloadKey) -> bool:
+            return bool(workload.job) and workload not in looked and self._owns(workload)
+
+        last = self._last_unseen
+        if last is None or not is_unseen(last) or not self.store.named(last.namespace, last.job):
+            self._last_unseen = next(filter(is_unseen, reversed(self.store.known())), None)
+        return self._last_unseen is not None
 
     def busy(self, of: Callable[[WorkloadKey], bool]) -> bool:
         """Whether a worker is at a workload of which `of` is true."""
