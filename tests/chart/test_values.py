@@ -132,7 +132,7 @@ def test_every_value_is_explained() -> None:
         ({"connections": [merged(CONNECTION, {"vault": {"loginSecretId": "in-the-clear"}})]}, "/connections/0/vault"),
         ({"connections": [merged(CONNECTION, {"nomad": {"token": "in-the-clear"}})]}, "/connections/0/nomad"),
         ({"connections": [merged(CONNECTION, {"consul": {"token": "in-the-clear"}})]}, "/connections/0/consul"),
-        ({"controller": {"stopSeconds": 60}}, "controller.stopSeconds has to be less than terminationGracePeriodSeconds"),
+        ({"controller": {"stopSeconds": 60}}, "controller.stopSeconds has to be less than"),
         ({"image": {"registry": "registry.example.com/"}}, "/image/registry"),
         ({"global": {"imageRegistry": "registry.example.com/"}}, "/global/imageRegistry"),
         ({"fullnameOverride": "Not_A_Name"}, "/fullnameOverride"),
