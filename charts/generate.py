@@ -31,7 +31,9 @@ _KEY = r"^[A-Za-z0-9._-]{1,253}$"
 _LABEL = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _TEXTS: Json = {"type": "object", "additionalProperties": {"type": "string"}}
 _ANY: Json = {"type": "object"}
-_PROBE: Json = {"type": ["object", "null"]}
+# Instead of `httpGet`, which the chart sets, Kubernetes takes no other: a probe has one way to ask.
+_PROBE: Json = {"type": ["object", "null"], "properties": dict.fromkeys(("exec", "grpc", "tcpSocket"), False)}
+_REGISTRY: Json = {"type": "string", "pattern": r"^([^\s/]+(/[^\s/]+)*)?$"}
 _OBJECTS: Json = {"type": "array", "items": {"type": "object"}}
 _WORDS: Json = {"type": "array", "items": {"type": "string", "minLength": 1}}
 _PORT: Json = {"type": "integer", "minimum": 1, "maximum": 65535}
@@ -72,6 +74,11 @@ RULES: Mapping[str, Json] = {
     "imagePullSecrets": _PULL,
     "image.pullPolicy": {"type": "string", "enum": ["Always", "IfNotPresent", "Never"]},
     "image.digest": {"type": "string", "pattern": r"^([a-z0-9]+:[0-9a-f]{32,})?$"},
+    "image.registry": _REGISTRY,
+    "global.imageRegistry": _REGISTRY,
+    "fullnameOverride": {"type": "string", "pattern": r"^([a-z]([a-z0-9-]*[a-z0-9])?)?$"},
+    "nameOverride": {"type": "string", "pattern": r"^([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?$"},
+    "namespaceOverride": {"type": "string", "pattern": rf"^$|{_LABEL}"},
     "image.repository": {"type": "string", "minLength": 1},
     "replicaCount": {"type": "integer", "minimum": 0, "maximum": 100},
     "shards": {"type": "integer", "minimum": 1, "maximum": 64},

@@ -84,6 +84,8 @@ def test_passes_have_to_end_before_the_pod_is_killed(grace: int) -> None:
     mine = {"extraEnv": [{"name": "SECRETBINDING_STOP_SECONDS", "value": "1.5"}]}
     found = [row["value"] for row in container({**given, **mine})["env"] if row["name"] == "SECRETBINDING_STOP_SECONDS"]
     assert found == ["1.5"], "once, and as somebody says"
+    value = {**given, "controller": {"stopSeconds": 1}}
+    assert env(value)["SECRETBINDING_STOP_SECONDS"] == "1"
 
 
 def parsed(args: list[str]) -> dict[str, Any]:

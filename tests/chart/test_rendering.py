@@ -206,7 +206,9 @@ def rules(name: str, *kinds: str) -> set[tuple[str, str, str]]:
 @pytest.mark.parametrize("word", ["no", "on", "null", "123", "1e3", "0x1f"])
 def test_a_name_that_yaml_takes_for_something_else_is_a_name(word: str) -> None:
     """Norway's namespace is `no`; Kubernetes takes each of these for a name."""
-    names = {"namespaceOverride": word, "fullnameOverride": word, "nameOverride": word, "priorityClassName": word}
+    names = {"namespaceOverride": word, "nameOverride": word, "priorityClassName": word}
+    if word.isalpha():  # A Service's name begins with a letter.
+        names["fullnameOverride"] = word
     more = {"cleanup": {"enabled": True}, "replicaCount": 2, "rbac": {"authDelegator": True}}
     monitored = {"metrics": {"serviceMonitor": {"enabled": True, "jobLabel": word}, "podMonitor": {"enabled": True}}}
     certificate = {"webhook": {"certificate": {"source": "certManager"}}}
@@ -223,6 +225,23 @@ def test_a_name_that_yaml_takes_for_something_else_is_a_name(word: str) -> None:
     found = [each for made in objects(values) for each in strings(made)]
     assert {key for key, _ in found} == NAMES
     assert [each for each in found if not isinstance(each[1], str)] == []
+
+
+def test_a_spread_with_a_selector_of_its_own_has_that_one_alone() -> None:
+    spread = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
+    mine = {**spread, "labelSelector": {"matchLabels": {"app": "all"}}}
+    own, other = pod({"topologySpreadConstraints": [mine, spread]})["topologySpreadConstraints"]
+    assert own == mine
+    assert other["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == "controller"
+
+
+@pytest.mark.parametrize(("poll", "limit"), [(None, 600), (30, 600), (150, 600), (1800, 7200), (200.5, 802)])
+def test_a_watch_that_looks_less_often_may_be_silent_for_longer(poll: float | None, limit: int) -> None:
+    values = {"controller": {"pollSeconds": poll}, "metrics": {"prometheusRule": {"enabled": True}}}
+    (made,) = of_kind(values, "PrometheusRule")
+    rules = [rule for group in made["spec"]["groups"] for rule in group["rules"]]
+    (stale,) = [rule["expr"] for rule in rules if rule.get("alert") == "SecretBindingWatchStale"]
+    assert stale.endswith(f"> {limit}")
 
 
 def test_a_further_vault_is_logged_in_to_with_a_token_that_is_there() -> None:

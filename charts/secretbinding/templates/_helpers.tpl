@@ -285,6 +285,10 @@ subjects:
 {{- fail (printf "mounts: %s is a Secret and a ConfigMap, and both would be in one place" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- $stop := $values.controller.stopSeconds -}}
+{{- if and (not (kindIs "invalid" $stop)) (ge (float64 (default 0 $stop)) (float64 $values.terminationGracePeriodSeconds)) -}}
+{{- fail "controller.stopSeconds has to be less than terminationGracePeriodSeconds: the pod would be killed before" -}}
+{{- end -}}
 {{- $names := list -}}
 {{- range $values.connections -}}
 {{- if has .name $names -}}{{- fail (printf "connections: %s is there twice" .name) -}}{{- end -}}

@@ -146,7 +146,7 @@
   (list "SECRETBINDING_SHARDS" $values.shards)) -}}
 {{- end -}}
 {{- /* A pod is killed at the end of its grace: passes end before it, and the lease is given back. */}}
-{{- $own := false -}}
+{{- $own := $values.controller.stopSeconds | kindIs "invalid" | not -}}
 {{- range $values.extraEnv -}}{{- if eq .name "SECRETBINDING_STOP_SECONDS" -}}{{- $own = true -}}{{- end -}}{{- end -}}
 {{- if not $own -}}
 {{- $grace := int $values.terminationGracePeriodSeconds -}}

@@ -62,6 +62,10 @@ CASES = {
     "it is suspended": (
         served(JobSynced=("Unknown", Reason.SUSPENDED, "by spec.suspend")), "Suspended", "current", "by spec.suspend",
     ),
+    "it is suspended, and nothing was there": (
+        resource(Ready=("False", Reason.SUSPENDED, ""), JobSynced=("Unknown", Reason.SUSPENDED, "by spec.suspend")),
+        "Suspended", "current", "by spec.suspend",
+    ),
 }  # fmt: skip
 
 
