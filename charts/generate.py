@@ -52,12 +52,15 @@ _FILE: Json = {
     },
 }
 
+# A ConfigMap is no place for a secret: the controller would refuse it, and it would be there already.
+_SERVER: Json = {"type": "object", "properties": {"token": False, "loginSecretId": False}}
 _CONNECTION: Json = {
     "type": "object",
     "required": ["name", "vault", "nomad"],
     "properties": {
         "name": {"type": "string", "pattern": _LABEL, "not": {"const": "default"}},
-        **{server: {"type": "object", "required": ["address"]} for server in ("vault", "nomad")},
+        **{server: {**_SERVER, "required": ["address"]} for server in ("vault", "nomad")},
+        "consul": _SERVER,
     },
 }
 _NAMES: Json = {"type": "array", "uniqueItems": True, "items": {"type": "string", "minLength": 1, "pattern": _NAME}}
@@ -116,7 +119,7 @@ RULES: Mapping[str, Json] = {
     "podDisruptionBudget.minAvailable": {**_AMOUNT, "type": ["integer", "string", "null"]},
     "podDisruptionBudget.unhealthyPodEvictionPolicy": {"type": "string", "enum": ["AlwaysAllow", "IfHealthyBudget"]},
     "dnsPolicy": {"type": "string", "enum": ["", "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]},
-    "terminationGracePeriodSeconds": {"type": "integer", "minimum": 1},
+    "terminationGracePeriodSeconds": {"type": "integer", "minimum": 2},
     "*argetLabels": _WORDS,
     "*.honorLabels": {"type": "boolean"},
     "*Labels": _TEXTS,

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 from tests.support.browser import chromium
 from tests.support.fuzzing import FACTOR, cases
 from tests.support.kubernetes import kubernetes_api, real_kubernetes, small_kubernetes, tenant
+from tests.support.leftovers import swept
 from tests.support.postgres import postgres
 from tests.support.servers import (
     cluster,
@@ -38,6 +39,7 @@ __all__ = [
     "simulator",
     "small_kubernetes",
     "stack",
+    "swept",
     "tenant",
     "unique",
 ]

@@ -11,7 +11,7 @@ from secretbinding.adapters.vault.listing import ListingVaultAdapter
 from secretbinding.connections import nomad_connection, vault_connection
 from secretbinding.engine.admission import Admission
 from secretbinding.engine.fleet import Fleet
-from secretbinding.engine.gatekeeper import Gatekeeper, Limits
+from secretbinding.engine.gatekeeper import ALL_SHARDS, Gatekeeper, Limits
 from secretbinding.engine.hooks import Hooks, Several
 from secretbinding.engine.loop import Engine, EngineSettings
 from secretbinding.engine.policies import Guard, PolicyBoard, PolicySource
@@ -156,7 +156,7 @@ class Cluster:
             limits,
             vault_ahead=lambda: clients.vault.clock.ahead,
             nomad_ahead=lambda: clients.nomad.clock.ahead,
-            share=keeper.share if keeper is not None else lambda: 1.0,
+            shards=(lambda: (keeper.held(), keeper.total)) if keeper is not None else lambda: ALL_SHARDS,
         )
         self.engine = Engine(
             make_reconciler(settings, clients, told.acted, gates=self.gates, guard=guard, may_write=owns),
@@ -190,7 +190,7 @@ class Cluster:
             self.audits.append(AuditFile(own.audit_file, self.secrets.pushed))
         self.events = NomadEventWatcher(
             clients.nomad,
-            self.engine.store.workloads,
+            self.engine.store,
             lambda workloads: self.engine.wake(workloads, Priority.PROGRESS),
             lambda workloads: self.engine.wake(workloads, Priority.RESYNC),
         )

@@ -28,7 +28,7 @@ class Gate:
         lease_share: the part of a lease's longest life after which a job is rolled at the latest, if nothing hinders.
         leased_jobs: how many jobs have leases that are replaced ahead of their end.
         last_lease_roll: when one of them was last rolled for that.
-        part: how much of all jobs this controller has; others keep turns of their own.
+        shards, shards_of: which of so many shards this controller has; others keep turns of their own.
         last_registration: when this process last registered the job, None when it has not.
         vault_ahead, nomad_ahead: how much later it is by the server's clock, which its times are to be read by.
     """
@@ -42,10 +42,16 @@ class Gate:
     lease_share: float = 0.8
     leased_jobs: int = 0
     last_lease_roll: datetime | None = None
-    part: float = 1.0
+    shards: frozenset[int] = frozenset({0})
+    shards_of: int = 1
     last_registration: datetime | None = None
     vault_ahead: timedelta = timedelta(0)
     nomad_ahead: timedelta = timedelta(0)
+
+    @property
+    def part(self) -> float:
+        """How much of all jobs this controller has, more than 0."""
+        return max(len(self.shards) / self.shards_of, 0.01)
 
 
 class Obstacle(StrEnum):

@@ -112,7 +112,7 @@ def read_mark_json(text: str) -> dict[str, Any] | None:
     """The fields of a mark, or None when the text is no JSON object (somebody altered it)."""
     try:
         fields = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return fields if isinstance(fields, dict) else None
 

@@ -75,6 +75,17 @@ def test_the_controller_knows_every_variable_and_takes_its_value(
         assert settings.agent.memory_max == 128
 
 
+@pytest.mark.parametrize("grace", [2, 3, 9, 10, 25, 60, 3600])
+def test_passes_have_to_end_before_the_pod_is_killed(grace: int) -> None:
+    given = {"terminationGracePeriodSeconds": grace}
+    seconds = ControllerSettings(stop_seconds=float(env(given)["SECRETBINDING_STOP_SECONDS"])).stop_seconds
+    assert grace / 2 - 0.5 <= seconds < grace
+    assert grace - seconds <= 5
+    mine = {"extraEnv": [{"name": "SECRETBINDING_STOP_SECONDS", "value": "1.5"}]}
+    found = [row["value"] for row in container({**given, **mine})["env"] if row["name"] == "SECRETBINDING_STOP_SECONDS"]
+    assert found == ["1.5"], "once, and as somebody says"
+
+
 def parsed(args: list[str]) -> dict[str, Any]:
     """The flags of a command line of ours, as the program reads them."""
     group: Any = typer.main.get_command(app)

@@ -4,7 +4,7 @@ import base64
 import functools
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import kubernetes_validate.utils
@@ -35,6 +35,18 @@ KUBERNETES = "1.33.1"
 OF_OTHERS = ("monitoring.coreos.com", "cert-manager.io", "nomad-vault.io", "apiextensions.k8s.io")
 _schemas = functools.cache(kubernetes_validate.utils.schema_contents)
 _RIGHT: set[str] = set()
+NAMES = {
+    "name",
+    "namespace",
+    "serviceAccountName",
+    "priorityClassName",
+    "secretName",
+    "matchNames",
+    "resourceNames",
+    "jobLabel",
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/instance",
+}
 LONG_NAMED = ("CustomResourceDefinition", "ValidatingWebhookConfiguration")
 
 
@@ -189,6 +201,37 @@ def rules(name: str, *kinds: str) -> set[tuple[str, str, str]]:
         for rule in each["rules"]
         for resource, verb in itertools.product(rule["resources"], rule["verbs"])
     }
+
+
+@pytest.mark.parametrize("word", ["no", "on", "null", "123", "1e3", "0x1f"])
+def test_a_name_that_yaml_takes_for_something_else_is_a_name(word: str) -> None:
+    """Norway's namespace is `no`; Kubernetes takes each of these for a name."""
+    names = {"namespaceOverride": word, "fullnameOverride": word, "nameOverride": word, "priorityClassName": word}
+    more = {"cleanup": {"enabled": True}, "replicaCount": 2, "rbac": {"authDelegator": True}}
+    monitored = {"metrics": {"serviceMonitor": {"enabled": True, "jobLabel": word}, "podMonitor": {"enabled": True}}}
+    certificate = {"webhook": {"certificate": {"source": "certManager"}}}
+    values = {**names, **more, **monitored, **certificate}
+
+    def strings(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+        for name, each in value.items() if isinstance(value, dict) else ():
+            yield from strings(each, name)
+        for each in value if isinstance(value, list) else ():
+            yield from strings(each, key)
+        if key in NAMES and not isinstance(value, dict | list):
+            yield key, value
+
+    found = [each for made in objects(values) for each in strings(made)]
+    assert {key for key, _ in found} == NAMES
+    assert [each for each in found if not isinstance(each[1], str)] == []
+
+
+def test_a_further_vault_is_logged_in_to_with_a_token_that_is_there() -> None:
+    server = {"vault": {"address": "https://v", "login": "kubernetes"}, "nomad": {"address": "https://n"}}
+    own = merged(server, {"vault": {"loginJwtFile": "/etc/secretbinding/mounted/eu/token"}})
+    place = "/var/run/secrets/kubernetes.io/serviceaccount"
+    for connection, there in ((server, True), (own, False)):
+        values = merged(MATRIX["nomad alone"], {"connections": [{"name": "eu", **connection}]})
+        assert (place in {mount["mountPath"] for mount in container(values)["volumeMounts"]}) == there
 
 
 def test_rights_are_no_more_than_needed() -> None:

@@ -47,6 +47,13 @@ ALERTS: Json = {
 DASHBOARD = '{"title": "Secrets", "legend": "{{binding}}"}\n'
 
 
+CONNECTION: Json = {
+    "name": "eu",
+    "vault": {"address": "https://vault.eu.example.com:8200"},
+    "nomad": {"address": "https://nomad.eu.example.com:4646"},
+}
+
+
 def _generator() -> ModuleType:
     spec = importlib.util.spec_from_file_location("generate", PROJECT / "charts" / "generate.py")
     assert spec is not None
@@ -120,6 +127,16 @@ def test_every_value_is_explained() -> None:
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"connections": [{"name": "eu", "vault": {"address": "https://v"}}]}, "/connections/0"),
         ({"connections": [{"name": "default", "vault": {}, "nomad": {}}]}, "/connections/0/name"),
+        ({"connections": [CONNECTION, CONNECTION]}, "connections: eu is there twice"),
+        ({"connections": [merged(CONNECTION, {"vault": {"token": "in-the-clear"}})]}, "/connections/0/vault"),
+        ({"connections": [merged(CONNECTION, {"vault": {"loginSecretId": "in-the-clear"}})]}, "/connections/0/vault"),
+        ({"connections": [merged(CONNECTION, {"nomad": {"token": "in-the-clear"}})]}, "/connections/0/nomad"),
+        ({"connections": [merged(CONNECTION, {"consul": {"token": "in-the-clear"}})]}, "/connections/0/consul"),
+        ({"webhook": {"port": 9464}}, "metrics.port and webhook.port are both 9464"),
+        (
+            {"nacp": {"enabled": True, "existingSecret": "n", "port": 9201}, "audit": {"enabled": True}},
+            "audit.port and nacp.port are both 9201",
+        ),
         ({"mounts": {"secrets": ["a"], "configMaps": ["a"]}}, "mounts: a is a Secret and a ConfigMap"),
     ],
 )
@@ -127,6 +144,11 @@ def test_values_that_cannot_work_are_refused_by_name(values: Json, says: str) ->
     with pytest.raises(HelmError) as refused:
         render(values)
     assert says in str(refused.value)
+    assert "in-the-clear" not in str(refused.value)
+
+
+def test_a_port_that_nobody_listens_at_is_in_nobodys_way() -> None:
+    assert documents(render({"webhook": {"enabled": False, "port": 9464}, "audit": {"port": 9464}}))
 
 
 PAGES = (CHART / "README.md", PROJECT / "deploy" / "kubernetes.md")

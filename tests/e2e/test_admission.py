@@ -46,7 +46,9 @@ def ready(world: World, name: str, **spec: Any) -> Iterator[Controller]:
     """A controller that knows a binding of the job, whose policy and role are made."""
     world.bind(a_manifest(name, name, name, **spec))
     with world.running() as controller:
-        wait_until("the rights are there", lambda: bool(world.policies(having=name)))
+        wait_until("the rights are there", lambda: bool(world.policies(having=name)), timeout=90)
+        # They may be before the last of the other bindings is known.
+        wait_until("all bindings are known", lambda: not asked(world, a_job(f"no-{name}"))["errors"], timeout=90)
         yield controller
 
 

@@ -64,7 +64,7 @@ def is_injected(world: World, name: str) -> None:
     world.secret(name, username="app", password="one")
     world.register(a_job(name))
     world.bind(a_manifest(name, name, name))
-    world.await_reason(name, Reason.READY)
+    world.await_reason(name, Reason.READY, timeout=90)
     wait_until("the task has it", lambda: world.seen(name) == ["app one"])
 
 

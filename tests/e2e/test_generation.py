@@ -14,7 +14,7 @@ from secretbinding.sources.nomad import GENERATE_ITEM, REQUESTS
 from tests.support.postgres import DATABASE, DatabaseEngine, Postgres
 from tests.support.rights import name_of, shipped
 from tests.support.servers import Stack
-from tests.support.world import NAMESPACE, World, a_job, a_manifest, wait_until
+from tests.support.world import NAMESPACE, World, a_job, a_manifest, wait_until, wary
 
 NONE = SecretBindingStatus()
 
@@ -227,7 +227,7 @@ def test_a_value_with_which_the_job_does_not_work_is_held_and_another_one_is_mad
 ) -> None:
     password_policy(world, unique, "z")
     world.secret(unique, username="amy", password="one")
-    job = a_job(unique)
+    job = wary(a_job(unique))
     task = job["TaskGroups"][0]["Tasks"][0]
     script = 'echo "$DB_USER $DB_PASS" > local/seen; case "$DB_PASS" in z*) exit 1;; esac; exec sleep 3600'
     task["Config"]["args"] = ["-c", script]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from secretbinding.adapters.kubernetes import KubernetesClient, KubernetesConnection
-from secretbinding.adapters.kubernetes_leases import KubernetesLeases
+from secretbinding.adapters.kubernetes.leases import KubernetesLeases
 from secretbinding.app import Clients, Controller
 from secretbinding.sources.files import FilesSource
 from tests.support.commandline import environment

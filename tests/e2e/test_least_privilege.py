@@ -13,7 +13,7 @@ from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.sources.nomad import NomadSource
 from tests.support.servers import Stack
-from tests.support.world import World, a_job, a_manifest, forget_bindings, wait_until
+from tests.support.world import World, a_job, a_manifest, forget_bindings, wait_until, wary
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 _KINDS = (pytest.param("simulator"), pytest.param("nomad", marks=pytest.mark.real_nomad))
@@ -58,7 +58,7 @@ def world(guarded: Stack, unique: str) -> World:
 
 def test_the_whole_life_of_a_binding_needs_no_more_than_the_shipped_policies(world: World, unique: str) -> None:
     world.secret(unique, username="app", password="one")
-    world.register(a_job(unique))
+    world.register(wary(a_job(unique)))
     with world.running():
         world.bind(a_manifest(unique, unique, unique))
         world.await_reason(unique, Reason.READY)

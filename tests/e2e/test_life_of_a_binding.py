@@ -7,7 +7,7 @@ import pytest
 
 from secretbinding.models.reasons import ConditionType, Reason
 from tests.support.servers import Stack
-from tests.support.world import SECOND, World, a_job, a_manifest, sampled, wait_until
+from tests.support.world import SECOND, World, a_job, a_manifest, sampled, wait_until, wary
 
 BOOKKEEPING = {
     "CreateIndex",
@@ -76,7 +76,7 @@ def test_a_version_that_breaks_the_task_is_reverted_and_held_while_the_old_one_s
     world: World, unique: str
 ) -> None:
     world.secret(unique, username="app", password="one")
-    world.register(a_job(unique, count=2))
+    world.register(wary(a_job(unique, count=2)))
     with world.running():
         world.bind(a_manifest(unique, unique, unique))
         world.await_reason(unique, Reason.READY)
@@ -110,7 +110,7 @@ def test_a_version_that_breaks_the_task_is_reverted_and_held_while_the_old_one_s
 
 def test_a_held_state_survives_a_dozen_registrations_by_the_user(world: World, unique: str) -> None:
     world.secret(unique, username="app", password="one")
-    world.register(a_job(unique))
+    world.register(wary(a_job(unique)))
     with world.running():
         world.bind(a_manifest(unique, unique, unique))
         world.await_reason(unique, Reason.READY)
@@ -131,7 +131,7 @@ def test_a_held_state_survives_a_dozen_registrations_by_the_user(world: World, u
 
 def test_somebody_who_asks_gets_one_more_try_of_a_held_state(world: World, unique: str) -> None:
     world.secret(unique, username="app", password="one")
-    world.register(a_job(unique))
+    world.register(wary(a_job(unique)))
     with world.running():
         world.bind(a_manifest(unique, unique, unique))
         world.await_reason(unique, Reason.READY)
@@ -155,7 +155,7 @@ def test_somebody_who_asks_gets_one_more_try_of_a_held_state(world: World, uniqu
 
 
 def test_without_auto_revert_the_controller_takes_back_its_own_part(world: World, unique: str) -> None:
-    job = a_job(unique)
+    job = wary(a_job(unique))
     job["TaskGroups"][0]["Update"]["AutoRevert"] = False
     job["TaskGroups"][0]["Update"]["ProgressDeadline"] = 25 * SECOND
     world.secret(unique, username="app", password="one")
@@ -484,7 +484,7 @@ def test_two_spellings_of_one_job_are_one_job(world: World, unique: str) -> None
 def test_a_bad_version_of_one_binding_does_not_hold_another_of_the_same_job(world: World, unique: str) -> None:
     world.secret(unique, username="app", password="one")
     world.secret(f"{unique}-b", key="k1")
-    world.register(a_job(unique))
+    world.register(wary(a_job(unique)))
     first, second = f"{unique}-first", f"{unique}-second"
     with world.running():
         world.bind(a_manifest(first, unique, unique))

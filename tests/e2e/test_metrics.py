@@ -18,7 +18,7 @@ from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.sources.files import FilesSource
 from tests.support.metrics import OPENMETRICS, Scrape, get, scrape
 from tests.support.servers import Stack
-from tests.support.world import World, a_job, a_manifest, wait_until
+from tests.support.world import World, a_job, a_manifest, wait_until, wary
 
 NEVER_NOW = {"kind": "Deny", "schedule": "* * * * *", "duration": "2m"}
 DECISIONS = "secretbinding_rotation_decisions_total"
@@ -50,7 +50,7 @@ class Watched:
     def served(self, name: str, **spec: Any) -> None:
         """A job with a binding, which has version 1 of its secret."""
         self.world.secret(name, username="app", password="one")
-        self.world.register(a_job(name))
+        self.world.register(wary(a_job(name)))
         self.bind(a_manifest(name, name, name, **spec))
         self.await_reason(name, Reason.READY)
         self.world.deployed(name)
@@ -145,7 +145,7 @@ def test_a_rotation_that_fails_is_counted_as_failed_reverted_and_held(stack: Sta
 def test_a_failed_rotation_that_the_controller_takes_back_is_a_restore(
     simulator: Stack, watched: Run, unique: str
 ) -> None:
-    job = a_job(unique)
+    job = wary(a_job(unique))
     job["TaskGroups"][0]["Update"]["AutoRevert"] = False
     with watched(simulator) as running:
         world = running.world

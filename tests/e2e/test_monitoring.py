@@ -15,7 +15,7 @@ from tests.e2e.test_metrics import NEVER_NOW, Watched
 from tests.support.metrics import scrape
 from tests.support.monitoring import Prometheus, Target, boards, filled, need, rules, targets
 from tests.support.servers import Stack
-from tests.support.world import World, a_job, a_manifest, wait_until
+from tests.support.world import World, a_job, a_manifest, wait_until, wary
 
 pytestmark = pytest.mark.xdist_group("monitoring")
 
@@ -67,7 +67,7 @@ def troubles(watched: Watched) -> None:
     manifests[WAITING]["spec"]["rotation"] = {"windows": [NEVER_NOW]}
     manifests[UNREADABLE]["spec"]["secrets"][0]["kv"]["mount"] = "nobodys"
     for name in (ROTATED, FAILED, HELD, AT_RISK, WAITING, UNREADABLE):
-        world.register(a_job(f"mon-{name}", count=1 if name in (ROTATED, FAILED) else 0))
+        world.register(wary(a_job(f"mon-{name}", count=1 if name in (ROTATED, FAILED) else 0)))
     for name in NAMES:
         world.secret(f"mon-{name}", username="app", password="one")
     world.vault.put("/v1/secret/metadata/mon-at-risk", {"max_versions": 2}).expect(200, 204)

@@ -9,7 +9,7 @@ import pytest
 from secretbinding.devstack.api import quoted
 from secretbinding.models.reasons import ConditionType, Reason
 from tests.support.servers import Stack
-from tests.support.world import SECOND, World, a_job, a_manifest, sampled, wait_until
+from tests.support.world import SECOND, World, a_job, a_manifest, sampled, wait_until, wary
 
 ROTATION = ConditionType.ROTATION_HEALTHY
 Json = dict[str, Any]
@@ -67,7 +67,7 @@ def test_a_version_that_fails_on_one_node_leaves_the_others_alone_and_the_next_g
     world: World, unique: str
 ) -> None:
     with world.running():
-        serving(world, unique, system_job(unique))
+        serving(world, unique, wary(system_job(unique)))
         before = {item["ID"] for item in world.running_allocations(unique)}
         world.secret(unique, username="app", password="broken")
         world.await_reason(unique, Reason.DEPLOYMENT_REVERTED, ROTATION)
@@ -88,7 +88,7 @@ def test_without_auto_revert_the_controller_takes_a_failed_version_back_from_eve
     world: World, unique: str
 ) -> None:
     with world.running():
-        serving(world, unique, system_job(unique, AutoRevert=False))
+        serving(world, unique, wary(system_job(unique, AutoRevert=False)))
         world.secret(unique, username="app", password="broken")
         world.await_reason(unique, Reason.DEPLOYMENT_FAILED, ROTATION)
         wait_until("all have version 1 again", lambda: world.seen(unique) == ["app one"] * 3)

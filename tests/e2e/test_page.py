@@ -18,7 +18,7 @@ from secretbinding.sources.files import FilesSource
 from tests.support.browser import PHONE, Chromium
 from tests.support.metrics import get
 from tests.support.servers import Stack
-from tests.support.world import World, a_job, a_manifest, wait_until
+from tests.support.world import World, a_job, a_manifest, wait_until, wary
 
 CANARY = "canary-4c1b-never-to-be-seen"
 
@@ -37,7 +37,7 @@ class Looked:
     def begin(self, **spec: Any) -> None:
         """A job that serves version 1."""
         self.world.secret(self._name, username="app", password=f"{CANARY}-1")
-        self.world.register(a_job(self._name))
+        self.world.register(wary(a_job(self._name)))
         (self._folder / "app.yaml").write_text(yaml.safe_dump(a_manifest(self._name, self._name, self._name, **spec)))
         self.await_text(r"UpToDate")
         self.world.deployed(self._name)

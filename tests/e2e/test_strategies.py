@@ -10,7 +10,7 @@ from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import SecretBindingStatus
 from tests.support.commandline import CommandLine, cli
 from tests.support.servers import Stack
-from tests.support.world import World, a_job, a_manifest, wait_until
+from tests.support.world import World, a_job, a_manifest, wait_until, wary
 
 __all__ = ["cli"]
 
@@ -143,7 +143,7 @@ def test_each_secret_has_a_change_mode_of_its_own(cluster_world: World, unique: 
 def manual(world: World, unique: str) -> None:
     """Version 2 of a binding with strategy Manual waits; inside `world.running()`."""
     world.secret(unique, username="app", password="one")
-    world.register(a_job(unique, count=2))
+    world.register(wary(a_job(unique, count=2)))
     world.deployed(unique)
     world.bind(a_manifest(unique, unique, unique, rotation={"strategy": "Manual"}))
     world.await_reason(unique, Reason.READY)

@@ -8,7 +8,7 @@ import pytest
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import SecretBindingStatus
 from tests.support.servers import Stack
-from tests.support.world import SECOND, World, a_job, a_manifest, sampled, wait_until
+from tests.support.world import SECOND, World, a_job, a_manifest, sampled, wait_until, wary
 
 ROTATION = ConditionType.ROTATION_HEALTHY
 Json = dict[str, Any]
@@ -144,7 +144,7 @@ def test_a_newer_version_takes_the_place_of_canaries_that_wait(world: World, uni
 @pytest.mark.parametrize("auto_revert", [True, False], ids=["auto_revert", "no auto_revert"])
 def test_a_canary_that_fails_touches_nothing_that_serves(world: World, unique: str, auto_revert: bool) -> None:
     with world.running():
-        serving_with_canaries(world, unique, with_update(unique, Canary=1, AutoRevert=auto_revert))
+        serving_with_canaries(world, unique, wary(with_update(unique, Canary=1, AutoRevert=auto_revert)))
         before = ids(world, unique)
         world.secret(unique, username="app", password="broken")
         world.await_reason(unique, Reason.DEPLOYMENT_REVERTED, ROTATION)
@@ -181,7 +181,7 @@ def test_a_deployment_that_a_person_fails_is_taken_back_and_not_tried_again(
 
 @pytest.mark.parametrize("level", ["job", "group"])
 def test_the_update_block_of_a_job_counts_like_that_of_its_groups(world: World, unique: str, level: str) -> None:
-    job = with_update(unique)
+    job = wary(with_update(unique))
     if level == "job":
         job["Update"] = job["TaskGroups"][0].pop("Update")
     with world.running():
@@ -268,7 +268,7 @@ def test_health_that_a_person_sets_is_asked_for_and_followed(world: World, uniqu
 
 
 def test_an_allocation_that_does_not_come_up_in_time_fails_the_deployment(world: World, unique: str) -> None:
-    job = with_update(unique, 1, HealthyDeadline=2 * SECOND, ProgressDeadline=6 * SECOND)
+    job = wary(with_update(unique, 1, HealthyDeadline=6 * SECOND, ProgressDeadline=8 * SECOND))
     group = job["TaskGroups"][0]
     group["RestartPolicy"] = {"Attempts": 0, "Mode": "fail"}
     group["ReschedulePolicy"] = {"Unlimited": True, "Delay": 5 * SECOND, "DelayFunction": "constant"}
@@ -317,7 +317,7 @@ def test_groups_with_different_settings_each_roll_by_their_own(world: World, uni
 
 
 def test_a_failure_of_one_group_takes_our_part_back_in_all_of_them(world: World, unique: str) -> None:
-    job = a_job(unique, groups=("strong", "weak"))
+    job = wary(a_job(unique, groups=("strong", "weak")))
     strong, weak = job["TaskGroups"]
     strong["Update"]["AutoRevert"] = weak["Update"]["AutoRevert"] = False
     script = strong["Tasks"][0]["Config"]["args"][1]

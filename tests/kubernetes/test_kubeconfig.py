@@ -13,7 +13,7 @@ import pytest
 import trustme
 import yaml
 
-from secretbinding.adapters.kubeconfig import KubernetesCredentials, load_credentials
+from secretbinding.adapters.kubernetes.kubeconfig import KubernetesCredentials, load_credentials
 from secretbinding.errors import UsageError
 
 SECRET = "not-for-anybody-else"

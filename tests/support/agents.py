@@ -77,6 +77,17 @@ class AppRoleWorld(AgentWorld):
         answer = self.vault.request("LIST", f"/v1/auth/{APPROLE_MOUNT}/role")
         return [name for name in answer.json()["data"]["keys"] if having in name] if answer.status == 200 else []
 
+    def token_period(self, job: str) -> int:
+        """How long the tokens of the job's one AppRole live from each renewal, in seconds; 0 while there is none."""
+        found = [self.vault.get(f"/v1/auth/{APPROLE_MOUNT}/role/{name}").json() for name in self.app_roles(job)]
+        return int(found[0]["data"]["token_period"]) if found else 0
+
+    def secret_ids(self, job: str) -> int:
+        """How many secret-ids of the job's AppRole are good."""
+        (role,) = self.app_roles(job)
+        answer = self.vault.request("LIST", f"/v1/auth/{APPROLE_MOUNT}/role/{role}/secret-id")
+        return len(answer.json()["data"]["keys"]) if answer.status == 200 else 0
+
     def log_in(self, job: str, secret_id: str) -> int:
         (role,) = self.app_roles(job)
         return self.vault.put(f"/v1/auth/{APPROLE_MOUNT}/login", {"role_id": role, "secret_id": secret_id}).status

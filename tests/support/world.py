@@ -14,8 +14,10 @@ from secretbinding.app import Clients, Controller, Tenancy
 from secretbinding.devstack.api import quoted
 from secretbinding.engine.policies import PolicySource
 from secretbinding.metrics import Monitoring
+from secretbinding.models.key import WorkloadKey
 from secretbinding.models.reasons import ConditionType
 from secretbinding.models.status import SecretBindingStatus
+from secretbinding.naming import role_name
 from secretbinding.settings import ControllerSettings, NomadSettings, Settings, VaultSettings
 from secretbinding.sources.base import Source
 from secretbinding.sources.nomad import (
@@ -28,15 +30,18 @@ from secretbinding.sources.nomad import (
 )
 from secretbinding.sources.policies import POLICIES, NomadPolicies
 from secretbinding.sources.policies.labels import Lister
+from tests.support.leftovers import at_end
 from tests.support.rights import controller_tokens
 from tests.support.servers import Stack
 
 SECOND = 1_000_000_000
 NAMESPACE = "default"
+PATIENCE_SECONDS = 90.0
+"""How long things may take that take a second on a machine with nothing else to do."""
 
 
-def wait_until(what: str, condition: Callable[[], bool], timeout: float = 30.0) -> None:
-    """Wait for a condition; fails with what was waited for."""
+def wait_until(what: str, condition: Callable[[], bool], timeout: float = PATIENCE_SECONDS) -> None:
+    """Wait for a condition; fails with what was waited for. A test for which it matters how soon says so itself."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
@@ -87,6 +92,14 @@ def a_job(name: str, *, count: int = 1, groups: Sequence[str] = ("app",), **chan
         ],
     }
     return {**job, **changes}
+
+
+def wary(job: dict[str, Any]) -> dict[str, Any]:
+    """The job, of which an allocation counts as healthy after two seconds only: on a busy machine a task that fails at
+    once takes longer for it than the fifth of a second of `a_job`, and its version would come through."""
+    for group in job["TaskGroups"]:
+        group["Update"]["MinHealthyTime"] = 2 * SECOND
+    return job
 
 
 def a_manifest(name: str, job: str, path: str, *, env: Mapping[str, str] | None = None, **spec: Any) -> dict[str, Any]:
@@ -140,6 +153,33 @@ class World:
             "policy_settle_seconds": 0.0,
         }
         self.settings.controller = ControllerSettings(instance=instance, **{**pace, **own})
+        self._jobs: dict[str, str] = {}
+        self._bound: set[str] = set()
+        self._allowed: set[str] = set()
+        at_end(self._sweep)
+
+    def _sweep(self) -> None:
+        """Take away what was made here, so that no later controller finds anything to do or to mend."""
+        for name in self._bound:
+            for prefix in (BINDINGS, REQUESTS, STATUS):
+                self.api.delete(f"/v1/var/{prefix}{name}")
+        for name in self._allowed:
+            self.api.delete(f"/v1/var/{POLICIES}{name}")
+        for name, namespace in self._jobs.items():
+            self.api.delete(f"/v1/job/{quoted(name)}", purge="true", namespace=namespace)
+        names = self._bound | self._jobs.keys()
+        if not names:
+            return
+        instance = self.settings.controller.instance
+        roots = [role_name(instance, WorkloadKey("", "", "", name), None, None).rpartition(".")[0] for name in names]
+        ours = tuple(f"{root}{end}" for root in roots for end in ".-")
+        for kind, found in (
+            ("sys/policies/acl", self.policies(instance)),
+            ("auth/jwt-nomad/role", self.roles(instance)),
+        ):
+            for name in found:
+                if name.startswith(ours):
+                    self.vault.delete(f"/v1/{kind}/{name}")
 
     @contextmanager
     def running(
@@ -176,6 +216,7 @@ class World:
 
     def register(self, job: Mapping[str, Any], **body: Any) -> None:
         """Register a job as its user would."""
+        self._jobs[str(job["ID"])] = str(job.get("Namespace") or NAMESPACE)
         self.api.put("/v1/jobs", {"Job": dict(job), **body}).expect()
 
     def deployed(self, name: str) -> None:
@@ -251,12 +292,14 @@ class World:
 
     def bind(self, manifest: Mapping[str, Any]) -> None:
         """Declare a binding as a Nomad variable."""
+        self._bound.add(str(manifest["metadata"]["name"]))
         path = BINDINGS + str(manifest["metadata"]["name"])
         items = {MANIFEST_ITEM: yaml.safe_dump(dict(manifest))}
         self.api.put(f"/v1/var/{path}", {"Namespace": NAMESPACE, "Path": path, "Items": items}).expect()
 
     def allow(self, policy: Mapping[str, Any]) -> None:
         """Write a SecretBindingPolicy as a Nomad variable of the controller's namespace."""
+        self._allowed.add(str(policy["metadata"]["name"]))
         path = POLICIES + str(policy["metadata"]["name"])
         items = {MANIFEST_ITEM: yaml.safe_dump(dict(policy))}
         self.api.put(f"/v1/var/{path}", {"Namespace": NAMESPACE, "Path": path, "Items": items}).expect()
@@ -295,7 +338,7 @@ class World:
         return condition.message if condition is not None else ""
 
     def await_reason(
-        self, name: str, reason: str, kind: ConditionType = ConditionType.READY, timeout: float = 30.0
+        self, name: str, reason: str, kind: ConditionType = ConditionType.READY, timeout: float = PATIENCE_SECONDS
     ) -> None:
         """Wait until a condition has the reason."""
         try:

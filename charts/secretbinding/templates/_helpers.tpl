@@ -37,8 +37,8 @@
 
 {{/* Selects the controller's pods, and no other pod of the release. */}}
 {{- define "secretbinding.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "secretbinding.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "secretbinding.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: controller
 {{- end -}}
 
@@ -57,9 +57,9 @@ app.kubernetes.io/component: controller
 
 {{/* metadata of an object: dict "root" $ "name" "" "labels" dict "annotations" dict "component" "" "namespace" "" "cluster" bool */}}
 {{- define "secretbinding.metadata" -}}
-name: {{ .name }}
+name: {{ .name | quote }}
 {{- if not .cluster }}
-namespace: {{ default (include "secretbinding.namespace" .root) .namespace }}
+namespace: {{ default (include "secretbinding.namespace" .root) .namespace | quote }}
 {{- end }}
 labels:
   {{- include "secretbinding.labels" . | nindent 2 }}
@@ -96,13 +96,13 @@ imagePullSecrets:
 {{/* Where any pod of the release may run. */}}
 {{- define "secretbinding.placement" -}}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ quote . }}
 {{- end }}
 {{- with .Values.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ quote . }}
 {{- end }}
 {{- with .Values.schedulerName }}
-schedulerName: {{ . }}
+schedulerName: {{ quote . }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -169,6 +169,15 @@ true
 {{- if or .Values.sources.kubernetes.enabled (include "secretbinding.elects" .) (include "secretbinding.clusterPolicies" .) -}}true{{- end -}}
 {{- end -}}
 
+{{/* Whether a pod needs the service account's token: for the API server, or since a further Vault is logged in to with it. */}}
+{{- define "secretbinding.mountsToken" -}}
+{{- $needed := include "secretbinding.asksCluster" . -}}
+{{- range .Values.connections -}}
+{{- if and (eq (toString .vault.login) "kubernetes") (not .vault.loginJwtFile) -}}{{- $needed = "true" -}}{{- end -}}
+{{- end -}}
+{{- $needed -}}
+{{- end -}}
+
 {{/* What of a binding the controller sees and writes. */}}
 {{- define "secretbinding.bindingRules" -}}
 - apiGroups: [nomad-vault.io]
@@ -208,11 +217,11 @@ true
 {{- define "secretbinding.cleanupRules" }}
 - apiGroups: [apps]
   resources: [deployments]
-  resourceNames: [{{ include "secretbinding.fullname" . }}]
+  resourceNames: [{{ include "secretbinding.fullname" . | quote }}]
   verbs: [get]
 - apiGroups: [apps]
   resources: [deployments/scale]
-  resourceNames: [{{ include "secretbinding.fullname" . }}]
+  resourceNames: [{{ include "secretbinding.fullname" . | quote }}]
   verbs: [patch]
 {{- end }}
 
@@ -236,11 +245,11 @@ metadata:
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: {{ .kind }}
-  name: {{ .name }}
+  name: {{ .name | quote }}
 subjects:
   - kind: ServiceAccount
-    name: {{ .account }}
-    namespace: {{ include "secretbinding.namespace" .root }}
+    name: {{ .account | quote }}
+    namespace: {{ include "secretbinding.namespace" .root | quote }}
 {{ end -}}
 
 {{/* What cannot work, by name and with what to do. */}}
@@ -274,6 +283,21 @@ subjects:
 {{- range $name := $values.mounts.secrets -}}
 {{- if has $name $values.mounts.configMaps -}}
 {{- fail (printf "mounts: %s is a Secret and a ConfigMap, and both would be in one place" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- $names := list -}}
+{{- range $values.connections -}}
+{{- if has .name $names -}}{{- fail (printf "connections: %s is there twice" .name) -}}{{- end -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- $webhook := dict "enabled" (include "secretbinding.webhooks" .) "port" $values.webhook.port -}}
+{{- $metrics := dict "enabled" true "port" $values.metrics.port -}}
+{{- $listening := dict -}}
+{{- range $name, $of := dict "metrics" $metrics "webhook" $webhook "nacp" $values.nacp "audit" $values.audit -}}
+{{- if $of.enabled -}}
+{{- $port := toString $of.port -}}
+{{- if hasKey $listening $port -}}{{- fail (printf "%s.port and %s.port are both %s: one of them could not listen" (get $listening $port) $name $port) -}}{{- end -}}
+{{- $_ := set $listening $port $name -}}
 {{- end -}}
 {{- end -}}
 {{- if and $values.nacp.enabled (not $values.nacp.existingSecret) -}}

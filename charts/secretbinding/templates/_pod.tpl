@@ -34,7 +34,7 @@
 {{- $values := .Values -}}
 {{- $login := $values.vault.login -}}
 {{- $found := dict -}}
-{{- if include "secretbinding.asksCluster" . -}}
+{{- if include "secretbinding.mountsToken" . -}}
 {{- $token := dict "serviceAccountToken" (dict "path" "token" "expirationSeconds" 3600) -}}
 {{- $root := dict "configMap" (dict "name" "kube-root-ca.crt" "items" (list (dict "key" "ca.crt" "path" "ca.crt"))) -}}
 {{- $own := dict "downwardAPI" (dict "items" (list (dict "path" "namespace" "fieldRef" (dict "fieldPath" "metadata.namespace")))) -}}
@@ -144,6 +144,13 @@
   (list "SECRETBINDING_ELECTION_NAMESPACE" (include "secretbinding.namespace" .))
   (list "SECRETBINDING_ELECTION_SECONDS" $values.election.seconds)
   (list "SECRETBINDING_SHARDS" $values.shards)) -}}
+{{- end -}}
+{{- /* A pod is killed at the end of its grace: passes end before it, and the lease is given back. */}}
+{{- $own := false -}}
+{{- range $values.extraEnv -}}{{- if eq .name "SECRETBINDING_STOP_SECONDS" -}}{{- $own = true -}}{{- end -}}{{- end -}}
+{{- if not $own -}}
+{{- $grace := int $values.terminationGracePeriodSeconds -}}
+{{- $all = append $all (list "SECRETBINDING_STOP_SECONDS" (max 1 (sub $grace 5) (div $grace 2))) -}}
 {{- end -}}
 {{- $all = append $all (list "SECRETBINDING_METRICS_ADDRESS" (printf "0.0.0.0:%d" (int $values.metrics.port))) -}}
 {{- if include "secretbinding.webhooks" . -}}

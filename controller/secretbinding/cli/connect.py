@@ -135,7 +135,7 @@ def leases(settings: Settings, connected: "Clients", on_call: "OnCall | None" = 
 @contextmanager
 def _kubernetes_leases(own: ControllerSettings, identity: str, on_call: "OnCall | None") -> "Iterator[Leases]":
     from secretbinding.adapters.kubernetes import KubernetesClient
-    from secretbinding.adapters.kubernetes_leases import KubernetesLeases
+    from secretbinding.adapters.kubernetes.leases import KubernetesLeases
 
     # An answer that comes late is worth nothing here, and the next look is the second attempt.
     connection = replace(kubernetes_connection(), timeout_seconds=own.election_seconds / 4, retry_attempts=1)

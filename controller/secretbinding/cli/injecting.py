@@ -17,7 +17,7 @@ from secretbinding.cli.options import Files, Namespace, SourceName
 from secretbinding.cli.writing import destination
 from secretbinding.desired import desire
 from secretbinding.desired.approles import BringSecretIds
-from secretbinding.errors import ManifestError, Problem, UsageError
+from secretbinding.errors import Conflict, ManifestError, Problem, UsageError
 from secretbinding.job.inject import strip
 from secretbinding.job.marks import placed_marks
 from secretbinding.models.key import DEFAULT_CONNECTION, WorkloadKey
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from secretbinding.app import Clients
     from secretbinding.engine.store import Entry
     from secretbinding.settings import Settings
+
+_MOST_CONFLICTS = 5
 
 
 def inject(
@@ -78,14 +80,20 @@ def inject(
         variables = variables_text(var or ())
         job, around = parse_job(text, file=job_file, nomad=connected.nomad, variables=variables, namespace=namespace)
         entries, workload = _meant(loaded, job, job_file, settings)
-        injection = make_injection(job, entries, workload, settings, connected)
-        result = json.dumps({**around, "Job": injection.job}, indent=2, ensure_ascii=False) + "\n"
-        target.prepare(result)
-        while rights and not _write_rights(injection, workload, settings, connected):
-            # What was made tells more, such as when the password of a new static role was rotated.
+        conflicts = 0
+        while True:
             injection = make_injection(job, entries, workload, settings, connected)
             result = json.dumps({**around, "Job": injection.job}, indent=2, ensure_ascii=False) + "\n"
             target.prepare(result)
+            try:
+                # What was made may tell more, such as when the password of a new static role was rotated.
+                if not rights or _write_rights(injection, workload, settings, connected):
+                    break
+            except Conflict:
+                # A running controller brings secret-ids to the same variable; most often nothing is left to do.
+                conflicts += 1
+                if conflicts == _MOST_CONFLICTS:
+                    raise
         target.finish(result)
     return 0
 

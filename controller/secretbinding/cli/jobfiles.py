@@ -65,6 +65,8 @@ def _json(text: str, file: str) -> Json:
     except json.JSONDecodeError as error:
         problem = Problem(f"not JSON: {error.msg}", "correct it", "", file, error.lineno, error.colno)
         raise ManifestError([problem]) from None
+    except ValueError:  # Python reads no number of more than 4,300 digits.
+        raise ManifestError([Problem("not a job: a number is too long", "correct it", file=file)]) from None
     except RecursionError:
         raise ManifestError([Problem("not a job: nested too deeply", "correct it", file=file)]) from None
     if _depth_exceeds(value, _MAX_DEPTH):

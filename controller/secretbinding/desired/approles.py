@@ -48,6 +48,7 @@ class Wrapped:
         limits: what it was made with.
         made: when it was made, by Vault's clock.
         sealed: when it was last seen sealed; None when not since it was made. Not kept in the variable.
+        digest: of the wrapping token, which tells when another one is in its place; "" where it is not known.
     """
 
     index: int
@@ -57,6 +58,7 @@ class Wrapped:
     seal: Seal = Seal.SEALED
     made: datetime = _EVER
     sealed: datetime | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Brought:
             "instance": self.instance,
             "role": self.role,
             "tokens": [
-                [one.index, one.accessor, one.expires.isoformat(), one.limits, one.made.isoformat()]
+                [one.index, one.accessor, one.expires.isoformat(), one.limits, one.made.isoformat(), one.digest]
                 for one in self.tokens
             ],
             "spent": {name: moment.isoformat() for name, moment in self.spent.items()},
@@ -135,17 +137,30 @@ def read_brought(path: str, modify_index: int, items: Mapping[str, str], now: da
             tuple(Stolen(int(index), datetime.fromisoformat(at), bool(used)) for index, at, used in fields["stolen"]),
             now,
         )
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return Brought(path, modify_index, now=now)
+
+
+def is_ahead(brought: Brought, instance: str) -> bool:
+    """True for a variable of ours that no agent has opened anything of: where there is no job, it is of one that is
+    still to be registered."""
+    return bool(brought.modify_index) and brought.instance == instance and not brought.opened
+
+
+def group_ahead(name: str, brought: Brought) -> Json:
+    """A group of a job that is not there yet, with as many allocations as were brought something."""
+    return {"Name": name, "Count": max((one.index + 1 for one in brought.tokens), default=0)}
 
 
 def _moments(found: Mapping[str, str]) -> dict[str, datetime]:
     return {str(name): datetime.fromisoformat(moment) for name, moment in found.items()}
 
 
-def _token(index: Any, accessor: Any, expires: str, limits: Any, made: str = _EVER.isoformat()) -> Wrapped:
+def _token(
+    index: Any, accessor: Any, expires: str, limits: Any, made: str = _EVER.isoformat(), digest: str = ""
+) -> Wrapped:
     ends, begun = datetime.fromisoformat(expires), datetime.fromisoformat(made)
-    return Wrapped(int(index), str(accessor), ends, str(limits), made=begun)
+    return Wrapped(int(index), str(accessor), ends, str(limits), made=begun, digest=str(digest))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from secretbinding.desired.approles import Bringing, bring
+from secretbinding.desired.approles import Bringing, bring, group_ahead, is_ahead
 from secretbinding.desired.generating import generations
 from secretbinding.desired.once import Mixture
 from secretbinding.desired.past import Past, good_job, rolling
@@ -100,7 +100,10 @@ def _assemble(
         key: _with_failure(_with_roles(item.result, role_owners), failed.get(key), placed)
         for key, item in judged.items()
     }
-    if job is None or stripped is None or job_fault(job) is not None or _rests(job, placed, leaving):
+    if job is None or stripped is None:
+        ahead = _bringing(observed, parts, shares, roles, bindings, instance)
+        return Desired(None, policies, roles, results, engine_roles=engine_roles, bringing=ahead)
+    if job_fault(job) is not None or _rests(job, placed, leaving):
         return Desired(None, policies, roles, results, engine_roles=engine_roles)
     bringing = _bringing(observed, parts, shares, roles, bindings, instance)
     unreadable = _unreadable_groups(placed, judged)
@@ -347,8 +350,11 @@ def _bringing(
     bindings: Sequence[BindingInput],
     instance: str,
 ) -> dict[str, Bringing]:
-    """What is decided about the wrapped secret-ids of each group whose agent logs in by AppRole."""
+    """What is decided about the wrapped secret-ids of each group whose agent logs in by AppRole. What was brought ahead
+    of the job (`inject`) stays for it."""
     groups = {str(group["Name"]): group for group in (observed.job or {}).get("TaskGroups") or []}
+    if observed.job is None:
+        groups = {name: group_ahead(name, one) for name, one in observed.brought.items() if is_ahead(one, instance)}
     active = {share.key: share.binding for share in shares}
     asked = {item.key: item.rotate_requested_at for item in bindings}
     found: dict[str, Bringing] = {}

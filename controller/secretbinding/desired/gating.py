@@ -9,7 +9,10 @@ from secretbinding.gate import Gate, Wait, first_seen, waits, waits_for_place
 from secretbinding.kinds.base import Fault
 from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey
-from secretbinding.rotation import SecretDecision, spacing_seconds
+from secretbinding.rotation import TURN_SECONDS, SecretDecision, spacing_seconds
+
+_MARGIN_SECONDS = 3.0
+"""At both ends of a minute: two controllers know Nomad's clock to a second or two each."""
 
 Decisions = Mapping[BindingKey, tuple[SecretDecision, ...]]
 
@@ -90,12 +93,29 @@ def turn_of(rotations: Sequence[SecretDecision], gate: Gate) -> datetime | None:
 def lease_turn_at(gate: Gate, lease_seconds: float, *, pressing: bool = False) -> datetime | None:
     """When the next job may be rolled for its leases; None when one may now."""
     last = gate.last_lease_roll
-    if gate.now is None or last is None or lease_seconds <= 0:
+    if gate.now is None or lease_seconds <= 0:
         return None
     spacing = spacing_seconds(lease_seconds, gate.leased_jobs, gate.lease_share, part=gate.part, pressing=pressing)
-    until = last + timedelta(seconds=spacing)
+    if len(gate.shards) < gate.shards_of and spacing * gate.part >= TURN_SECONDS:
+        return _own_minute(gate, gate.now)
+    until = last + timedelta(seconds=spacing) if last is not None else gate.now
     # A last roll that lies ahead is the work of a clock that was set back.
-    return until if last <= gate.now < until else None
+    return until if last is not None and last <= gate.now < until else None
+
+
+def _own_minute(gate: Gate, now: datetime) -> datetime | None:
+    """The same for one of several controllers: each minute is that of one shard, by Nomad's clock, which they all know
+    to a few seconds. Whoever has the shard may roll one job in it, of whichever shard that is."""
+    second = (now + gate.nomad_ahead).timestamp()
+    last = gate.last_lease_roll
+    taken = (last + gate.nomad_ahead).timestamp() // TURN_SECONDS if last is not None else None
+    present = int(second // TURN_SECONDS)
+    for minute in range(present, present + 2 * gate.shards_of + 1):
+        begin, end = minute * TURN_SECONDS + _MARGIN_SECONDS, (minute + 1) * TURN_SECONDS - _MARGIN_SECONDS
+        if minute % gate.shards_of in gate.shards and minute != taken and second < end:
+            return now + timedelta(seconds=begin - second) if second < begin else None
+    # It has no shard, and so no job, any more.
+    return now + timedelta(seconds=TURN_SECONDS)
 
 
 def rotations_in(desired: Desired) -> list[SecretDecision]:

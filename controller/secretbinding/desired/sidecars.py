@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from secretbinding.desired.approles import MOST_INDEXES, count_of
+from secretbinding.desired.approles import MOST_INDEXES, count_of, is_ahead
 from secretbinding.desired.values import Observed
 from secretbinding.job.inject import TaskPart
 from secretbinding.job.marks import Placed, placed_marks, remarked
@@ -332,22 +332,40 @@ class AgentLogin:
 def agent_logins(
     observed: Observed, wishes: Sequence[AgentWish], parts: Mapping[tuple[str, str], TaskPart], instance: str
 ) -> dict[str, AgentLogin]:
-    """The roles of agents by name; of a job that is not there yet those that are expected."""
+    """The roles of agents by name; of a job that is not there yet those that are expected, or there already."""
     found: dict[str, AgentLogin] = {}
 
     def add(group: str, keys: Iterable[BindingKey], method: str) -> None:
         scope = RoleBinding(observed.workload, group, AGENT_TASK, observed.region, IDENTITY)
         name = agent_role(instance, observed.workload, group, method)
-        found[name] = AgentLogin(group, scope, frozenset(keys), method)
+        others = found[name].keys if name in found else frozenset()
+        found[name] = AgentLogin(group, scope, others.union(keys), method)
 
     for (group, name), part in parts.items():
         if name == AGENT_TASK and part.task is not None:
             add(group, (owner.key for owner, _ in part.templates), login_method(part.task))
     if observed.job is None:
-        groups = dict.fromkeys(group for wish in wishes for group in wish.share.groups)
-        for group in groups:
-            here = [wish for wish in wishes if group in wish.share.groups]
-            add(group, (wish.key for wish in here), method_of(here[0].binding))
+        for wish in wishes:
+            method = method_of(wish.binding)
+            for group in wish.share.groups or _groups_ahead(observed, method, instance):
+                add(group, (wish.key,), method)
+    return found
+
+
+def _groups_ahead(observed: Observed, method: str, instance: str) -> list[str]:
+    """The groups of a job that is not there yet whose agents have what they log in with: of a job file that was
+    injected and is about to be registered."""
+    if method == APPROLE:
+        return sorted(group for group, brought in observed.brought.items() if is_ahead(brought, instance))
+    workload = observed.workload
+    before = f"{observed.region}:{workload.namespace}:{workload.job}:"
+    after = f":{AGENT_TASK}:{IDENTITY}"
+    found: list[str] = []
+    for name, body in sorted(observed.roles.items()):
+        subject = str((body or {}).get("bound_subject") or "")
+        group = subject.removeprefix(before).removesuffix(after)
+        if subject == f"{before}{group}{after}" and name == agent_role(instance, workload, group):
+            found.append(group)
     return found
 
 

@@ -12,11 +12,13 @@ from secretbinding.desired.approles import STATE_ITEM, BringSecretIds, Brought, 
 from secretbinding.errors import Conflict, NotFound, Rejected
 from secretbinding.models.agent import AGENT_TASK
 from secretbinding.models.key import WorkloadKey
+from secretbinding.naming import stable_digest
 from secretbinding.ports import Json, Nomad, Vault
 from secretbinding.render.approle import variable_path, wrapped_item
 
 _LOGIN_SECONDS = 5.0
 """An agent logs in at once with what it has unwrapped."""
+_DIGEST_LENGTH = 12
 _GROUP = re.compile(rf"nomad/jobs/[^/]+/([^/]+)/{AGENT_TASK}\Z")
 
 
@@ -75,7 +77,9 @@ class Bringer:
     def _judged(
         self, one: Wrapped, items: Mapping[str, str], role: str, roles: Mapping[str, Json | None], now: datetime
     ) -> Wrapped:
-        if self._vault.is_sealed(SecretStr(items[wrapped_item(one.index)]), self._mount, role):
+        value = items[wrapped_item(one.index)]
+        same = one.digest in ("", _digest(value))
+        if same and self._vault.is_sealed(SecretStr(value), self._mount, role):
             return replace(one, sealed=now)
         if one.expires <= now:
             return replace(one, seal=Seal.EXPIRED)
@@ -104,8 +108,11 @@ class Bringer:
             for index in action.make:
                 fresh = self._vault.wrapped_secret_id(action.mount, wanted.role, action.seconds)
                 made.append(fresh.accessor)
-                items[wrapped_item(index)] = fresh.token.get_secret_value()
-                tokens.append(Wrapped(index, fresh.accessor, fresh.expires, action.limits, made=wanted.now))
+                value = items[wrapped_item(index)] = fresh.token.get_secret_value()
+                digest = _digest(value)
+                tokens.append(
+                    Wrapped(index, fresh.accessor, fresh.expires, action.limits, made=wanted.now, digest=digest)
+                )
             state = replace(wanted, tokens=tuple(sorted(tokens, key=lambda one: one.index)))
             items[STATE_ITEM] = state.state_item()
             self._nomad.write_variable(namespace, wanted.path, items, cas=wanted.modify_index)
@@ -121,3 +128,8 @@ class Bringer:
             except (NotFound, Rejected):
                 # It has ended by itself, or it went with another role.
                 continue
+
+
+def _digest(token: str) -> str:
+    """What tells one wrapping token from another, and nothing else about it: tokens are random."""
+    return stable_digest(["wrapping token", token])[:_DIGEST_LENGTH]

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -43,6 +43,8 @@ _LOOK_SECONDS = 60.0
 _VALUE_SECONDS = 30.0
 """How long a value that was made keeps the place of its roll, beyond what it settles, until the roll begins."""
 
+ALL_SHARDS = (frozenset({0}), 1)
+
 Ahead = Callable[[], timedelta]
 
 
@@ -56,8 +58,9 @@ class Gatekeeper:
 
     `now` is the wall clock, for windows and for what servers date; `clock` gives seconds that never go back, by which
     everything is timed that begins here, so that setting the wall clock changes nothing of it. `vault_ahead` and
-    `nomad_ahead` tell how much later it is by the servers' clocks. `share` is this controller's part of all jobs, and
-    so of the limits, which several controllers keep together; each may roll at least one.
+    `nomad_ahead` tell how much later it is by the servers' clocks. `shards` tells which of how many shards of all jobs
+    are this controller's, and so its part of the limits, which several controllers keep together; each may roll at
+    least one.
     """
 
     def __init__(
@@ -68,21 +71,21 @@ class Gatekeeper:
         clock: Callable[[], float] = time.monotonic,
         vault_ahead: Ahead = _level,
         nomad_ahead: Ahead = _level,
-        share: Callable[[], float] = lambda: 1.0,
+        shards: Callable[[], tuple[frozenset[int], int]] = lambda: ALL_SHARDS,
     ) -> None:
         self._limits = limits
         self._now = now
         self._clock = clock
         self._vault_ahead = vault_ahead
         self._nomad_ahead = nomad_ahead
-        self._share = share
+        self._shards = shards
         self._lock = threading.Lock()
         self._seen: dict[WorkloadKey, dict[Change, float]] = {}
         self._known: set[WorkloadKey] = set()
         self._rolling: set[WorkloadKey] = set()
         self._made: dict[WorkloadKey, float] = {}
         self._pressing: set[WorkloadKey] = set()
-        self._unseen: Callable[[frozenset[WorkloadKey]], bool] = lambda looked: False
+        self._unseen: Callable[[Set[WorkloadKey]], bool] = lambda looked: False
         self._looked: set[WorkloadKey] = set()
         self._looking_until: float | None = None
         self._queued: set[WorkloadKey] = set()
@@ -90,11 +93,13 @@ class Gatekeeper:
         self._last_lease_roll: float | None = None
         self._registered: dict[WorkloadKey, float] = {}
 
-    def look_first(self, unseen: Callable[[frozenset[WorkloadKey]], bool] | None = None) -> None:
+    def look_first(self, unseen: Callable[[Set[WorkloadKey]], bool] | None = None) -> None:
         """Let no roll begin before every job was looked at, since what began before this process, or under another's
         lease, is in flight; a minute at most. `unseen` is told the jobs that were, and says whether there are others.
-        Without it, the one that was given before is asked again: there are more jobs."""
+        Without it, the one that was given before is asked again: there are more jobs. Who had them until now may
+        have replaced leases a moment ago, so that this one's next turn is no sooner than after a roll of its own."""
         with self._lock:
+            self._last_lease_roll = self._clock()
             self._unseen = unseen or self._unseen
             self._looking_until = self._clock() + _LOOK_SECONDS
 
@@ -105,6 +110,7 @@ class Gatekeeper:
 
     def _gate(self, workload: WorkloadKey) -> Gate:
         now, passed = self._now(), self._clock()
+        shards, total = self._shards()
 
         def told(at: float | None) -> datetime | None:
             return now - timedelta(seconds=passed - at) if at is not None else None
@@ -121,7 +127,8 @@ class Gatekeeper:
             lease_share=self._limits.lease_share,
             leased_jobs=len(self._leased),
             last_lease_roll=told(self._last_lease_roll),
-            part=max(self._share(), 0.01),
+            shards=shards,
+            shards_of=total,
             last_registration=told(self._registered.get(workload)),
             vault_ahead=self._vault_ahead(),
             nomad_ahead=self._nomad_ahead(),
@@ -234,7 +241,7 @@ class Gatekeeper:
     def _looks(self) -> bool:
         """True while jobs are to be looked at first."""
         if self._looking_until is not None and (
-            self._clock() >= self._looking_until or not self._unseen(frozenset(self._looked))
+            self._clock() >= self._looking_until or not self._unseen(self._looked)
         ):
             self._looking_until = None
         return self._looking_until is not None
@@ -269,7 +276,8 @@ class Gatekeeper:
         return not self._limits.rolls_per_namespace or here < self._part(self._limits.rolls_per_namespace)
 
     def _part(self, limit: int) -> int:
-        return max(1, int(limit * self._share()))
+        shards, total = self._shards()
+        return max(1, int(limit * len(shards) / total))
 
 
 def _values_wait(desired: Desired) -> bool:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -15,7 +15,7 @@ from secretbinding.engine.hooks import Hooks, reconcile_id, traced_pass
 from secretbinding.engine.moving import Elsewhere, Moving, takes_in
 from secretbinding.engine.orphans import Orphans
 from secretbinding.engine.queue import Priority, WorkQueue
-from secretbinding.engine.reconciler import Pace, Reconciler, backoff, next_pass_seconds, unseen
+from secretbinding.engine.reconciler import Pace, Reconciler, backoff_seconds, next_pass_seconds, unseen
 from secretbinding.engine.reporting import Reporter
 from secretbinding.engine.retention import leaves_behind, retain
 from secretbinding.engine.store import Entry, Store, inputs_of, workload_of
@@ -83,6 +83,7 @@ class Engine:
         self._settings = settings
         self._now = now
         self._gates = gates
+        self._last_unseen: WorkloadKey | None = None
         if gates is not None:
             gates.look_first(self._unseen)
         self._sources: dict[str, Source] = {}
@@ -209,12 +210,19 @@ class Engine:
         """Some workloads are this controller's no more."""
         self.store.owned_changed()
 
-    def _unseen(self, looked: frozenset[WorkloadKey]) -> bool:
-        """Whether there are, or may be, jobs that were not looked at yet."""
+    def _unseen(self, looked: Set[WorkloadKey]) -> bool:
+        """Whether there are, or may be, jobs that were not looked at yet. It is asked several times a pass, so the last
+        one that was found is remembered, and they are looked for from the end of the queue."""
         if not all(self.store.is_listed(name) for name in self._sources):
             return True
-        there = self.store.workloads()
-        return any(workload.job and workload not in looked and self._owns(workload) for workload in there)
+
+        def is_unseen(workload: WorkloadKey) -> bool:
+            return bool(workload.job) and workload not in looked and self._owns(workload)
+
+        last = self._last_unseen
+        if last is None or not is_unseen(last) or not self.store.named(last.namespace, last.job):
+            self._last_unseen = next(filter(is_unseen, reversed(self.store.known())), None)
+        return self._last_unseen is not None
 
     def busy(self, of: Callable[[WorkloadKey], bool]) -> bool:
         """Whether a worker is at a workload of which `of` is true."""
@@ -347,7 +355,7 @@ class Engine:
         if found is not None:
             after = next_pass_seconds(found, failures=failures, settings=pace)
         if in_vain:
-            after = min(after, backoff(failures, pace))
+            after = min(after, backoff_seconds(failures, pace))
         failed = in_vain or (found is not None and found.error is not None)
         self._failures[workload] = failures + 1 if failed else 0
         if found is None or not reported or found.error is not None:
@@ -361,23 +369,26 @@ class Engine:
         self.queue.add(workload, Priority.PROGRESS, after=after)
 
     def _sweep(self) -> None:
-        """Look for policies of ours whose binding is gone, once all sources are listed and every so often."""
+        """Sweep once all sources are listed, and every so often."""
         while not self._stopping.is_set():
             self._wake_sweep.wait(self._settings.sweep_seconds)
             self._wake_sweep.clear()
             if self._stopping.is_set():
                 return
-            if not self._takes_part():
-                continue
-            try:
-                orphans = self._orphans.find()
-            except SecretBindingError as error:
-                _log.warning("orphans cannot be looked for", error=str(error))
-                continue
-            for name, lost in orphans.items():
-                for workload in self._orphans.take(name, self._without_leaving(lost)):
-                    self.queue.add(workload, Priority.RESYNC)
-            self.sweeps += 1
+            if self._takes_part():
+                self.sweep()
+
+    def sweep(self) -> None:
+        """Look for policies of ours whose binding is gone."""
+        try:
+            orphans = self._orphans.find()
+        except SecretBindingError as error:
+            _log.warning("orphans cannot be looked for", error=str(error))
+            return
+        for name, lost in orphans.items():
+            for workload in self._orphans.take(name, self._without_leaving(lost)):
+                self.queue.add(workload, Priority.RESYNC)
+        self.sweeps += 1
 
     def _without_leaving(self, orphans: Mapping[WorkloadKey, set[BindingKey]]) -> dict[WorkloadKey, set[BindingKey]]:
         """Shares that no binding here accounts for, without those of bindings that another connection has now: these

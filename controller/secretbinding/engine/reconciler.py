@@ -296,7 +296,7 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
     if found.plan is not None and found.plan.generates:
         return _AGAIN_SECONDS
     if found.error is not None:
-        return backoff(failures, settings)
+        return backoff_seconds(failures, settings)
     busy = found.registered or (found.plan is not None and bool(found.plan.waiting or found.plan.deferred))
     # A value that is due and not in the plan waits for something else of it.
     busy = busy or (found.desired is not None and any(item.now for item in found.desired.generations.values()))
@@ -312,8 +312,9 @@ def next_pass_seconds(found: Pass, *, failures: int, settings: "Pace") -> float:
     return min(resync, _gate_seconds(found, settings))
 
 
-def backoff(failures: int, settings: "Pace") -> float:
-    """Seconds to the next try after so many passes in vain, and this one."""
+def backoff_seconds(failures: int, settings: "Pace") -> float:
+    """How long to wait after a failure that so many others came before; jittered, so that what failed together is not
+    tried again together."""
     ceiling = min(settings.backoff_max_seconds, settings.backoff_seconds * 2.0 ** min(failures, 16))
     return float(ceiling * _CHANCE.uniform(0.5, 1.0))
 

@@ -115,6 +115,21 @@ class Store:
         with self._lock:
             return sorted(key for key in self._workloads if namespace is None or key.namespace == namespace)
 
+    def known(self) -> list[WorkloadKey]:
+        """All workloads, those that came first at the front: cheap however many there are."""
+        with self._lock:
+            return list(self._workloads)
+
+    def namespaces(self) -> set[str]:
+        """The Nomad namespaces of all workloads that name a job."""
+        return {key.namespace for key in self.known() if key.job}
+
+    def named(self, namespace: str, job: str) -> set[WorkloadKey]:
+        """The workload of a job; empty when no binding names it."""
+        workload = WorkloadKey(self.connection, "", namespace, job)
+        with self._lock:
+            return {workload} if job and workload in self._workloads else set()
+
     def entries(self) -> list[Entry]:
         """All bindings of workloads that are this controller's, by key."""
         return sorted(self.snapshot(), key=lambda entry: entry.item.key)

@@ -87,10 +87,6 @@ class Keeper:
         """Whether a write for this job may begin."""
         return self._clock() < self._until.get(shard_of(workload, self._total), 0.0)
 
-    def share(self) -> float:
-        """This controller's part of all shards, 0 to 1."""
-        return len(self.held()) / self._total
-
     def silent_seconds(self) -> float:
         """How long the server that holds the leases has not answered."""
         return self._clock() - self._looked_at

@@ -83,6 +83,12 @@ BINDINGS = _metric(
     "source condition status",
     "Bindings by each of their conditions; Unknown as long as nothing is known of it.",
 )
+NOT_READY_REASONS = _metric(
+    "bindings_not_ready",
+    Kind.GAUGE,
+    "source reason",
+    "Bindings that are not Ready, by the reason of that, all of them; no series for a reason that none has.",
+)
 NOT_READY = _metric(
     "binding_not_ready",
     Kind.GAUGE,

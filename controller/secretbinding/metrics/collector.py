@@ -79,6 +79,10 @@ class Gauges(Collector):
                 for word in ConditionStatus
             ),
         )
+        yield _family(
+            catalogue.NOT_READY_REASONS,
+            (([source, reason], count) for (source, reason), count in summary.not_ready_reasons.items()),
+        )
         yield _family(catalogue.NOT_READY, map(_named, summary.not_ready))
         yield _family(catalogue.ROTATION_UNHEALTHY, map(_named, summary.rotation_unhealthy))
         yield _family(catalogue.SERIES_OMITTED, [([], summary.omitted)])

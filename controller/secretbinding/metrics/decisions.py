@@ -9,7 +9,7 @@ from datetime import datetime
 
 from secretbinding.kinds.base import Pin
 from secretbinding.metrics.sight import Obstruction, Registration, SecretSight, Sight, Stage
-from secretbinding.metrics.words import LEASE, VERSION, Cause, Decision, Outcome, Part
+from secretbinding.metrics.words import AGAIN, LEASE, VERSION, Cause, Decision, Outcome, Part
 from secretbinding.models.reasons import Reason
 
 
@@ -164,7 +164,7 @@ def _start(memory: Memory, registration: Registration, cause: Cause, found: list
         known = secrets.get(of, Known())
         pending += known.pending
         secrets[of] = replace(known, pending=0)
-    found.append(Decided(Decision.STARTED))
+    found.append(Decided(Decision.STARTED, "" if pending else AGAIN))
     if pending > 1:
         found.append(Decided(Decision.COALESCED, count=pending - 1))
     roll = Roll(registration.version, registration.brought, registration.changed)

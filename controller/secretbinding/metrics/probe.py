@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -47,11 +47,13 @@ class ServerProbe:
         connection: str = DEFAULT_CONNECTION,
         interval_seconds: float = INTERVAL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._vault = vault
         self._nomad = nomad
         self._interval = interval_seconds
         self._clock = clock
+        self._now = now
         self._answered: dict[str, float] = {}
         self._expiry: dict[str, datetime] = {}
         self._silenced: set[str] = set()
@@ -94,7 +96,7 @@ class ServerProbe:
         return answered is not None and self._clock() - answered <= _FRESH * self._interval
 
     def expiry(self, system: str) -> datetime | None:
-        """When our token for a server ends; None for never, and when it may not tell."""
+        """When our token for a server ends, or has ended; None for never, and when it may not tell."""
         return self._expiry.get(system)
 
     def look(self) -> None:
@@ -137,6 +139,9 @@ class ServerProbe:
         try:
             expiry = ask()
         except Denied as error:
+            known = self._expiry.get(system)
+            if known is not None and known <= self._now() + timedelta(seconds=TOKEN_SECONDS):
+                return  # A token that has ended tells nothing any more, and that it has is what has to be told.
             self._expiry.pop(system, None)
             if system not in self._silenced:
                 self._silenced.add(system)

@@ -29,11 +29,14 @@ class Summary:
 
     Attributes:
         counts: by source, condition and status.
-        not_ready, rotation_unhealthy: the first of them by key; `omitted` is how many more there are.
+        not_ready_reasons: how many are not Ready, by source and reason.
+        not_ready, rotation_unhealthy: the first of them by key, those that rest because somebody wants it after all
+            others; `omitted` is how many more there are.
         last, next: the latest rotation, and the earliest that is expected, by source (seconds since the epoch).
     """
 
     counts: Counter[tuple[str, str, ConditionStatus]] = field(default_factory=Counter)
+    not_ready_reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     not_ready: list[Troubled] = field(default_factory=list)
     rotation_unhealthy: list[Troubled] = field(default_factory=list)
     omitted: int = 0
@@ -49,7 +52,7 @@ def summary_of(entries: Iterable[Entry], limit: int = NAMED) -> Summary:
     for troubled in (made.not_ready, made.rotation_unhealthy):
         made.omitted += max(0, len(troubled) - limit)
         # The same ones at each scrape, however many come and go behind them.
-        troubled[:] = heapq.nsmallest(limit, troubled)
+        troubled[:] = heapq.nsmallest(limit, troubled, key=lambda one: (one.reason in _RESTING, one))
     return made
 
 
@@ -61,7 +64,9 @@ def _add(made: Summary, entry: Entry) -> None:
         made.counts[key.source, kind, condition.status if condition is not None else ConditionStatus.UNKNOWN] += 1
     ready, rotation = known.get(ConditionType.READY), known.get(ConditionType.ROTATION_HEALTHY)
     if ready is None or ready.status is not ConditionStatus.TRUE:
-        made.not_ready.append(Troubled(key, _known(ready.reason) if ready is not None else Reason.PENDING.value))
+        reason = _known(ready.reason) if ready is not None else Reason.PENDING.value
+        made.not_ready.append(Troubled(key, reason))
+        made.not_ready_reasons[key.source, reason] += 1
     if rotation is not None and rotation.status is ConditionStatus.FALSE:
         made.rotation_unhealthy.append(Troubled(key, _known(rotation.reason)))
     last = _seconds(status.last_rotation_time)
@@ -77,6 +82,7 @@ def _add(made: Summary, entry: Entry) -> None:
 
 
 _KINDS = tuple(kind.value for kind in ConditionType)
+_RESTING = frozenset({Reason.SUSPENDED.value, Reason.JOB_STOPPED.value})
 _REASONS = frozenset(reason.value for reason in Reason)
 
 

@@ -60,6 +60,9 @@ class Result(StrEnum):
 VERSION, LEASE = "Version", "Lease"
 """What is detected: a new version or revision of a secret, or leases that are to be replaced ahead of their end."""
 
+AGAIN = "Again"
+"""A roll that is started for versions of which each has been rolled, or was counted as coalesced, before."""
+
 STARTING = "Starting"
 """A roll that waits since allocations which it leaves alone are starting."""
 
@@ -88,6 +91,6 @@ REASONS: dict[Decision, tuple[str, ...]] = {
     ),
     Decision.LIMITED: (Obstacle.SLOT.value,),
     Decision.HELD: (Reason.DEPLOYMENT_FAILED.value, *(reason.value for reason in REFUSED)),
-    Decision.STARTED: ("",),
+    Decision.STARTED: ("", AGAIN),
 }
 """Every reason that a decision may have."""

@@ -15,12 +15,13 @@ from secretbinding.rotation.failures import (
     renewal_failed,
     suspected,
 )
-from secretbinding.rotation.leases import SPREAD, Lease, lease_of, lease_turn, spacing_seconds
+from secretbinding.rotation.leases import SPREAD, TURN_SECONDS, Lease, lease_of, lease_turn, spacing_seconds
 from secretbinding.rotation.versions import FIRST, SecretDecision, Turn, decide_version, read_rotate_request
 
 __all__ = [
     "FIRST",
     "SPREAD",
+    "TURN_SECONDS",
     "FailedState",
     "Lease",
     "SecretDecision",

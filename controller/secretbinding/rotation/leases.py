@@ -10,7 +10,8 @@ from secretbinding.ports import Json
 
 SPREAD = 0.25
 """A job's turn comes up to this share of its latest moment earlier, by a hash of the job."""
-_MOST_SPACING_SECONDS = 60.0
+TURN_SECONDS = 60.0
+"""How far apart the turns of jobs are kept, where their leases are long enough for that."""
 _ENDING = 0.03
 _PRESSING = 0.02
 """The part of a life in which all jobs have their turns that are overdue: less than is left then."""
@@ -88,7 +89,7 @@ def spacing_seconds(
     """How far apart the turns of `jobs` jobs are kept: a minute where their leases are long enough for it, and longer
     for who has only a `part` of all jobs, so that several controllers together keep that pace."""
     time = lease_seconds * (_PRESSING if pressing else share * SPREAD)
-    return min(_MOST_SPACING_SECONDS / part, time / max(jobs, 1))
+    return min(TURN_SECONDS / part, time / max(jobs, 1))
 
 
 def _unit(workload: WorkloadKey) -> float:

@@ -136,6 +136,9 @@ class NomadSource:
                 with self._lock:
                     self._heard[f"{namespace}/{prefix}"] = time.monotonic()
             except SecretBindingError as error:
+                if self._stopping.is_set():
+                    # Whoever stops the controller may have stopped Nomad as well.
+                    return
                 failures += 1
                 index = 0
                 _log.warning("variables cannot be listed", namespace=namespace, prefix=prefix, error=str(error))
@@ -309,7 +312,7 @@ def read_status(variable: Variable) -> SecretBindingStatus:
     """The status that a variable holds; an empty one when it holds none that can be read."""
     try:
         return SecretBindingStatus.read(json.loads(variable.items.get("status", "")))
-    except ValueError:
+    except (ValueError, RecursionError):
         return SecretBindingStatus()
 
 

@@ -3,7 +3,8 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import structlog
 
@@ -21,6 +22,19 @@ _RETRY_SECONDS = 1.0
 _RETRY_MAX_SECONDS = 30.0
 
 
+class Named(Protocol):
+    """The workloads that bindings name (`engine.store.Store`)."""
+
+    def namespaces(self) -> set[str]:
+        """The Nomad namespaces of all that name a job."""
+
+    def workloads(self, namespace: str | None = None) -> Sequence[WorkloadKey]:
+        """All of a namespace."""
+
+    def named(self, namespace: str, job: str) -> set[WorkloadKey]:
+        """Those of a job: it is asked with every event."""
+
+
 class NomadEventWatcher:
     """One stream for each Nomad namespace that bindings name, since a stream's namespaces are fixed when it begins, and
     `*` needs the right in every namespace.
@@ -33,7 +47,7 @@ class NomadEventWatcher:
     def __init__(
         self,
         nomad: Nomad,
-        workloads: Callable[[str | None], Iterable[WorkloadKey]],
+        store: Named,
         on_change: Callable[[set[WorkloadKey]], None],
         on_reconnect: Callable[[set[WorkloadKey]], None],
         *,
@@ -41,7 +55,7 @@ class NomadEventWatcher:
         quiet_seconds: float = 60.0,
     ) -> None:
         self._nomad = nomad
-        self._workloads = workloads
+        self._store = store
         self._on_change = on_change
         self._on_reconnect = on_reconnect
         self._namespaces_seconds = namespaces_seconds
@@ -91,7 +105,7 @@ class NomadEventWatcher:
     def _run(self) -> None:
         while not self._stopping.wait(self._namespaces_seconds):
             self._loop.turned(self._namespaces_seconds)
-            self._named = {workload.namespace for workload in self._workloads(None) if workload.job}
+            self._named = self._store.namespaces()
             for namespace in self._named:
                 if namespace not in self._streams:
                     thread = threading.Thread(
@@ -115,7 +129,7 @@ class NomadEventWatcher:
                     self._loops[namespace].turned(self._quiet_seconds)
                     if failures or not connected_before:
                         # Whatever happened before the stream began, or while it was cut, brought no event.
-                        self._on_reconnect(set(self._workloads(namespace)))
+                        self._on_reconnect(set(self._store.workloads(namespace)))
                     failures, connected_before = 0, True
                     self._take(namespace, event)
                 failures += 1
@@ -130,7 +144,7 @@ class NomadEventWatcher:
         job_id = job_of(event)
         if not job_id:
             return
-        touched = {workload for workload in self._workloads(namespace) if workload.job == job_id}
+        touched = self._store.named(namespace, job_id)
         if touched:
             self._on_change(touched)
 
@@ -138,10 +152,8 @@ class NomadEventWatcher:
 def job_of(event: Event) -> str:
     """The ID of the job that an event is about, the parent's for a child of a periodic or parameterized job; "" for a
     heartbeat and for what is about no job."""
-    if event.topic == "Job":
-        job = event.payload.get("Job") or {}
-        return str(job.get("ParentID") or event.key)
-    if event.topic in ("Deployment", "Allocation"):
-        body = event.payload.get(event.topic) or {}
-        return str(body.get("JobID") or "")
-    return ""
+    if event.topic not in ("Job", "Deployment", "Allocation"):
+        return ""
+    found = event.payload.get(event.topic)
+    body = found if isinstance(found, dict) else {}
+    return str(body.get("ParentID") or event.key) if event.topic == "Job" else str(body.get("JobID") or "")

@@ -57,7 +57,7 @@ def answer(body: bytes, admit: Callable[[Json], Admitted], on_refusal: OnRefusal
     """
     try:
         asked = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadRequest("the body is no JSON") from None
     job = asked.get("job") if isinstance(asked, dict) else None
     if not isinstance(job, dict) or not isinstance(job.get("ID"), str) or not job["ID"]:

@@ -14,7 +14,7 @@ import yaml
 from secretbinding.models.reasons import ConditionType
 from tests.support.commandline import CommandLine, environment, servers_of
 from tests.support.servers import Stack
-from tests.support.world import World, a_job, a_manifest, wait_until
+from tests.support.world import World, a_job, a_manifest, wait_until, wary
 
 SAME = ("CreateIndex", "ModifyIndex", "JobModifyIndex", "Version", "SubmitTime")
 
@@ -110,7 +110,7 @@ def test_apply_says_what_it_still_waits_for_when_time_runs_out(
 def test_a_version_that_fails_is_reverted_told_and_tried_again_on_request(
     world: World, cli: CommandLine, tmp_path: Path, unique: str
 ) -> None:
-    path = bound(world, tmp_path, unique)
+    path = bound(world, tmp_path, unique, job=wary(a_job(unique)))
     assert cli("apply", "-f", path).code == 0
     world.secret(unique, username="app", password="broken")
     ran = cli("apply", "-f", path)

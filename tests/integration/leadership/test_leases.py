@@ -9,7 +9,7 @@ import pytest
 
 from secretbinding.adapters.connection import NomadConnection
 from secretbinding.adapters.kubernetes import KubernetesClient, KubernetesConnection
-from secretbinding.adapters.kubernetes_leases import KubernetesLeases
+from secretbinding.adapters.kubernetes.leases import KubernetesLeases
 from secretbinding.adapters.nomad import NomadAdapter
 from secretbinding.adapters.nomad.leases import SHORTEST_SECONDS, NomadLeases
 from secretbinding.errors import Denied, Unreachable

@@ -1,6 +1,7 @@
 """Credentials that end are replaced ahead of their end, and what has no versions rolls when the server tells."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -15,6 +16,7 @@ from secretbinding.desired.values import BindingInput, BindingResult, Desired, O
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.gate import Gate
 from secretbinding.kinds.base import Fault, Pin, SecretState
+from secretbinding.leadership import shard_of
 from secretbinding.models.key import WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import SecretBindingStatus
@@ -222,21 +224,36 @@ def test_every_job_has_its_own_moment_which_is_always_the_same_and_before_the_en
 class Fleet:
     """Jobs that were started together, each with one dynamic role, and the limits that they share."""
 
-    def __init__(self, jobs: int, lease_seconds: float, **rotation: Any) -> None:
+    def __init__(
+        self, jobs: int, lease_seconds: float, *, held: Sequence[frozenset[int]] = (frozenset({0}),), **rotation: Any
+    ) -> None:
+        """`held` are the shards that each of several controllers has: each has a clock of its own, a second apart."""
         self.moment = NOW
         self.rotation = rotation
         self.seconds = lease_seconds
-        now, clock = lambda: self.moment, lambda: self.moment.timestamp()
-        self.gates = Gatekeeper(Limits(rolls=0), now=now, clock=clock)
+        self.shards = sum(map(len, held))
         self.keys = [WorkloadKey("default", "", "default", f"job-{number}") for number in range(jobs)]
         self.rolled: dict[WorkloadKey, datetime] = {}
+        gates = [(shards, self._controller(number, shards)) for number, shards in enumerate(held)]
+        homes = {shard: gate for shards, gate in gates for shard in shards}
+        self.gates = {key: homes[shard_of(key, self.shards)] for key in self.keys}
         for key in self.keys:
             self._note(key)
+
+    def _controller(self, number: int, shards: frozenset[int]) -> Gatekeeper:
+        ahead = timedelta(seconds=number)
+        return Gatekeeper(
+            Limits(rolls=0),
+            now=lambda: self.moment - ahead,
+            clock=lambda: self.moment.timestamp(),
+            nomad_ahead=lambda: ahead,
+            shards=lambda: (shards, self.shards),
+        )
 
     def _note(self, key: WorkloadKey) -> None:
         item = make.key()
         observed = Observed(key, secrets={(item, "db"): leased(self.seconds)})
-        self.gates.note(key, Pass(INSTANCE, observed, Desired(None, {}, {}, {})))
+        self.gates[key].note(key, Pass(INSTANCE, observed, Desired(None, {}, {}, {})))
 
     def run(self, *, step: timedelta, since: float = 0.0) -> None:
         """Time passes until every job has been rolled once; nobody looks before that part of the leases is over."""
@@ -244,18 +261,19 @@ class Fleet:
         made = make.binding(make.database(), lambda given: given["spec"].update(rotation=self.rotation))
         end = self.moment + timedelta(seconds=self.seconds)
         self.moment += timedelta(seconds=self.seconds * since)
+        leases = {key: lease_of(allocations(0), {"web"}, self.seconds, key, 0.8) for key in self.keys}
         while self.moment < end and len(self.rolled) < len(self.keys):
             self.moment += step
             for key in self.keys:
-                if key in self.rolled:
+                lease = leases[key]
+                if key in self.rolled or lease is None or self.moment < lease.due:
                     continue
-                lease = lease_of(allocations(0), {"web"}, self.seconds, key, 0.8)
                 turn = Turn(self.moment, None, lease)
                 entry = made.spec.secrets[0]
                 decision = decide_version(entry, leased(self.seconds), FIRST, strategy="Rolling", turn=turn)
-                found = gated({item: (decision,)}, {item: made}, frozenset(), {}, self.gates.gate(key), None)
+                found = gated({item: (decision,)}, {item: made}, frozenset(), {}, self.gates[key].gate(key), None)
                 desired = Desired(None, {}, {}, {item: BindingResult(item, secrets=found[item])})
-                if is_rotation(found[item][0]) and self.gates.enter(key, desired):
+                if is_rotation(found[item][0]) and self.gates[key].enter(key, desired):
                     self.rolled[key] = self.moment
 
 
@@ -267,6 +285,55 @@ def test_of_a_hundred_jobs_that_were_started_together_no_two_roll_in_the_same_mi
     assert min(later - earlier for earlier, later in pairwise(moments)) >= timedelta(minutes=1)
     assert moments[-1] < NOW + timedelta(hours=24 * 0.9)
     assert moments[0] >= NOW + timedelta(hours=24 * 0.6)
+
+
+EVEN, UNEVEN = (frozenset({0, 3}), frozenset({1, 2})), (frozenset({0}), frozenset({1, 2, 3, 4, 5, 6}))
+
+
+@pytest.mark.parametrize("held", [EVEN, UNEVEN], ids=["even", "uneven"])
+def test_no_two_jobs_roll_in_the_same_minute_though_several_controllers_share_them(
+    held: Sequence[frozenset[int]],
+) -> None:
+    fleet = Fleet(100, 24 * HOUR, held=held)
+    fleet.run(step=timedelta(seconds=19), since=0.59)
+    moments = sorted(fleet.rolled.values())
+    assert len(moments) == 100
+    minutes = Counter(moment.replace(second=0, microsecond=0) for moment in moments)
+    assert max(minutes.values()) == 1
+    assert moments[-1] < NOW + timedelta(hours=24 * 0.9)
+
+
+def test_several_controllers_replace_short_leases_of_many_jobs_in_time() -> None:
+    fleet = Fleet(60, HOUR, held=EVEN)
+    fleet.run(step=timedelta(seconds=2))
+    assert len(fleet.rolled) == 60
+    assert max(fleet.rolled.values()) < NOW + timedelta(hours=0.97)
+
+
+@pytest.mark.parametrize(("second", "waits"), [(0, 3), (3, 0), (56, 0), (57, 66), (59, 64)])
+def test_a_turn_is_in_the_middle_of_a_minute_since_clocks_are_known_to_some_seconds(second: int, waits: int) -> None:
+    begin = datetime.fromtimestamp(NOW.timestamp() // 120 * 120, UTC)
+    now = begin + timedelta(seconds=second)
+    until = lease_turn_at(Gate(now=now, leased_jobs=10, shards=frozenset({0}), shards_of=2), 24 * HOUR)
+    assert until == (now + timedelta(seconds=waits) if waits else None)
+
+
+def test_who_has_rolled_in_a_minute_waits_for_another_one_of_his() -> None:
+    begin = datetime.fromtimestamp(NOW.timestamp() // 120 * 120, UTC)
+    now, last = begin + timedelta(seconds=30), begin + timedelta(seconds=5)
+    gate = Gate(now=now, leased_jobs=10, last_lease_roll=last, shards=frozenset({0}), shards_of=2)
+    assert lease_turn_at(gate, 24 * HOUR) == begin + timedelta(seconds=123)
+
+
+def test_who_takes_jobs_over_leaves_a_minute_after_what_another_may_just_have_rolled() -> None:
+    fleet = Fleet(1, 24 * HOUR)
+    (gates,) = fleet.gates.values()
+    fleet.moment = NOW + timedelta(hours=20)
+    assert lease_turn_at(gates.gate(fleet.keys[0]), 24 * HOUR) is None
+    gates.look_first(lambda looked: False)
+    assert lease_turn_at(gates.gate(fleet.keys[0]), 24 * HOUR) == fleet.moment + timedelta(minutes=1)
+    fleet.moment += timedelta(minutes=1)
+    assert lease_turn_at(gates.gate(fleet.keys[0]), 24 * HOUR) is None
 
 
 def test_jobs_that_a_window_has_held_up_do_not_roll_at_one_moment() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from secretbinding.desired.approles import STATE_ITEM, Brought, Seal, Wrapped
+from secretbinding.desired.approles import STATE_ITEM, BringSecretIds, Brought, Seal, Wrapped
 from secretbinding.engine.bringing import Bringer
 from secretbinding.models.key import WorkloadKey
+from secretbinding.ports import WrappedSecretId
 
 MADE = datetime(2026, 5, 1, 12, tzinfo=UTC)
 WEB = WorkloadKey("default", "", "default", "web")
@@ -22,6 +23,7 @@ class Servers:
     sealed: bool = True
     uses: int | None = 1
     asked: list[tuple[str, str]] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)
 
     def present(self) -> datetime:
         return self.now
@@ -35,8 +37,19 @@ class Servers:
 
     def read_variable(self, namespace: str, path: str) -> Any:
         token = Wrapped(0, "accessor", MADE + timedelta(hours=24), "limits", made=MADE)
+        if self.written:
+            return Variable(8, self.written)
         items = {"wrapped_0": "t", STATE_ITEM: Brought(path, 7, "test", "role", (token,), now=MADE).state_item()}
         return Variable(7, items)
+
+    def wrapped_secret_id(self, mount: str, role: str, seconds: int) -> Any:
+        return WrappedSecretId(SecretStr("wrapping"), "accessor", MADE + timedelta(hours=24))
+
+    def write_variable(self, namespace: str, path: str, items: dict[str, str], *, cas: int) -> None:
+        self.written = dict(items)
+
+    def drop_secret_id(self, mount: str, role: str, accessor: str) -> None:
+        raise AssertionError("nothing is to be destroyed")
 
 
 @dataclass(frozen=True)
@@ -67,3 +80,15 @@ def test_a_controller_that_has_just_started_knows_when_the_token_was_made() -> N
     servers: Any = Servers(sealed=False, uses=None, now=MADE + timedelta(hours=1))
     found = look(Bringer(servers, servers, mount="approle-nomad"))
     assert found == replace(found, seal=Seal.USED, made=MADE, sealed=None)
+
+
+def test_another_sealed_token_in_the_place_of_one_that_was_brought_does_not_count_as_sealed() -> None:
+    servers: Any = Servers()
+    bringer = Bringer(servers, servers, mount="approle-nomad")
+    wanted = Brought("path", 7, "test", "role", now=MADE)
+    bringer.bring(BringSecretIds("app", "approle-nomad", 60, "limits", (0,), (), wanted), "default")
+    assert "wrapping" not in servers.written[STATE_ITEM]
+    assert look(bringer).seal is Seal.SEALED
+    servers.written["wrapped_0"] = "that of another index, or an earlier one"
+    servers.uses = None
+    assert look(bringer).seal is Seal.USED

@@ -171,7 +171,6 @@ def test_shards_are_shared_by_those_who_take_part_and_never_held_twice(server: S
 
     looked(sides[0])
     assert sides[0].keeper.held() == set(range(6))
-    assert sides[0].keeper.share() == 1.0
     for _ in range(3):
         looked(*sides)
     assert [len(side.keeper.held()) for side in sides] == [2, 2, 2]

@@ -1,5 +1,6 @@
 """What is counted of a workload's rotations, each thing once: `follow` as a specification."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ import pytest
 from secretbinding.kinds.base import Pin
 from secretbinding.metrics.decisions import Decided, Drifted, Ended, Memory, Occurrence, Registered, follow
 from secretbinding.metrics.sight import Obstruction, Registration, Repair, SecretSight, Sight, Stage
-from secretbinding.metrics.words import LEASE, VERSION, Cause, Decision, Outcome, Part
+from secretbinding.metrics.words import AGAIN, LEASE, VERSION, Cause, Decision, Outcome, Part
 
 MADE = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 WINDOW = Obstruction(Decision.DEFERRED, "Window")
@@ -19,6 +20,7 @@ SLOT = Obstruction(Decision.LIMITED, "Slot")
 LACKING = Obstruction(Decision.HELD, "SecretFieldMissing")
 FAILED = Decided(Decision.HELD, "DeploymentFailed")
 STARTED = (Registered(Cause.ROTATION, (MADE,)), Decided(Decision.STARTED))
+STARTED_AGAIN = (STARTED[0], Decided(Decision.STARTED, AGAIN))
 
 
 def pin(version: int, era: str = "") -> Pin:
@@ -210,10 +212,30 @@ def test_a_version_that_was_rolled_and_failed_is_not_coalesced_into_the_next_rol
     assert told(*rolling(), back, again)[-3:] == [detected(), *STARTED]
 
 
-def test_asking_for_a_failed_version_once_more_starts_a_roll_and_detects_nothing() -> None:
+def test_asking_for_a_failed_version_once_more_starts_it_again_and_detects_nothing() -> None:
     back = sight(3, app=secret(2, 1), stages={2: Stage.FAILED, 3: Stage.SUCCESSFUL}, holding=frozenset({2}))
     asked = sight(3, app=secret(2, 1), registered=rolls(4, 2))
-    assert told(*rolling(), back, asked)[-2:] == [*STARTED]
+    assert told(*rolling(), back, asked)[-2:] == [*STARTED_AGAIN]
+
+
+def test_a_version_that_reaches_another_binding_of_the_job_later_is_started_again() -> None:
+    waits = SecretSight(
+        newest=pin(2), versions={1: pin(1).created, 2: pin(2).created}, serving=frozenset({pin(1), pin(2)})
+    )
+    asked = sight(2, app=waits, stages={2: Stage.SUCCESSFUL}, registered=rolls(3))
+    found = told(*rolling(), sight(2, app=waits), asked)
+    assert found == [detected(), *STARTED, Ended(Outcome.SUCCEEDED, (MADE,)), *STARTED_AGAIN]
+
+
+@pytest.mark.parametrize("newest", [2, 5])
+def test_first_starts_and_coalesced_versions_are_together_what_was_detected(newest: int) -> None:
+    back = sight(3, app=secret(newest, 1), stages={2: Stage.FAILED, 3: Stage.SUCCESSFUL}, holding=frozenset({2}))
+    asked = sight(3, app=secret(newest, 1), registered=rolls(4, newest))
+    counts = Counter[Decision]()
+    for each in told(*rolling(newest), back, asked, asked):
+        if isinstance(each, Decided) and each.reason != AGAIN:
+            counts[each.decision] += each.count
+    assert counts[Decision.DETECTED] == counts[Decision.STARTED] + counts[Decision.COALESCED]
 
 
 @pytest.mark.parametrize(

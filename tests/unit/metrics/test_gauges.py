@@ -179,6 +179,38 @@ def test_on_the_worst_of_days_no_more_than_five_hundred_are_named_and_always_the
     }
 
 
+def test_what_rests_because_somebody_wants_it_takes_no_place_from_what_needs_somebody() -> None:
+    fakes = Fakes("nomad")
+    for number in range(600):
+        fakes.bind(f"a{number:03d}", reported(FALSE, reason="JobStopped" if number % 2 else "Suspended"))
+    fakes.bind("zz-broken", reported(FALSE, reason="PermissionDenied"))
+    scraped = look(fakes)
+    shown = set(named(scraped, "secretbinding_binding_not_ready"))
+    assert ("team", "zz-broken", "PermissionDenied") in shown
+    assert len(shown) == 500
+    assert scraped.value("secretbinding_binding_series_omitted") == 101
+
+
+def test_all_that_are_not_ready_are_counted_by_reason_however_few_are_named() -> None:
+    fakes = Fakes("nomad", "files")
+    for number in range(700):
+        fakes.bind(f"b{number}", reported(FALSE, reason="NomadUnreachable"))
+    fakes.bind("stopped", reported(FALSE, reason="JobStopped"), source="files")
+    fakes.bind("new", SecretBindingStatus(), source="files")
+    fakes.bind("well", reported())
+    scraped = look(fakes)
+    counted = {
+        (sample.labels["source"], sample.labels["reason"]): sample.value
+        for sample in scraped.samples()
+        if sample.name == "secretbinding_bindings_not_ready"
+    }
+    assert counted == {
+        ("nomad", "NomadUnreachable"): 700,
+        ("files", "JobStopped"): 1,
+        ("files", "Pending"): 1,
+    }
+
+
 def test_no_label_names_a_path_in_vault_or_a_secret(fakes: Fakes) -> None:
     fakes.bind("a", reported(FALSE, FALSE, "SecretNotFound"))
     text = look(fakes).text

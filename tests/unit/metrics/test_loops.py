@@ -78,8 +78,7 @@ def variables(server: Any) -> Looping:
 
 
 def events(server: Any) -> Looping:
-    workloads = a_store().workloads
-    watch = NomadEventWatcher(server, workloads, nobody, nobody, namespaces_seconds=0.05, quiet_seconds=0.0)
+    watch = NomadEventWatcher(server, a_store(), nobody, nobody, namespaces_seconds=0.05, quiet_seconds=0.0)
     return cast(Looping, watch)
 
 

@@ -1,6 +1,6 @@
 """When Vault and Nomad count as answering, and how often they are asked."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -34,11 +34,12 @@ class Moody(FakeVault):
     """A Vault whose token tells its end, unless something is wrong."""
 
     wrong: ServiceError | None = None
+    expiry = EXPIRY
 
     def token_expiry(self) -> datetime | None:
         if self.wrong is not None:
             raise self.wrong
-        return EXPIRY
+        return self.expiry
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_a_nomad_that_says_it_has_no_leader_does_not_answer(clock: Clock) -> Non
 
 def test_the_end_of_a_token_is_asked_for_once_a_minute_and_kept_while_nobody_answers(clock: Clock) -> None:
     vault = Moody()
-    probe = ServerProbe(vault, FakeNomad(), clock=clock)
+    probe = ServerProbe(vault, FakeNomad(), clock=clock, now=lambda: EXPIRY - timedelta(hours=1))
     probe.look()
     assert (probe.expiry("vault"), probe.expiry("nomad")) == (EXPIRY, None)
     vault.wrong = Denied("the Vault token may not read auth/token/lookup-self", system="vault")
@@ -113,3 +114,21 @@ def test_the_end_of_a_token_is_asked_for_once_a_minute_and_kept_while_nobody_ans
     clock.now += 60
     probe.look()
     assert probe.expiry("vault") is None, "it may not tell any more"
+
+
+def test_a_token_that_has_ended_is_told_of_until_there_is_another(clock: Clock) -> None:
+    vault, times = Moody(), [EXPIRY - timedelta(hours=1)]
+    probe = ServerProbe(vault, FakeNomad(), clock=clock, now=lambda: times[-1])
+    probe.look()
+    vault.wrong = Denied("the token is not known", system="vault")
+    # By our clock it has half a minute left: the server's is the one that counts.
+    for passed in (timedelta(seconds=-30), timedelta(minutes=1), timedelta(days=3)):
+        times.append(EXPIRY + passed)
+        clock.now += 60
+        probe.look()
+        assert probe.expiry("vault") == EXPIRY
+    vault.wrong = None
+    vault.expiry = EXPIRY + timedelta(days=30)
+    clock.now += 60
+    probe.look()
+    assert probe.expiry("vault") == EXPIRY + timedelta(days=30)

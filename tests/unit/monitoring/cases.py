@@ -53,6 +53,8 @@ CASES = (
             P + 'bindings{job="a",instance="i",source="nomad",condition="Ready",status="False"}': "5x20 20x40",
             P + 'bindings{job="a",instance="i",source="nomad",condition="Ready",status="Unknown"}': "0x20 10x40",
             P + 'bindings{job="a",instance="i",source="nomad",condition="JobSynced",status="False"}': "90x60",
+            P + 'bindings_not_ready{job="a",instance="i",source="nomad",reason="PermissionDenied"}': "5x20 20x40",
+            P + 'bindings_not_ready{job="a",instance="i",source="nomad",reason="VaultUnreachable"}': "_x20 10x40",
         },
         fires=(32,),
         quiet=(15, 25),
@@ -62,6 +64,18 @@ CASES = (
         {
             P + 'bindings{job="a",source="nomad",condition="Ready",status="True"}': "2x60",
             P + 'bindings{job="a",source="nomad",condition="Ready",status="False"}': "4x60",
+            P + 'bindings_not_ready{job="a",source="nomad",reason="JobNotFound"}': "4x60",
+        },
+        quiet=(30, 60),
+    ),
+    Case(
+        "SecretBindingManyNotReady",
+        {
+            # A third of the jobs is stopped, or their bindings suspended: somebody wants it so.
+            P + 'bindings{job="a",instance="i",source="nomad",condition="Ready",status="True"}': "20x60",
+            P + 'bindings{job="a",instance="i",source="nomad",condition="Ready",status="False"}': "10x60",
+            P + 'bindings_not_ready{job="a",instance="i",source="nomad",reason="JobStopped"}': "7x60",
+            P + 'bindings_not_ready{job="a",instance="i",source="nomad",reason="Suspended"}': "3x60",
         },
         quiet=(30, 60),
     ),
@@ -160,10 +174,13 @@ CASES = (
     ),
     Case(
         "SecretBindingWatchStale",
-        {P + 'watch_staleness_seconds{job="a",watch="secrets"}': "0+60x30 0x30"},
+        {
+            P + 'watch_staleness_seconds{job="a",connection="default",watch="secrets"}': "0x60",
+            P + 'watch_staleness_seconds{job="a",connection="eu",watch="secrets"}': "0+60x30 0x30",
+        },
         fires=(20,),
         quiet=(10, 14, 40),
-        labels={"watch": "secrets"},
+        labels={"watch": "secrets", "connection": "eu"},
     ),
     Case("SecretBindingPoliciesUnknown", {P + 'policies_unknown{job="a"}': "1x20 0x20"}, fires=(10,), quiet=(3, 30)),
     # Servers.
@@ -217,6 +234,15 @@ CASES = (
         labels={"system": "nomad"},
         step=240,
     ),
+    # Ended, which does not end the alert.
+    Case(
+        "SecretBindingTokenExpiring",
+        {P + 'token_expiry_timestamp_seconds{job="a",system="nomad"}': "86400x5760"},
+        fires=(1440 - 30, 1440 + 30, 4 * 1440 - 10),
+        quiet=(60,),
+        labels={"system": "nomad"},
+        step=10,
+    ),
     # The controller.
     Case(
         "SecretBindingControllerAbsent",
@@ -254,10 +280,13 @@ CASES = (
     ),
     Case(
         "SecretBindingQueueStuck",
-        {P + 'queue_oldest_seconds{job="a",priority="change"}': "0+60x20 0x20"},
+        {
+            P + 'queue_oldest_seconds{job="a",connection="default",priority="change"}': "0x40",
+            P + 'queue_oldest_seconds{job="a",connection="eu",priority="change"}': "0+60x20 0x20",
+        },
         fires=(15,),
         quiet=(5, 8, 30),
-        labels={"priority": "change"},
+        labels={"priority": "change", "connection": "eu"},
     ),
     # After a start, all jobs are looked at, and wait for it.
     Case(

@@ -1,16 +1,22 @@
-"""Bindings in Nomad variables: what cannot be read for once is read again soon, though nothing changes."""
+"""Bindings in Nomad variables: what cannot be read for once is read again soon, though nothing changes.
+
+And what is said of a Nomad that goes away.
+"""
 
 import threading
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
+import pytest
 import yaml
+from structlog.testing import capture_logs
 
-from secretbinding.errors import Denied
+from secretbinding.errors import Denied, Unreachable
 from secretbinding.models.key import BindingKey
 from secretbinding.ports import Nomad, Variable, VariableMeta
 from secretbinding.sources.base import SourceItem
 from secretbinding.sources.nomad import BINDINGS, MANIFEST_ITEM, NomadSource
+from secretbinding.sources.policies.nomad import NomadPolicies
 from tests.support.world import a_manifest, wait_until
 
 
@@ -99,3 +105,54 @@ def test_a_missing_binding_that_may_not_be_asked_for_for_a_moment_is_found_gone_
         source.stop()
     assert variables.waited[1] <= 2.0
     assert len(sink.gone) == 1
+
+
+class Broken:
+    """A Nomad whose lists wait until they break off."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.broken = threading.Event()
+
+    def list_variables(self, *arguments: Any, **named: Any) -> Any:
+        self.asked.set()
+        self.broken.wait(60.0)
+        raise Unreachable("the connection broke off", system="nomad")
+
+
+class Told:
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    def failed(self, source: str, why: str) -> None:
+        self.failures.append(why)
+
+
+def bindings_of(nomad: Broken) -> Any:
+    return NomadSource(cast(Nomad, nomad), ("default",))
+
+
+def policies_of(nomad: Broken) -> Any:
+    return NomadPolicies(cast(Nomad, nomad), "default")
+
+
+@pytest.mark.parametrize("made", [bindings_of, policies_of])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_nomad_that_goes_away_is_told_unless_everything_is_being_stopped(made: Any, stopped: bool) -> None:
+    nomad, sink = Broken(), Told()
+    before = set(threading.enumerate())
+    source = made(nomad)
+    with capture_logs() as lines:
+        source.start(cast(Any, sink))
+        assert nomad.asked.wait(10.0)
+        if stopped:
+            source.stop()
+        nomad.broken.set()
+        if not stopped:
+            wait_until("it is told", lambda: bool(lines))
+            source.stop()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(30.0)
+            assert not thread.is_alive()
+    assert bool(lines) is not stopped
+    assert not (stopped and sink.failures)

@@ -2,37 +2,31 @@
 
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote
 
 from nomad import api
 from nomad.api.status import Leader
 
 from secretbinding.adapters.connection import NomadConnection
+from secretbinding.adapters.nomad.asking import Asker, quoted
 from secretbinding.adapters.nomad.events import EventStream
 from secretbinding.adapters.nomad.faults import judge
 from secretbinding.adapters.nomad.shapes import (
     by_number,
-    index_of,
     integer,
     list_of,
     mapping,
-    meta_of,
     moment,
     rows_of,
-    variable_of,
 )
-from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
-from secretbinding.errors import Conflict, NotFound, Rejected, UsageError
+from secretbinding.adapters.nomad.variables import Variables
+from secretbinding.adapters.transport import Call, OnCall, Transport, unexpected
+from secretbinding.errors import NotFound, Rejected, UsageError
 from secretbinding.ports import Json, Registered, Variable, VariableMeta
 
-MAX_WAIT_SECONDS = 300.0
-"""Nomad cuts the wait of a blocking query down to this, then adds up to a sixteenth of it."""
-
 _DEFAULT_NAMESPACE = "default"
-_VARIABLE_PATH = re.compile(r"[a-zA-Z0-9\-_~/]{1,128}")
 _ENDPOINTS = re.compile(
     r"/(evaluate|allocations|evaluations|periodic/force|plan|summary|dispatch|dispatch/payload|versions|revert"
     r"|deployments|deployment|stable|scale|services|submission|actions|action|tag)$"
@@ -54,6 +48,8 @@ class NomadAdapter:
             connection, system="nomad", token_header="X-Nomad-Token", headers={}, judge=judge, on_call=on_call
         )
         self.clock = self._transport.clock
+        self._asker = Asker(self._transport, connection.region)
+        self._variables = Variables(self._asker)
         self._region = connection.region
         self._region_lock = threading.Lock()
 
@@ -69,7 +65,7 @@ class NomadAdapter:
         with self._region_lock:
             if not self._region:
                 call = Call("regions_list", "list regions")
-                regions = list_of(self._api(api.Regions, call).get_regions(), call)
+                regions = list_of(self._asker.api(api.Regions, call).get_regions(), call)
                 if not regions:
                     raise unexpected("nomad", call, "no region at all")
                 if len(regions) > 1:
@@ -83,7 +79,7 @@ class NomadAdapter:
     def leader(self) -> str:
         """The address of the region's leader (`/v1/status/leader`, which needs no right), `""` when it has none."""
         call = Call("leader_read", "tell its leader")
-        return str(self._api(Leader, call).get_leader())
+        return str(self._asker.api(Leader, call).get_leader())
 
     def token_expiry(self) -> datetime | None:
         """When the own token ends (`ExpirationTime` of `/v1/acl/token/self`); None for one that never does, and without
@@ -92,7 +88,7 @@ class NomadAdapter:
             return None
         call = Call("token_lookup", "look up its own token", denied="Nomad does not know the token")
         try:
-            expiry = mapping(self._api(api.Acl, call).get_self_token(), call).get("ExpirationTime")
+            expiry = mapping(self._asker.api(api.Acl, call).get_self_token(), call).get("ExpirationTime")
         except Rejected:
             return None
         return moment(expiry, call)
@@ -100,7 +96,7 @@ class NomadAdapter:
     def job(self, namespace: str, job_id: str) -> Json | None:
         call = self._job_call("job_read", f"read job {job_id}", namespace, "read-job", absent="job not found")
         try:
-            return mapping(self._api(api.Job, call).get_job(_address(job_id, call), namespace=namespace), call)
+            return mapping(self._asker.api(api.Job, call).get_job(_address(job_id, call), namespace=namespace), call)
         except NotFound:
             return None
 
@@ -132,7 +128,7 @@ class NomadAdapter:
         if preserve_counts:
             request["PreserveCounts"] = True
         # python-nomad's register_job takes no namespace.
-        answer = self._api(api.Jobs, call).request(method="post", json=request, params={"namespace": namespace})
+        answer = self._asker.api(api.Jobs, call).request(method="post", json=request, params={"namespace": namespace})
         body = mapping(answer.json(), call)
         if not body.get("JobModifyIndex"):
             raise unexpected("nomad", call, "JSON of another shape")
@@ -147,8 +143,8 @@ class NomadAdapter:
         job_id = str(job.get("ID", ""))
         call = self._job_call("job_plan", f"plan job {job_id}", namespace, "submit-job")
         request = {"Job": job, "Diff": True}
-        answer = self._api(api.Job, call).request(
-            _quoted(job_id), "plan", method="post", json=request, params={"namespace": namespace}
+        answer = self._asker.api(api.Job, call).request(
+            quoted(job_id), "plan", method="post", json=request, params={"namespace": namespace}
         )
         return mapping(answer.json(), call)
 
@@ -189,8 +185,8 @@ class NomadAdapter:
     def evaluate(self, namespace: str, job_id: str) -> None:
         call = self._job_call("job_evaluate", f"evaluate job {job_id}", namespace, "submit-job")
         params = {"namespace": namespace}
-        self._api(api.Job, call).request(
-            _quoted(job_id), "evaluate", method="post", json={"JobID": job_id, "Namespace": namespace}, params=params
+        self._asker.api(api.Job, call).request(
+            quoted(job_id), "evaluate", method="post", json={"JobID": job_id, "Namespace": namespace}, params=params
         )
 
     def deployments(self, namespace: str, job_id: str) -> Sequence[Json]:
@@ -200,20 +196,20 @@ class NomadAdapter:
 
     def allocations(self, namespace: str, job_id: str) -> Sequence[Json]:
         call = self._job_call("allocations_list", f"list allocations of job {job_id}", namespace, "read-job")
-        jobs = self._api(api.Job, call)
-        return rows_of(jobs.get_allocations(_quoted(job_id), all_=True, namespace=namespace), call)
+        jobs = self._asker.api(api.Job, call)
+        return rows_of(jobs.get_allocations(quoted(job_id), all_=True, namespace=namespace), call)
 
     def evaluations(self, namespace: str, job_id: str) -> Sequence[Json]:
         call = self._job_call("evaluations_list", f"list evaluations of job {job_id}", namespace, "read-job")
-        jobs = self._api(api.Job, call)
-        return rows_of(jobs.get_evaluations(_quoted(job_id), namespace=namespace), call)
+        jobs = self._asker.api(api.Job, call)
+        return rows_of(jobs.get_evaluations(quoted(job_id), namespace=namespace), call)
 
     def parse_hcl(self, text: str, variables: str = "", *, namespace: str = _DEFAULT_NAMESPACE) -> Json:
         """See `ports.Nomad`. `namespace` is only where the right to parse (`parse-job` or `submit-job`) is checked."""
         call = self._job_call("job_parse", "parse a job file", namespace, "parse-job")
         request = {"JobHCL": text, "Variables": variables, "Canonicalize": True}
         # python-nomad's parse knows no variables.
-        answer = self._api(api.Jobs, call).request(
+        answer = self._asker.api(api.Jobs, call).request(
             "parse", method="post", json=request, params={"namespace": namespace}
         )
         return mapping(answer.json(), call)
@@ -221,92 +217,41 @@ class NomadAdapter:
     def namespace_labels(self) -> dict[str, dict[str, str]]:
         """The metadata of the namespaces that the token may see, by name (`GET /v1/namespaces`, `Meta`)."""
         call = Call("namespaces_list", "list namespaces")
-        rows = rows_of(self._api(api.Namespaces, call).get_namespaces(), call)
+        rows = rows_of(self._asker.api(api.Namespaces, call).get_namespaces(), call)
         return {str(row["Name"]): {str(k): str(v) for k, v in (row.get("Meta") or {}).items()} for row in rows}
 
     def list_variables(
         self, namespace: str, prefix: str, *, index: int = 0, wait_seconds: float = 0.0
     ) -> tuple[int, Sequence[VariableMeta]]:
         """See `ports.Nomad`. The index is at least 1, so that it can be given back to block."""
-        call = self._variables_call("variables_list", f"list variables {prefix}*", namespace, f"{prefix}*", "list")
-        wait = min(wait_seconds, MAX_WAIT_SECONDS) if index > 0 else 0.0
-        params: dict[str, Any] = {"namespace": namespace, "prefix": prefix}
-        first = params | {"index": index, "wait": f"{round(wait * 1000)}ms"} if wait > 0 else params
-        answer = self._api(api.Variables, call, wait_seconds=wait * 17 / 16).request(method="get", params=first)
-        new_index = index_of(answer)
-        rows = [meta_of(row, call) for row in rows_of(answer.json(), call)]
-        while token := answer.headers.get("X-Nomad-NextToken"):
-            page = params | {"next_token": token}
-            answer = self._api(api.Variables, call).request(method="get", params=page)
-            rows += [meta_of(row, call) for row in rows_of(answer.json(), call)]
-        return new_index, rows
+        return self._variables.list(namespace, prefix, index=index, wait_seconds=wait_seconds)
 
     def read_variable(self, namespace: str, path: str) -> Variable | None:
-        call = self._variable_call("variable_read", "read", namespace, path, absent="variable not found")
-        try:
-            return variable_of(
-                mapping(self._api(api.Variable, call).get_variable(path, namespace=namespace), call), call
-            )
-        except NotFound:
-            return None
+        return self._variables.read(namespace, path)
 
     def write_variable(
         self, namespace: str, path: str, items: Mapping[str, str], *, cas: int | None = None
     ) -> Variable:
         """See `ports.Nomad`. With `cas` never sent twice when the answer was lost."""
-        call = self._variable_call(
-            "variable_write", "write", namespace, path, repeatable=cas is None, hidden=tuple(items.values())
-        )
-        payload = {"Namespace": namespace, "Path": path, "Items": dict(items)}
-        body = self._api(api.Variable, call).create_variable(path, payload, namespace=namespace, cas=cas)
-        return variable_of(mapping(body, call), call)
+        return self._variables.write(namespace, path, items, cas=cas)
 
     def delete_variable(self, namespace: str, path: str) -> None:
-        call = self._variable_call("variable_delete", "destroy", namespace, path, absent="variable not found")
-        try:
-            self._api(api.Variable, call).delete_variable(path, namespace=namespace)
-        except NotFound:
-            return
+        self._variables.delete(namespace, path)
 
     def acquire_lock(self, namespace: str, path: str, items: Mapping[str, str], ttl_seconds: float) -> str | None:
         """See `ports.Nomad`. Never sent twice when the answer was lost: the lock would be ours without its ID."""
-        call = self._variable_call("variable_lock", "write", namespace, path, repeatable=False)
-        # After a lock has ended Nomad keeps it for another while (LockDelay); 0 would be its default of 15 s.
-        lock = {"TTL": f"{round(ttl_seconds * 1000)}ms", "LockDelay": "1ms"}
-        body = {"Namespace": namespace, "Path": path, "Items": dict(items), "Lock": lock}
-        try:
-            answer = self._lock(call, "lock-acquire", namespace, path, body)
-        except Conflict:
-            return None
-        held = mapping(answer, call).get("Lock")
-        if not isinstance(held, Mapping) or not held.get("ID"):
-            raise unexpected("nomad", call, "no ID of the lock")
-        return str(held["ID"])
+        return self._variables.acquire_lock(namespace, path, items, ttl_seconds)
 
     def renew_lock(self, namespace: str, path: str, lock_id: str) -> bool:
-        call = self._variable_call("variable_renew", "write", namespace, path, absent="variable doesn't exist")
-        try:
-            self._lock(call, "lock-renew", namespace, path, {"Path": path, "Lock": {"ID": lock_id}})
-        except (Conflict, NotFound):
-            return False
-        return True
+        return self._variables.renew_lock(namespace, path, lock_id)
 
     def release_lock(self, namespace: str, path: str, lock_id: str) -> None:
-        call = self._variable_call("variable_release", "write", namespace, path, absent="variable doesn't exist")
-        try:
-            self._lock(call, "lock-release", namespace, path, {"Path": path, "Lock": {"ID": lock_id}})
-        except (Conflict, NotFound):
-            return
-
-    def _lock(self, call: Call, operation: str, namespace: str, path: str, body: Json) -> Any:
-        # python-nomad knows no locks.
-        params = {operation: "", "namespace": namespace}
-        return self._api(api.Variable, call).request(path, method="put", json=body, params=params).json()
+        self._variables.release_lock(namespace, path, lock_id)
 
     def list_jobs(self, namespace: str, prefix: str = "") -> Sequence[Json]:
         """See `ports.Nomad`. An answer without rows says nothing about rights."""
         call = self._job_call("jobs_list", "list jobs", namespace, "list-jobs")
-        return rows_of(self._api(api.Jobs, call).get_jobs(prefix=prefix or None, namespace=namespace), call)
+        return rows_of(self._asker.api(api.Jobs, call).get_jobs(prefix=prefix or None, namespace=namespace), call)
 
     def events(self, topics: Sequence[str], namespace: str, *, index: int = 0) -> EventStream:
         """See `ports.Nomad`. The subscription is open when this returns; close it from any thread by `close()`."""
@@ -319,19 +264,14 @@ class NomadAdapter:
         )
         return EventStream(self._transport, call, response, max_line_bytes=self._connection.max_answer_bytes)
 
-    def _api(self, kind: Callable[..., Any], call: Call, *, wait_seconds: float = 0.0) -> Any:
-        """One of python-nomad's API classes, bound to one call."""
-        session = _NomadSession(self._transport, call, wait_seconds)
-        return kind(address="", session=session, region=self._connection.region or None)
-
     def _job_get(self, call: Call, job_id: str, what: str, params: Mapping[str, Any]) -> Any:
-        return self._api(api.Job, call).request(_quoted(job_id), what, method="get", params=dict(params)).json()
+        return self._asker.api(api.Job, call).request(quoted(job_id), what, method="get", params=dict(params)).json()
 
     def _tag(self, call: Call, method: str, namespace: str, job_id: str, name: str, body: Json | None) -> None:
-        self._api(api.Job, call).request(
-            _quoted(job_id),
+        self._asker.api(api.Job, call).request(
+            quoted(job_id),
             "versions",
-            _quoted(name),
+            quoted(name),
             "tag",
             method=method,
             json=body,
@@ -350,75 +290,6 @@ class NomadAdapter:
             absent=absent,
         )
 
-    def _variable_call(
-        self,
-        label: str,
-        capability: str,
-        namespace: str,
-        path: str,
-        *,
-        repeatable: bool = True,
-        absent: str = "",
-        hidden: tuple[str, ...] = (),
-    ) -> Call:
-        verb = label.removeprefix("variable_")
-        if not _VARIABLE_PATH.fullmatch(path):
-            raise Rejected(
-                f"{path!r} is not a path of a Nomad variable",
-                system="nomad",
-                operation=f"{verb} variable",
-                remedy="use at most 128 letters, digits and -_~/ in it",
-            )
-        return self._variables_call(
-            label, f"{verb} variable {path}", namespace, path, capability, repeatable, absent, hidden
-        )
-
-    def _variables_call(
-        self,
-        label: str,
-        text: str,
-        namespace: str,
-        path: str,
-        capability: str,
-        repeatable: bool = True,
-        absent: str = "",
-        hidden: tuple[str, ...] = (),
-    ) -> Call:
-        needs = f"in namespace {namespace}, which needs capability `{capability}` on it"
-        rule = f'namespace "{namespace}" {{ variables {{ path "{path}" {{ capabilities = ["{capability}"] }} }} }}'
-        return Call(
-            label,
-            text,
-            denied=f"the Nomad token may not {text} {needs}",
-            grant=f"add `{rule}` to its policy",
-            repeatable=repeatable,
-            absent=absent,
-            hidden=hidden,
-        )
-
-
-class _NomadSession:
-    """What python-nomad's API classes use of a requests session, bound to one call."""
-
-    __slots__ = ("_call", "_transport", "_wait_seconds")
-
-    def __init__(self, transport: Transport, call: Call, wait_seconds: float) -> None:
-        self._transport = transport
-        self._call = call
-        self._wait_seconds = wait_seconds
-
-    def get(self, *, url: str, params: Mapping[str, Any], **_: object) -> Answer:
-        return self._transport.send(self._call, "GET", url, params=params, wait_seconds=self._wait_seconds)
-
-    def post(self, *, url: str, params: Mapping[str, Any], json: Any, **_: object) -> Answer:
-        return self._transport.send(self._call, "POST", url, params=params, body=json)
-
-    def put(self, *, url: str, params: Mapping[str, Any], json: Any, **_: object) -> Answer:
-        return self._transport.send(self._call, "PUT", url, params=params, body=json)
-
-    def delete(self, *, url: str, params: Mapping[str, Any], **_: object) -> Answer:
-        return self._transport.send(self._call, "DELETE", url, params=params)
-
 
 def _address(job_id: str, call: Call) -> str:
     """The job ID as a URL segment. Raises `Rejected` for an ID that Nomad would take for an endpoint of another job."""
@@ -429,9 +300,4 @@ def _address(job_id: str, call: Call) -> str:
             operation=call.text,
             remedy="give the job another ID",
         )
-    return _quoted(job_id)
-
-
-def _quoted(text: str) -> str:
-    """One URL segment. Nomad's router takes a bare `.` or `..` for a step in the path."""
-    return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
+    return quoted(job_id)

@@ -33,7 +33,7 @@ class NomadAdminAdapter(NomadAdapter):
 
     def agent(self) -> NomadAgent:
         call = _call("agent_read", "read the configuration of its agent", 'agent { policy = "read" }')
-        body = mapping(self._api(api.Agent, call).get_agent(), call)
+        body = mapping(self._asker.api(api.Agent, call).get_agent(), call)
         return _agent(mapping(body.get("config") or {}, call), call)
 
     def nodes(self) -> Sequence[Node]:
@@ -68,7 +68,7 @@ class NomadAdminAdapter(NomadAdapter):
     def _token_self(self, call: Call) -> NomadToken | None:
         """None without ACLs: Nomad 2.0 answers with a token that says so, others may refuse."""
         try:
-            row = mapping(self._api(api.Acl, call).get_self_token(), call)
+            row = mapping(self._asker.api(api.Acl, call).get_self_token(), call)
         except Rejected as refusal:
             if _NO_ACLS in refusal.message:
                 return None
@@ -77,14 +77,14 @@ class NomadAdminAdapter(NomadAdapter):
 
     def acl_policies(self) -> Sequence[str]:
         call = Call("acl_policies_list", "list ACL policies", grant=_NEEDS_MANAGEMENT)
-        return [str(row.get("Name", "")) for row in rows_of(self._api(api.Acl, call).get_policies(), call)]
+        return [str(row.get("Name", "")) for row in rows_of(self._asker.api(api.Acl, call).get_policies(), call)]
 
     def acl_policy(self, name: str) -> AclPolicy | None:
         call = Call(
             "acl_policy_read", f"read ACL policy {name}", grant=_NEEDS_MANAGEMENT, absent="ACL policy not found"
         )
         try:
-            return _policy(mapping(self._api(api.Acl, call).get_policy(quote(name, safe="")), call))
+            return _policy(mapping(self._asker.api(api.Acl, call).get_policy(quote(name, safe="")), call))
         except NotFound:
             return None
 
@@ -93,17 +93,18 @@ class NomadAdminAdapter(NomadAdapter):
         body: Json = {"Name": policy.name, "Description": policy.description, "Rules": policy.rules}
         if any(policy.job):
             body["JobACL"] = dict(zip(("Namespace", "JobID", "Group", "Task"), policy.job, strict=True))
-        self._api(api.Acl, call).create_policy(quote(policy.name, safe=""), body)
+        self._asker.api(api.Acl, call).create_policy(quote(policy.name, safe=""), body)
 
     def acl_tokens(self) -> Sequence[NomadToken]:
         call = Call("acl_tokens_list", "list ACL tokens", grant=_NEEDS_MANAGEMENT)
-        return [_token(row) for row in rows_of(self._api(api.Acl, call).get_tokens(), call)]
+        return [_token(row) for row in rows_of(self._asker.api(api.Acl, call).get_tokens(), call)]
 
     def create_token(self, name: str, policies: Sequence[str]) -> Issued:
         """See `ops.ports.NomadAdmin`. Never sent twice: each would make a token."""
         call = Call("acl_token_create", f"make an ACL token {name}", grant=_NEEDS_MANAGEMENT, repeatable=False)
         body = mapping(
-            self._api(api.Acl, call).create_token({"Name": name, "Type": "client", "Policies": list(policies)}), call
+            self._asker.api(api.Acl, call).create_token({"Name": name, "Type": "client", "Policies": list(policies)}),
+            call,
         )
         if not isinstance(body.get("SecretID"), str):
             raise strange(call)

@@ -1,32 +1,29 @@
 """Policies, roles, KV metadata and the configuration of engines of Vault or OpenBao, as `ports.Vault` asks for them."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from hvac.api.auth_methods import JWT, Token
-from hvac.api.secrets_engines import KvV2
 from hvac.api.system_backend import Health, Policies
 from pydantic import SecretStr
 
 from secretbinding.adapters.clocks import ServerClock
 from secretbinding.adapters.connection import VaultConnection, token_ends
 from secretbinding.adapters.discovery.finding import nodes_of
-from secretbinding.adapters.transport import Answer, Call, OnCall, Transport, unexpected
+from secretbinding.adapters.transport import Call, OnCall, Transport, unexpected
 from secretbinding.adapters.vault.approle import AppRoles
+from secretbinding.adapters.vault.asking import Asker
 from secretbinding.adapters.vault.engines import SecretsEngines
-from secretbinding.adapters.vault.faults import NO_ROUTE, judge
+from secretbinding.adapters.vault.faults import judge
 from secretbinding.adapters.vault.generation import NewValues
-from secretbinding.adapters.vault.remembered import Remembered
+from secretbinding.adapters.vault.kv import KvSecrets
 from secretbinding.adapters.vault.shapes import data_of, keys_of, mapping
-from secretbinding.errors import Denied, NotFound, Rejected
+from secretbinding.errors import Denied, NotFound
 from secretbinding.ports import (
     Json,
     KvMetadata,
-    KvVersion,
     LeaseLimits,
     PkiRole,
     SecretId,
@@ -35,10 +32,6 @@ from secretbinding.ports import (
     VaultHealth,
     WrappedSecretId,
 )
-
-_MERGE_PATCH = "application/merge-patch+json"
-_VERBS = {"patch": "patch", "read": "read", "list": "list", "update": "write", "create": "write", "delete": "delete"}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class VaultAdapter:
@@ -63,7 +56,6 @@ class VaultAdapter:
         headers = {"X-Vault-Request": "true"}
         if connection.namespace:
             headers["X-Vault-Namespace"] = connection.namespace
-        self._where = f" in namespace {connection.namespace}" if connection.namespace else ""
         self.clock = ServerClock(now)
         self._token = connection.token
         self._transport = Transport(
@@ -76,11 +68,13 @@ class VaultAdapter:
             clock=self.clock,
             nodes=nodes_of(connection),
         )
-        self._kv_engines: Remembered[str] = Remembered(engine_seconds)
-        self._kv_max_versions: Remembered[int] = Remembered(engine_seconds)
-        self._engines = SecretsEngines(_Reader(self), engine_seconds)
-        self._values = NewValues(_Writer(self))
-        self._app_roles = AppRoles(_Writer(self))
+        self._asker = Asker(self._transport, connection.namespace)
+        self._call = self._asker.call
+        self._hvac = self._asker.hvac
+        self._kv = KvSecrets(self._asker, engine_seconds, self.clock.at_latest)
+        self._engines = SecretsEngines(self._asker, engine_seconds)
+        self._values = NewValues(self._asker)
+        self._app_roles = AppRoles(self._asker)
 
     def __repr__(self) -> str:
         return f"VaultAdapter({self._transport!r})"
@@ -168,7 +162,7 @@ class VaultAdapter:
             return
         except NotFound:
             pass
-        raise self._no_mount(
+        raise self._asker.no_mount(
             call, f"no auth method is enabled at {mount}", "enable jwt auth there, or set SECRETBINDING_JWT_MOUNT"
         )
 
@@ -190,34 +184,19 @@ class VaultAdapter:
 
     def kv_engine(self, mount: str) -> str | None:
         """`v1`, `v2` or None; remembered for `engine_seconds`, None for half a minute at most."""
-        return self._kv_engines.get(mount.strip("/"), self._ask_engine)
+        return self._kv.engine(mount)
 
     def kv_max_versions(self, mount: str) -> int | None:
         """See `ports.Vault`; remembered for `engine_seconds`, None for half a minute at most."""
-        return self._kv_max_versions.get(mount.strip("/"), self._ask_max_versions)
+        return self._kv.max_versions(mount)
 
     def kv_metadata(self, mount: str, path: str) -> KvMetadata | None:
         """See `ports.Vault`; raises `NotFound` when nothing is mounted at `mount`."""
-        mount = mount.strip("/")
-        call = self._call("kv_metadata_read", f"read metadata of {mount}/{path}", f"{mount}/metadata/{path}", "read")
-        try:
-            body = KvV2(adapter=self._hvac(call)).read_secret_metadata(path, mount_point=mount)
-        except NotFound as absent:
-            self._check_mounted(absent, call, mount)
-            return None
-        return _metadata(data_of(body, call), self.clock.at_latest(), call)
+        return self._kv.metadata(mount, path)
 
     def kv_fields(self, mount: str, path: str, version: int) -> Mapping[str, Any] | None:
         """See `ports.Vault`; raises `NotFound` when nothing is mounted at `mount`."""
-        mount = mount.strip("/")
-        subkeys = f"{mount}/subkeys/{path}"
-        call = self._call("kv_subkeys_read", f"read field names of {mount}/{path}", subkeys, "read")
-        try:
-            body = self._hvac(call).get(url=f"/v1/{quote(subkeys)}", params={"version": version})
-        except NotFound as absent:
-            self._check_mounted(absent, call, mount)
-            return None
-        return mapping(data_of(body, call).get("subkeys") or {}, call)
+        return self._kv.fields(mount, path, version)
 
     def static_role(self, mount: str, name: str) -> StaticRole | None:
         """See `ports.Vault`; raises `NotFound` when no database engine is mounted at `mount`."""
@@ -306,176 +285,6 @@ class VaultAdapter:
     def mount_limits(self, mount: str) -> LeaseLimits | None:
         """See `ports.Vault`; remembered for `engine_seconds`, None for half a minute at most."""
         return self._engines.mount_limits(mount)
-
-    def _ask_engine(self, mount: str) -> str | None:
-        path = f"sys/internal/ui/mounts/{mount}"
-        call = self._call("mount_read", f"read the kind of mount {mount}", path, "read")
-        try:
-            found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
-        except (Denied, NotFound):
-            # It is told only to those who may do something in the mount: with version 1 the controller may nothing.
-            return self._ask_tuned_engine(mount)
-        if found.get("type") not in ("kv", "generic"):
-            return None
-        return "v2" if mapping(found.get("options") or {}, call).get("version") == "2" else "v1"
-
-    def _ask_tuned_engine(self, mount: str) -> str | None:
-        path = f"sys/mounts/{mount}/tune"
-        call = self._call("mount_tune_read", f"read the kind of mount {mount}", path, "read")
-        try:
-            found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
-        except (Denied, NotFound, Rejected):
-            return None
-        return "v2" if mapping(found.get("options") or {}, call).get("version") == "2" else "v1"
-
-    def _ask_max_versions(self, mount: str) -> int | None:
-        path = f"{mount}/config"
-        call = self._call("kv_config_read", f"read how many versions mount {mount} keeps", path, "read")
-        try:
-            found = data_of(self._hvac(call).get(url=f"/v1/{quote(path)}"), call)
-        except (Denied, NotFound, Rejected):
-            return None
-        try:
-            return int(found.get("max_versions") or 0)
-        except (ValueError, TypeError, OverflowError):
-            pass
-        raise unexpected("vault", call, "JSON of another shape")
-
-    def _check_mounted(self, absent: NotFound, call: Call, mount: str) -> None:
-        if NO_ROUTE in absent.message:
-            raise self._no_mount(
-                call, f"no secrets engine is mounted at {mount}", "enable it, or correct the binding's mount"
-            ) from None
-
-    def _no_mount(self, call: Call, message: str, remedy: str) -> NotFound:
-        return NotFound(f"{message}{self._where}", system="vault", operation=call.text, status=404, remedy=remedy)
-
-    def _call(self, label: str, text: str, path: str, *capabilities: str, anonymous: bool = False) -> Call:
-        if _CONTROL.search(path) or any(segment in ("", ".", "..") for segment in path.split("/")):
-            raise Rejected(
-                f"{path!r} is not a path in Vault",
-                system="vault",
-                operation=label,
-                remedy="take out empty segments, dots and control characters",
-            )
-        needs = " and ".join(f"`{capability}`" for capability in capabilities)
-        listed = ", ".join(f'"{capability}"' for capability in capabilities)
-        noun = "capability" if len(capabilities) == 1 else "capabilities"
-        verb = "update" if capabilities == ("update",) else _VERBS[capabilities[0]]
-        return Call(
-            label,
-            text,
-            denied=f"the Vault token may not {verb} {path}{self._where}, which needs {noun} {needs}",
-            grant=f'add `path "{path}" {{ capabilities = [{listed}] }}` to its policy',
-            anonymous=anonymous,
-        )
-
-    def _hvac(self, call: Call) -> "_HvacAdapter":
-        return _HvacAdapter(self._transport, call)
-
-
-class _Writer:
-    """How writes of new values ask the adapter."""
-
-    def __init__(self, adapter: VaultAdapter) -> None:
-        self._adapter = adapter
-
-    def call(
-        self,
-        label: str,
-        text: str,
-        path: str,
-        *capabilities: str,
-        hidden: tuple[str, ...] = (),
-        once: bool = False,
-        merge: bool = False,
-        headers: tuple[tuple[str, str], ...] = (),
-    ) -> Call:
-        call = self._adapter._call(label, text, path, *capabilities)
-        kind = _MERGE_PATCH if merge else call.content_type
-        return replace(call, hidden=hidden, repeatable=not once, content_type=kind, headers=headers)
-
-    def send(self, call: Call, method: str, path: str, body: Json | None = None) -> Any:
-        return self._adapter._hvac(call).send(method, f"/v1/{quote(path)}", body)
-
-
-class _Reader:
-    """How requests about secrets engines ask the adapter."""
-
-    def __init__(self, adapter: VaultAdapter) -> None:
-        self.call = adapter._call
-        self.no_mount = adapter._no_mount
-        self._hvac = adapter._hvac
-
-    def get(self, call: Call, path: str) -> Any:
-        return self._hvac(call).get(url=f"/v1/{quote(path)}")
-
-    def list(self, call: Call, path: str) -> Any:
-        return self._hvac(call).list(url=f"/v1/{quote(path)}/")
-
-    def post(self, call: Call, path: str, body: Json) -> Any:
-        return self._hvac(call).post(url=f"/v1/{quote(path)}", json=body)
-
-    def delete(self, call: Call, path: str) -> Any:
-        return self._hvac(call).delete(url=f"/v1/{quote(path)}")
-
-
-class _HvacAdapter:
-    """What hvac's API classes call, bound to one call: gives the JSON of an answer, or the answer if there is none."""
-
-    __slots__ = ("_call", "_transport")
-
-    def __init__(self, transport: Transport, call: Call) -> None:
-        self._transport = transport
-        self._call = call
-
-    def get(self, url: str, params: Mapping[str, Any] | None = None, **_: object) -> Any:
-        return self._send("GET", url, params, None)
-
-    def list(self, url: str, **_: object) -> Any:
-        # As Vault's own client does: proxies do not know the method LIST.
-        return self._send("GET", url, {"list": "true"}, None)
-
-    def post(self, url: str, json: Any = None, **_: object) -> Any:
-        return self._send("POST", url, None, json)
-
-    def put(self, url: str, json: Any = None, **_: object) -> Any:
-        return self._send("PUT", url, None, json)
-
-    def delete(self, url: str, **_: object) -> Any:
-        return self._send("DELETE", url, None, None)
-
-    def send(self, method: str, url: str, body: Any) -> Any:
-        return self._send(method, url, None, body)
-
-    def _send(self, method: str, url: str, params: Mapping[str, Any] | None, body: Any) -> Any:
-        answer: Answer = self._transport.send(self._call, method, url, params=params, body=body)
-        return answer.json() if answer.body else answer
-
-
-def _metadata(body: Mapping[str, Any], now: datetime, call: Call) -> KvMetadata:
-    """One secret's metadata. Raises `ServiceError` for another shape."""
-    try:
-        return KvMetadata(
-            current=int(body.get("current_version", 0)),
-            versions={
-                int(number): _version(int(number), each, now) for number, each in (body.get("versions") or {}).items()
-            },
-            max_versions=int(body.get("max_versions", 0)),
-        )
-    except (ValueError, TypeError, AttributeError, OverflowError):
-        pass
-    raise unexpected("vault", call, "JSON of another shape")
-
-
-def _version(number: int, body: Mapping[str, Any], now: datetime) -> KvVersion:
-    deletion = str(body.get("deletion_time") or "")
-    return KvVersion(
-        number=number,
-        created=str(body.get("created_time", "")),
-        deleted=bool(deletion) and datetime.fromisoformat(deletion) <= now,
-        destroyed=bool(body.get("destroyed")),
-    )
 
 
 def _moment(text: Any, call: Call) -> datetime | None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import SecretStr
 
-from secretbinding.adapters.transport import Call, unexpected
+from secretbinding.adapters.transport import unexpected
+from secretbinding.adapters.vault.asking import Asker
 from secretbinding.adapters.vault.faults import NO_ROUTE
 from secretbinding.adapters.vault.shapes import data_of, mapping
 from secretbinding.errors import Denied, NotFound, Rejected
@@ -15,46 +16,27 @@ from secretbinding.ports import Json, WrappedSecretId
 _REMEDY = "enable approle auth there, for the controller alone, or set SECRETBINDING_AGENT_APPROLE_MOUNT"
 
 
-class Writer(Protocol):
-    """The adapter's way to ask and to write."""
-
-    def call(
-        self,
-        label: str,
-        text: str,
-        path: str,
-        *capabilities: str,
-        hidden: tuple[str, ...] = (),
-        once: bool = False,
-        headers: tuple[tuple[str, str], ...] = (),
-    ) -> Call:
-        """What the request is for. Raises `Rejected` for a path that Vault cannot have."""
-
-    def send(self, call: Call, method: str, path: str, body: Json | None = None) -> Any:
-        """The JSON of the answer. Raises `errors.ServiceError` subclasses."""
-
-
 class AppRoles:
     """Fulfils the part of `ports.Vault` that is about AppRoles."""
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
 
     def read(self, mount: str, name: str) -> Json | None:
         """`auth/<mount>/role/<name>`."""
         path = _path(mount, name)
-        call = self._writer.call("app_role_read", f"read AppRole {name} of {mount}", path, "read")
+        call = self._asker.call("app_role_read", f"read AppRole {name} of {mount}", path, "read")
         try:
-            return data_of(self._writer.send(call, "GET", path), call)
+            return data_of(self._asker.send(call, "GET", path), call)
         except NotFound:
             return None
 
     def write(self, mount: str, name: str, body: Json) -> None:
         """Raises `NotFound` when no auth method is enabled at the mount."""
         path = _path(mount, name)
-        call = self._writer.call("app_role_write", f"write AppRole {name} of {mount}", path, "create", "update")
+        call = self._asker.call("app_role_write", f"write AppRole {name} of {mount}", path, "create", "update")
         try:
-            self._writer.send(call, "POST", path, body)
+            self._asker.send(call, "POST", path, body)
             return
         except NotFound as error:
             status = error.status
@@ -64,9 +46,9 @@ class AppRoles:
     def delete(self, mount: str, name: str) -> None:
         """Deleting what is not there is success."""
         path = _path(mount, name)
-        call = self._writer.call("app_role_delete", f"delete AppRole {name} of {mount}", path, "delete")
+        call = self._asker.call("app_role_delete", f"delete AppRole {name} of {mount}", path, "delete")
         try:
-            self._writer.send(call, "DELETE", path)
+            self._asker.send(call, "DELETE", path)
         except NotFound:
             return
 
@@ -75,8 +57,8 @@ class AppRoles:
         path = f"{_path(mount, role)}/secret-id"
         text = f"make a wrapped secret-id of AppRole {role} of {mount}"
         wrap = (("X-Vault-Wrap-TTL", f"{seconds}s"),)
-        call = self._writer.call("secret_id_wrap", text, path, "update", once=True, headers=wrap)
-        info = mapping(mapping(self._writer.send(call, "POST", path, {}), call).get("wrap_info"), call)
+        call = self._asker.call("secret_id_wrap", text, path, "update", once=True, headers=wrap)
+        info = mapping(mapping(self._asker.send(call, "POST", path, {}), call).get("wrap_info"), call)
         token, accessor, created = (info.get(name) for name in ("token", "wrapped_accessor", "creation_time"))
         if not (isinstance(token, str) and token and isinstance(accessor, str) and accessor):
             raise unexpected("vault", call, "no wrapping token")
@@ -90,9 +72,9 @@ class AppRoles:
         """`sys/wrapping/lookup`, which everybody may ask."""
         path = "sys/wrapping/lookup"
         value = token.get_secret_value()
-        call = self._writer.call("wrapping_lookup", "look up a wrapping token", path, "update", hidden=(value,))
+        call = self._asker.call("wrapping_lookup", "look up a wrapping token", path, "update", hidden=(value,))
         try:
-            found = data_of(self._writer.send(call, "POST", path, {"token": value}), call)
+            found = data_of(self._asker.send(call, "POST", path, {"token": value}), call)
         except (Rejected, Denied, NotFound):
             return False
         # In a namespace it may begin with that.
@@ -101,12 +83,10 @@ class AppRoles:
     def secret_id_uses(self, mount: str, role: str, accessor: str) -> int | None:
         """`auth/<mount>/role/<role>/secret-id-accessor/lookup`."""
         path = f"{_path(mount, role)}/secret-id-accessor/lookup"
-        call = self._writer.call(
-            "secret_id_lookup", f"look up a secret-id of AppRole {role} of {mount}", path, "update"
-        )
+        call = self._asker.call("secret_id_lookup", f"look up a secret-id of AppRole {role} of {mount}", path, "update")
         try:
             found: Mapping[str, Any] = data_of(
-                self._writer.send(call, "POST", path, {"secret_id_accessor": accessor}), call
+                self._asker.send(call, "POST", path, {"secret_id_accessor": accessor}), call
             )
         except NotFound as error:
             if NO_ROUTE in error.message:

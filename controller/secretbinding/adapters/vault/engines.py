@@ -2,9 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from secretbinding.adapters.transport import Call
+from secretbinding.adapters.vault.asking import Asker
 from secretbinding.adapters.vault.faults import ENGINE_ROLE_WRITE, NO_ROUTE, OTHER_ENGINE, PKI_ISSUER_READ
 from secretbinding.adapters.vault.remembered import Remembered
 from secretbinding.adapters.vault.shapes import data_of, keys_of, mapping, seconds
@@ -16,33 +17,11 @@ _NEVER = "0001-"
 _DIGEST_LENGTH = 16
 
 
-class Reader(Protocol):
-    """The adapter's way to read a path that it knows how to ask for and how to explain."""
-
-    def call(self, label: str, text: str, path: str, *capabilities: str, anonymous: bool = False) -> Call:
-        """What the request is for. Raises `Rejected` for a path that Vault cannot have."""
-
-    def get(self, call: Call, path: str) -> Any:
-        """The JSON of the answer. Raises `errors.ServiceError` subclasses."""
-
-    def list(self, call: Call, path: str) -> Any:
-        """The JSON of the answer to a listing. Raises `errors.ServiceError` subclasses."""
-
-    def post(self, call: Call, path: str, body: Json) -> Any:
-        """Write. Raises `errors.ServiceError` subclasses."""
-
-    def delete(self, call: Call, path: str) -> Any:
-        """Delete. Raises `errors.ServiceError` subclasses."""
-
-    def no_mount(self, call: Call, message: str, remedy: str) -> NotFound:
-        """The error for a mount that is not there."""
-
-
 class SecretsEngines:
     """Fulfils the part of `ports.Vault` about engines other than KV. A mount may have slashes in its path."""
 
-    def __init__(self, reader: Reader, remember_seconds: float) -> None:
-        self._reader = reader
+    def __init__(self, asker: Asker, remember_seconds: float) -> None:
+        self._asker = asker
         self._limits: Remembered[LeaseLimits] = Remembered(remember_seconds)
         # A static role cannot change its user.
         self._users: Remembered[StaticUser] = Remembered(remember_seconds)
@@ -77,9 +56,9 @@ class SecretsEngines:
         """`<mount>/issuer/<issuer>/json`, which needs no token; the chain counts as a set."""
         mount = mount.strip("/")
         path = f"{mount}/issuer/{issuer}/json"
-        call = self._reader.call(PKI_ISSUER_READ, f"read issuer {issuer} of {mount}", path, "read", anonymous=True)
+        call = self._asker.call(PKI_ISSUER_READ, f"read issuer {issuer} of {mount}", path, "read", anonymous=True)
         try:
-            found = data_of(self._reader.get(call, path), call)
+            found = data_of(self._asker.get(call, path), call)
         except NotFound as absent:
             self._check_engine(absent, call, mount, "pki")
             return None
@@ -90,9 +69,9 @@ class SecretsEngines:
 
     def read_config(self, path: str) -> Json | None:
         """Any part of an engine's configuration."""
-        call = self._reader.call("engine_config_read", f"read {path}", path, "read")
+        call = self._asker.call("engine_config_read", f"read {path}", path, "read")
         try:
-            return data_of(self._reader.get(call, path), call)
+            return data_of(self._asker.get(call, path), call)
         except NotFound as absent:
             if NO_ROUTE in absent.message or OTHER_ENGINE in absent.message:
                 raise self._nothing_there(call, path) from None
@@ -101,9 +80,9 @@ class SecretsEngines:
     def static_users(self, mount: str) -> Mapping[str, StaticUser]:
         """The listing is asked for each time; whose role one is, is remembered for a while."""
         path = f"{mount.strip('/')}/static-roles"
-        call = self._reader.call("static_role_list", f"list {path}", path, "list")
+        call = self._asker.call("static_role_list", f"list {path}", path, "list")
         try:
-            names = keys_of(self._reader.list(call, path), call)
+            names = keys_of(self._asker.list(call, path), call)
         except NotFound:
             return {}
         users = {name: self._users.get(f"{path}/{name}", self._ask_user) for name in names}
@@ -115,9 +94,9 @@ class SecretsEngines:
 
     def write_role(self, path: str, body: Json) -> None:
         """Create or change a role."""
-        call = self._reader.call(ENGINE_ROLE_WRITE, f"write {path}", path, "create", "update")
+        call = self._asker.call(ENGINE_ROLE_WRITE, f"write {path}", path, "create", "update")
         try:
-            self._reader.post(call, path, body)
+            self._asker.send(call, "POST", path, body)
             return
         except NotFound:
             pass
@@ -125,9 +104,9 @@ class SecretsEngines:
 
     def delete_role(self, path: str) -> None:
         """Delete a role, if it is there."""
-        call = self._reader.call("engine_role_delete", f"delete {path}", path, "delete")
+        call = self._asker.call("engine_role_delete", f"delete {path}", path, "delete")
         try:
-            self._reader.delete(call, path)
+            self._asker.send(call, "DELETE", path)
         except NotFound:
             return
 
@@ -140,15 +119,15 @@ class SecretsEngines:
     def _ask_limits(self, mount: str) -> LeaseLimits | None:
         text = f"read the lifetimes of mount {mount}"
         tune = f"sys/mounts/{mount}/tune"
-        call = self._reader.call("mount_tune_read", text, tune, "read")
+        call = self._asker.call("mount_tune_read", text, tune, "read")
         try:
-            return _limits(data_of(self._reader.get(call, tune), call), call)
+            return _limits(data_of(self._asker.get(call, tune), call), call)
         except (Denied, NotFound, Rejected):
             pass
         shown = f"sys/internal/ui/mounts/{mount}"
-        call = self._reader.call("mount_read", text, shown, "read")
+        call = self._asker.call("mount_read", text, shown, "read")
         try:
-            return _limits(mapping(data_of(self._reader.get(call, shown), call).get("config") or {}, call), call)
+            return _limits(mapping(data_of(self._asker.get(call, shown), call).get("config") or {}, call), call)
         except (Denied, NotFound):
             return None
 
@@ -158,9 +137,9 @@ class SecretsEngines:
         """The data at a path below a mount, None when there is none. Raises `NotFound` when no such engine is there."""
         mount = mount.strip("/")
         path = f"{mount}/{below}"
-        call = self._reader.call(label, f"read {what} of {mount}", path, "read")
+        call = self._asker.call(label, f"read {what} of {mount}", path, "read")
         try:
-            return call, data_of(self._reader.get(call, path), call)
+            return call, data_of(self._asker.get(call, path), call)
         except NotFound as absent:
             self._check_engine(absent, call, mount, engine)
             return call, None
@@ -170,12 +149,12 @@ class SecretsEngines:
             raise self._no_engine(call, mount, engine) from None
 
     def _nothing_there(self, call: Call, path: str) -> NotFound:
-        return self._reader.no_mount(
+        return self._asker.no_mount(
             call, f"no engine that has {path} is mounted there", "enable it, or correct the binding's mount"
         )
 
     def _no_engine(self, call: Call, mount: str, engine: str) -> NotFound:
-        return self._reader.no_mount(
+        return self._asker.no_mount(
             call, f"no {engine} engine is mounted at {mount}", "enable it, or correct the binding's mount"
         )
 
@@ -188,4 +167,4 @@ def _digest(issuer: Mapping[str, Any]) -> str:
     chain = issuer.get("ca_chain")
     texts = [str(issuer.get("certificate") or "").strip()]
     texts += sorted(str(each).strip() for each in chain) if isinstance(chain, list) else []
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:_DIGEST_LENGTH]
+    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]

@@ -1,10 +1,10 @@
 """The metadata of many KV secrets with one request, where the server can (OpenBao)."""
 
 from collections.abc import Mapping
-from urllib.parse import quote
 
 from secretbinding.adapters.transport import unexpected
-from secretbinding.adapters.vault.adapter import VaultAdapter, _metadata
+from secretbinding.adapters.vault.adapter import VaultAdapter
+from secretbinding.adapters.vault.kv import metadata_of
 from secretbinding.adapters.vault.shapes import data_of, keys_of, mapping
 from secretbinding.errors import NotFound
 from secretbinding.ports import KvMetadata
@@ -23,7 +23,7 @@ class ListingVaultAdapter(VaultAdapter):
         folder = f"{mount}/detailed-metadata/{path}".rstrip("/")
         call = self._call("kv_metadata_list", f"list metadata of {mount}/{path}", folder, "list")
         try:
-            body = self._hvac(call).list(url=f"/v1/{quote(folder)}/")
+            body = self._asker.list(call, folder)
         except NotFound:
             return None
         found = data_of(body, call)
@@ -32,4 +32,4 @@ class ListingVaultAdapter(VaultAdapter):
         if not all(isinstance(info.get(name), dict) and "versions" in info[name] for name in names):
             raise unexpected("vault", call, "a list without metadata")
         now = self.clock.at_latest()
-        return {name: _metadata(info[name], now, call) for name in names}
+        return {name: metadata_of(info[name], now, call) for name in names}

@@ -74,6 +74,9 @@ class NomadPolicies:
                 # An index that goes back means another server or a restored state: begin anew.
                 index = found if found >= index else 0
             except SecretBindingError as error:
+                if self._stopping.is_set():
+                    # Whoever stops the controller may have stopped Nomad as well.
+                    return
                 failures += 1
                 index = 0
                 _log.error("policies cannot be read, and stay as they are", error=str(error))

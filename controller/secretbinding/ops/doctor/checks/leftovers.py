@@ -146,8 +146,8 @@ def _paths(text: str) -> Mapping[str, set[str]]:
         for path, block in blocks.items():
             found[str(path)] = set(map(str, block.get("capabilities") or ()))
         return found
-    except (ValueError, AttributeError):
-        pass
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        found.clear()
     for path, body in _PATH.findall(_COMMENT.sub("", text)):
         granted = found.setdefault(path, set())
         for listed in _CAPABILITIES.findall(body):

@@ -1,28 +1,22 @@
-"""SecretBindings and their Events on a Kubernetes API server. The only module that imports lightkube."""
+"""SecretBindings, their policies and Events, and Leases on a Kubernetes API server."""
 
-import logging
 import os
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import httpx2
-import stamina
 from lightkube import Client
-from lightkube.config.kubeconfig import KubeConfig
-from lightkube.config.models import Cluster, User
 from lightkube.core.exceptions import ApiError
 from lightkube.generic_resource import create_global_resource, create_namespaced_resource
 from lightkube.resources.core_v1 import Namespace
 from lightkube.types import PatchType
 
-from secretbinding import tracing
-from secretbinding.adapters.kubeconfig import KubernetesCredentials, load_credentials
-from secretbinding.adapters.kubernetes_errors import API_GROUP, AttemptError, failed
+from secretbinding.adapters.kubernetes.errors import API_GROUP, failed
+from secretbinding.adapters.kubernetes.kubeconfig import KubernetesCredentials
+from secretbinding.adapters.kubernetes.session import KubernetesConnection, KubernetesSession
 from secretbinding.adapters.transport import OnCall
 from secretbinding.errors import Conflict, NotFound, ServiceError
 from secretbinding.trail import told
@@ -37,36 +31,12 @@ REPORTING_CONTROLLER = "nomad-vault.io/secretbinding"
 _ALL_NAMESPACES = "*"
 _NOTE_BYTES = 1024
 _WORD_LIMIT = 128
-_METHODS = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
-
-# At INFO it writes a line for each request.
-logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 _SecretBinding = create_namespaced_resource(GROUP, VERSION, KIND, PLURAL)
 _Policy = create_global_resource(GROUP, VERSION, "SecretBindingPolicy", POLICY_PLURAL)
 _Event = create_namespaced_resource("events.k8s.io", "v1", "Event", "events")
 _Deployment = create_namespaced_resource("apps", "v1", "Deployment", "deployments")
 _Lease = create_namespaced_resource("coordination.k8s.io", "v1", "Lease", "leases")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KubernetesConnection:
-    """Which API server, and how patiently.
-
-    Attributes:
-        kubeconfig: path or paths, as `KUBECONFIG` holds them; "" means the pod's own service account.
-        context: context of the kubeconfig; "" means the current one.
-        timeout_seconds: how long the server may be silent before an answer counts as lost.
-        retry_seconds, retry_attempts: how long and how many times one call may go on trying, the first included.
-        page_size: objects in one answer of a listing.
-    """
-
-    kubeconfig: str = ""
-    context: str = ""
-    timeout_seconds: float = 15.0
-    retry_seconds: float = 10.0
-    retry_attempts: int = 4
-    page_size: int = 500
 
 
 Observed = tuple[str, Sequence[str]]
@@ -76,29 +46,25 @@ Observed = tuple[str, Sequence[str]]
 class KubernetesClient:
     """Thread-safe. Every method raises `errors.ServiceError` subclasses whose text never holds a credential.
 
-    Calls that may be repeated are, with growing, jittered pauses, while the error is transient. `instance` names this
-    process in Events; `on_call` hears of every attempt.
+    `instance` names this process in Events; `on_call` hears of every attempt.
     """
 
     def __init__(self, connection: KubernetesConnection, *, instance: str = "", on_call: OnCall | None = None) -> None:
         self._connection = connection
         self._instance = (instance or os.uname().nodename)[:_WORD_LIMIT]
-        self._on_call = on_call
-        self._lock = threading.Lock()
-        self._credentials = self._load()
-        self._client = self._connected(self._credentials)
+        self._session = KubernetesSession(connection, on_call=on_call)
 
     def credentials(self) -> KubernetesCredentials:
         """Fresh credentials for another client of the same server; raises `UsageError` when there are none."""
-        return self._load()
+        return self._session.load()
 
     @property
     def server(self) -> str:
         """The server's base URL."""
-        return self._credentials.server
+        return self._session.server
 
     def close(self) -> None:
-        self._client.close()
+        self._session.close()
 
     def get(self, namespace: str, name: str) -> Json:
         """The SecretBinding; raises `NotFound` when the server says that there is none."""
@@ -116,16 +82,16 @@ class KubernetesClient:
         that reaches its end is a complete listing."""
         started, failure = time.monotonic(), None
         try:
-            yield from self._pages(self._client, namespace)
+            yield from self._pages(self._session.client, namespace)
         except httpx2.HTTPStatusError as error:
             if error.response.status_code == 401:
-                self._logged_in_again(self._client)
+                self._session.logged_in_again(self._session.client)
             failure = failed(error, "list", PLURAL, namespace, "")
         except (httpx2.HTTPError, ValueError, KeyError) as error:
             failure = failed(error, "list", PLURAL, namespace, "")
         finally:
             outcome = failure.error.reason if failure is not None else "Success"
-            self._heard(f"list {PLURAL}", started, outcome)
+            self._session.heard(f"list {PLURAL}", started, outcome)
         if failure is not None:
             raise failure.error
 
@@ -352,109 +318,22 @@ class KubernetesClient:
     def _call(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
         """Every change of a binding is a patch: events tell of changes, and leases are our own."""
         if verb != "patch" or not resource.startswith(PLURAL):
-            return self._tried(verb, resource, namespace, name, function)
+            return self._session.call(verb, resource, namespace, name, function)
         outcome = "Success"
         try:
-            return self._tried(verb, resource, namespace, name, function)
+            return self._session.call(verb, resource, namespace, name, function)
         except ServiceError as error:
             outcome = error.reason
             raise
         finally:
             told("kubernetes", f"{verb} {resource}", f"{verb} {resource} {name}", outcome, namespace=namespace)
 
-    def _tried(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
-        connection = self._connection
-        try:
-            for attempt in stamina.retry_context(
-                on=_backoff,
-                attempts=connection.retry_attempts,
-                timeout=connection.retry_seconds,
-                wait_initial=0.1,
-                wait_max=2.0,
-                wait_jitter=0.2,
-            ):
-                with attempt:
-                    return self._attempt(verb, resource, namespace, name, function)
-        except AttemptError as failure:
-            # Without the cause: lightkube's errors hold the request, and that the credentials.
-            raise failure.error from None
-        raise AssertionError("a retry loop ends with a result or an error")
-
-    def _attempt(self, verb: str, resource: str, namespace: str, name: str, function: Callable[[Client], T]) -> T:
-        started = time.monotonic()
-        outcome = "Success"
-        with tracing.call("kubernetes", f"{verb} {resource}", _METHODS.get(verb, "")) as traced:
-            try:
-                client = self._client
-                try:
-                    return function(client)
-                except httpx2.HTTPStatusError as error:
-                    if error.response.status_code != 401:
-                        raise
-                return function(self._logged_in_again(client))
-            except Exception as error:
-                failure = failed(error, verb, resource, namespace, name)
-                if failure is None:
-                    raise
-                outcome = failure.error.reason
-                traced.failed(outcome)
-                raise failure from None
-            finally:
-                self._heard(f"{verb} {resource}", started, outcome)
-
-    def _heard(self, operation: str, started: float, outcome: str) -> None:
-        if self._on_call is not None:
-            self._on_call("kubernetes", operation, time.monotonic() - started, outcome)
-
     def _pages(self, client: Client, namespace: str) -> Iterator[Json]:
         place = namespace or _ALL_NAMESPACES
         for item in client.list(_SecretBinding, namespace=place, chunk_size=self._connection.page_size):
             yield _lean(item)
 
-    def _logged_in_again(self, refused: Client) -> Client:
-        """A client with fresh credentials, made once however many threads were refused."""
-        with self._lock:
-            if self._client is refused:
-                self._credentials = self._load()
-                self._client = self._connected(self._credentials)
-            return self._client
-
-    def _load(self) -> KubernetesCredentials:
-        return load_credentials(self._connection.kubeconfig, self._connection.context, os.environ)
-
-    def _connected(self, credentials: KubernetesCredentials) -> Client:
-        config = KubeConfig.from_one(
-            cluster=Cluster(server=credentials.server), user=User(), namespace=credentials.namespace
-        )
-        return Client(
-            config,
-            timeout=httpx2.Timeout(self._connection.timeout_seconds),
-            field_manager="secretbinding",
-            transport=_Transport(credentials),
-        )
-
-
-class _Transport(httpx2.HTTPTransport):
-    """Carries requests with our own TLS context and the credentials as they are at that moment."""
-
-    def __init__(self, credentials: KubernetesCredentials) -> None:
-        super().__init__(verify=credentials.ssl_context(), proxy=credentials.proxy() or None)
-        self._credentials = credentials
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        authorization = self._credentials.authorization()
-        if authorization:
-            request.headers["Authorization"] = authorization
-        return super().handle_request(request)
-
 
 def _lean(item: Mapping[str, Any]) -> Json:
     metadata = {key: value for key, value in item["metadata"].items() if key != "managedFields"}
     return {**item, "metadata": metadata}
-
-
-def _backoff(error: Exception) -> bool | float:
-    """Whether to try again: after the pause that the server asked for, if it did."""
-    if not isinstance(error, AttemptError) or not error.repeat:
-        return False
-    return error.pause or True

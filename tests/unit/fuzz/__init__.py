@@ -1,0 +1,1 @@
+"""Bytes of any kind for everything that reads what comes from outside."""
