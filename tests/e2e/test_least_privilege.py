@@ -13,7 +13,7 @@ from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.sources.nomad import NomadSource
 from tests.support.servers import Stack
-from tests.support.world import World, a_job, a_manifest, wait_until, wary
+from tests.support.world import World, a_job, a_manifest, forget_bindings, wait_until, wary
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 _KINDS = (pytest.param("simulator"), pytest.param("nomad", marks=pytest.mark.real_nomad))
@@ -47,6 +47,8 @@ def vault_token(stack: Stack, name: str, text: str) -> str:
 
 @pytest.fixture
 def world(guarded: Stack, unique: str) -> World:
+    """What an earlier test has left would be seen, and held, by this one's controller as well."""
+    forget_bindings(guarded)
     return World(
         guarded,
         vault_token=vault_token(guarded, f"controller-{unique}", (DEPLOY / "vault-policy.hcl").read_text()),
