@@ -5,8 +5,8 @@ BIN := .venv/bin
 WORKERS ?= 6
 # How many times as many cases as in `test` the targets below try.
 FUZZ ?= 50
-# How long `soak-survival` looks, in seconds.
-SOAK_SECONDS ?= 960
+# How long the soaks look, in seconds; each has a default of its own.
+SOAK_SECONDS ?=
 # What builds the image, and what it is called.
 DOCKER ?= docker
 IMAGE ?= secretbinding
@@ -14,7 +14,7 @@ IMAGE ?= secretbinding
 BASE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-e2e fuzz soak-survival bench-rotation lint types imports unit crd chart policies format lock audit sbom image docs kustomize clean
+.PHONY: help demo test test-e2e fuzz soak soak-survival bench-rotation lint types imports unit crd chart policies format lock audit sbom image docs kustomize clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,10 @@ test-e2e: .venv/.ready ## Only the tests against a real Nomad and a real Kuberne
 
 fuzz: .venv/.ready ## That nothing breaks out: many thousand cases, others each time; 20 minutes (FUZZ=50 times as many as in test)
 	@SECRETBINDING_FUZZ=$(FUZZ) $(BIN)/pytest -n 2 -o timeout=0 tests/unit/core/test_escape_proof.py tests/unit/core/test_escaping.py tests/unit/tenancy
+
+soak: .venv/.ready ## Mixed work with faults on real servers for an hour (SOAK_SECONDS), then many histories with kills (FUZZ)
+	@SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest tests/soak/mixed.py -q -s -o timeout=0
+	@SECRETBINDING_FUZZ=$(FUZZ) $(BIN)/pytest -n 2 -o timeout=0 tests/unit/engine/test_turmoil.py tests/unit/fuzz
 
 soak-survival: .venv/.ready ## What running tasks survive, on a real Nomad and OpenBao; 20 minutes (SOAK_SECONDS)
 	@SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest tests/soak/survival.py -q -s -o timeout=0

@@ -19,6 +19,8 @@ from tests.support.meddling import Meddler, Meddling, Rule, Seen, meddling, refu
 from tests.support.servers import Stack
 from tests.support.world import NAMESPACE, World, a_job, a_manifest, wait_until
 
+pytestmark = pytest.mark.xdist_group("faults")
+
 _PATIENCE = 90.0
 
 

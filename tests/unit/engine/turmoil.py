@@ -296,10 +296,6 @@ class Turmoil:
             "versions": {name: (job.job or {}).get("Version") for name, job in self.nomad.jobs.items()},
             "shares": {name: shares(job.job) for name, job in self.nomad.jobs.items()},
             "users": {name: job.job and user_state(job.job, INSTANCE) for name, job in self.nomad.jobs.items()},
-            "tags": {
-                name: [(one["Version"], (one.get("VersionTag") or {}).get("Name")) for one in job.versions]
-                for name, job in self.nomad.jobs.items()
-            },
             "policies": self.vault.policies,
             "roles": self.vault.roles,
             "statuses": {
@@ -308,6 +304,15 @@ class Turmoil:
                 for key, status in sorted(self.servers.statuses.items())
             },
             "finalizers": sorted(self.servers.prepared),
+        }
+
+    def failures(self) -> set[tuple[str, int, str]]:
+        """The versions that are remembered as failed: job, number and tag."""
+        return {
+            (name, one["Version"], one["VersionTag"]["Name"])
+            for name, job in self.nomad.jobs.items()
+            for one in job.versions
+            if one.get("VersionTag")
         }
 
     # -- the rest

@@ -236,7 +236,7 @@ PARSERS = {
     "policies in Vault": Parser(lambda body: read_policy(text_of(body)), [POLICY.encode()]),
     "policies of others": Parser(
         lambda body: leftovers._paths(text_of(body)),
-        [POLICY.encode(), b'{"path": {"secret/*": {"capabilities": ["read"]}}}'],
+        [b'{"path": {"secret/*": {"capabilities": ["read"]}}}', POLICY.encode()],
     ),
     "marks in jobs": Parser(_as_job, TEMPLATES),
     "templates": Parser(_template, [*TEMPLATES, b"{{ range $i, $e := secrets `a` }}{{ $e | toJSON }}{{ end }}"]),
