@@ -233,9 +233,7 @@ class Gatekeeper:
 
     def _looks(self) -> bool:
         """True while jobs are to be looked at first."""
-        if self._looking_until is not None and (
-            self._clock() >= self._looking_until or not self._unseen(self._looked)
-        ):
+        if self._looking_until is not None and (self._clock() >= self._looking_until or not self._unseen(self._looked)):
             self._looking_until = None
         return self._looking_until is not None
 

@@ -228,10 +228,12 @@ class Engine:
         """Whether a worker is at a workload of which `of` is true."""
         return any(of(workload) for workload in self.queue.working())
 
-    def wake(self, workloads: Iterable[WorkloadKey], priority: Priority = Priority.CHANGE) -> None:
-        """Look at workloads because something outside changed."""
+    def wake(
+        self, workloads: Iterable[WorkloadKey], priority: Priority = Priority.CHANGE, *, after: float = 0.0
+    ) -> None:
+        """Look at workloads because something outside changed, in so many seconds at the latest."""
         for workload in workloads:
-            self.queue.add(workload, priority)
+            self.queue.add(workload, priority, after=after)
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -351,7 +353,7 @@ class Engine:
             return
         failures = self._failures.get(workload, 0)
         pace = self._settings.pace
-        after = next_pass_seconds(found, failures=failures, settings=pace)
+        after = next_pass_seconds(found, failures=failures, settings=pace.for_jobs(self.store.size))
         if held or unseen(found):
             after = min(after, backoff(failures, pace))
         self._failures[workload] = failures + 1 if held or unseen(found) or found.error is not None else 0

@@ -115,6 +115,11 @@ class Store:
         with self._lock:
             return sorted(key for key in self._workloads if namespace is None or key.namespace == namespace)
 
+    @property
+    def size(self) -> int:
+        """How many workloads there are."""
+        return len(self._workloads)
+
     def known(self) -> list[WorkloadKey]:
         """All workloads, those that came first at the front: cheap however many there are."""
         with self._lock:

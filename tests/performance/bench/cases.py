@@ -133,7 +133,7 @@ class Bench:
         before = children_cpu()
         with running(self._servers, self._directory, given) as subject:
             begun: list[float] = []
-            every = 0.1 if self._size <= 200 else 0.5
+            every = 0.25 if self._size <= 200 else 0.5
 
             def all_ready() -> bool:
                 if not begun and subject.passes():
