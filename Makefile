@@ -14,7 +14,7 @@ IMAGE ?= secretbinding
 BASE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-e2e fuzz soak soak-survival bench-rotation lint types imports unit crd chart policies format lock audit sbom image docs kustomize clean
+.PHONY: help demo test test-e2e fuzz soak soak-survival bench bench-rotation lint types imports unit crd chart policies format lock audit sbom image docs kustomize clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ soak: .venv/.ready ## Mixed work with faults on real servers for an hour (SOAK_S
 
 soak-survival: .venv/.ready ## What running tasks survive, on a real Nomad and OpenBao; 20 minutes (SOAK_SECONDS)
 	@SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/pytest tests/soak/survival.py -q -s -o timeout=0
+
+bench: .venv/.ready ## What the controller costs beside a client that makes only the unavoidable calls; 2 hours (BENCH="--sizes 100 --runs 1": minutes)
+	@$(BIN)/python -m tests.performance.bench --json build/bench.json $(BENCH)
 
 bench-rotation: .venv/.ready ## Time from a write in Vault to the job and to its last new allocation
 	@$(BIN)/python -m tests.performance.rotation_latency --json build/rotation-latency.json

@@ -30,7 +30,7 @@ from secretbinding.sources.base import Source
 from secretbinding.sources.policies.labels import LabelBook, Lister
 from secretbinding.status import Pass
 from secretbinding.watch.audit import AuditFile, AuditListener
-from secretbinding.watch.nomad_events import NomadEventWatcher
+from secretbinding.watch.nomad_events import COALESCE_SECONDS, NomadEventWatcher
 from secretbinding.watch.secrets import SecretWatcher
 from secretbinding.watch.variables import VariableWatcher
 from secretbinding.webhooks.nacp import Listen, NacpWebhook, OnRefusal
@@ -191,7 +191,7 @@ class Cluster:
         self.events = NomadEventWatcher(
             clients.nomad,
             self.engine.store,
-            lambda workloads: self.engine.wake(workloads, Priority.PROGRESS),
+            lambda workloads: self.engine.wake(workloads, Priority.PROGRESS, after=COALESCE_SECONDS),
             lambda workloads: self.engine.wake(workloads, Priority.RESYNC),
         )
         self.variables = VariableWatcher(

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from secretbinding.models.key import BindingKey, WorkloadKey
@@ -17,6 +18,9 @@ _SLUG_LENGTH = 32
 _APP_ROLE = "-approle"
 _JOB_DIGEST_LENGTH = 10
 _DIGEST_LENGTH = 26  # base32 characters: 130 bits, so that no two owners ever meet
+_DIGEST_BYTES = 20  # of them come the first 32 base32 characters
+# A pass asks for the same few names again and again.
+_remembered = lru_cache(maxsize=1024)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,6 +37,7 @@ def name_prefix(instance: str) -> str:
     return f"{PREFIX}.{instance}."
 
 
+@_remembered
 def policy_name(owner: Owner) -> str:
     """The ACL policy of a binding, in lower case since Vault lower-cases policy names.
 
@@ -44,6 +49,7 @@ def policy_name(owner: Owner) -> str:
     return f"{name_prefix(owner.instance)}{_slug(key.name)}.{digest}"
 
 
+@_remembered
 def role_name(instance: str, workload: WorkloadKey, group: str | None, task: str | None) -> str:
     """The JWT role of one task, or, without group and task, of all main tasks of a job.
 
@@ -90,7 +96,7 @@ def stable_digest(value: Any) -> str:
     """A digest of any JSON value: 26 lower-case base32 characters, the same on every machine and version."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     raw = hashlib.sha256(text.encode()).digest()
-    return base64.b32encode(raw).decode()[:_DIGEST_LENGTH].lower()
+    return base64.b32encode(raw[:_DIGEST_BYTES]).decode()[:_DIGEST_LENGTH].lower()
 
 
 def stable_number(value: Any) -> int:

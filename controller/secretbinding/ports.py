@@ -3,11 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 from pydantic import SecretStr
 
 Json = dict[str, Any]
+T = TypeVar("T")
+
+
+def copied(value: T) -> T:
+    """A deep copy of what came from JSON: its objects and lists. Several times as fast as `copy.deepcopy`, which has to
+    foresee objects that name each other."""
+    if isinstance(value, dict):
+        return cast(T, {key: copied(inner) for key, inner in value.items()})
+    if isinstance(value, list):
+        return cast(T, [copied(inner) for inner in value])
+    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,8 @@ class ControllerSettings(BaseSettings):
         audit_file: the file that a `file` audit device of Vault writes; None for no file.
         watch_namespaces: the Kubernetes namespaces whose bindings are seen, separated by commas; empty for all.
         files_seconds: how often the files of `--source files=PATH` are looked at.
-        resync_seconds: how often each job is compared with what it should be, changes or not.
+        resync_seconds: how often each job is compared with what it should be, changes or not; with more than five jobs
+            for each second of it less often, so that five are looked at a second.
         progress_seconds: how often a job with a running deployment is looked at when no event comes.
         settle_seconds: how long changes of secrets settle where a binding does not say (spec.rotation.settle).
         max_rolls: how many jobs may roll for a new secret version at once; 0 for any number.

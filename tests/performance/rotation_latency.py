@@ -7,7 +7,6 @@ itself: by looking every two seconds, and by a `socket` and a `file` audit devic
 
 import argparse
 import json
-import math
 import os
 import platform
 import random
@@ -28,6 +27,7 @@ from secretbinding.devstack.openbao import OpenBao
 from secretbinding.devstack.processes import free_ports
 from secretbinding.devstack.simulator import Simulator
 from secretbinding.models.reasons import Reason
+from tests.performance.bench.figures import percentile
 from tests.support.servers import Stack
 from tests.support.world import SECOND, World, a_job, a_manifest, wait_until
 
@@ -194,13 +194,6 @@ def _progress(what: str, count: int) -> Iterator[int]:
         print(f"\r{what}: {number + 1} of {count}", end="", file=sys.stderr, flush=True)
         yield number
     print(file=sys.stderr)
-
-
-def percentile(values: Sequence[float], percent: int) -> float:
-    """The nearest-rank percentile. Raises `ValueError` for no values."""
-    if not values:
-        raise ValueError("no values")
-    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def table(found: Mapping[str, Sequence[Rotation]]) -> str:

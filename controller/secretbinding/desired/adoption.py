@@ -1,7 +1,6 @@
 """Hand-written stanzas that a binding has taken over: they stay as they are until there is a real change."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +27,7 @@ from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
 from secretbinding.naming import Owner, policy_name, stable_digest
-from secretbinding.ports import Json
+from secretbinding.ports import Json, copied
 from secretbinding.rotation import SecretDecision
 
 # Of a Vault block, what Nomad stores where nothing is written.
@@ -205,7 +204,7 @@ def _taken_in(
 
 def _without(job: Json, adoptions: Iterable[Adoption]) -> Json | None:
     """The job less all that was taken over; None when anything of it is not there as it was."""
-    bare = deepcopy(job)
+    bare = copied(job)
     taken_vaults: set[TaskRef] = set()
     for adoption in adoptions:
         for item in adoption.tasks:

@@ -43,6 +43,9 @@ _LOOK_SECONDS = 60.0
 _VALUE_SECONDS = 30.0
 """How long a value that was made keeps the place of its roll, beyond what it settles, until the roll begins."""
 
+_TOLD_SECONDS = 10.0
+"""How long a place is kept for a job that was told of it."""
+
 ALL_SHARDS = (frozenset({0}), 1)
 
 Ahead = Callable[[], timedelta]
@@ -88,7 +91,8 @@ class Gatekeeper:
         self._unseen: Callable[[Set[WorkloadKey]], bool] = lambda looked: False
         self._looked: set[WorkloadKey] = set()
         self._looking_until: float | None = None
-        self._queued: set[WorkloadKey] = set()
+        self._queued: dict[WorkloadKey, None] = {}  # who waits longest comes first
+        self._told: dict[WorkloadKey, float] = {}  # that there is a place: since when
         self._leased: set[WorkloadKey] = set()
         self._last_lease_roll: float | None = None
         self._registered: dict[WorkloadKey, float] = {}
@@ -166,6 +170,7 @@ class Gatekeeper:
         secrets are overdue, and the others when none of these waits."""
         with self._lock:
             self._looked.add(workload)
+            self._told.pop(workload, None)
         if found.error is not None and found.error.reason in _REFUSALS:
             # Nomad or Vault has refused it: it rolls nothing, however often it is tried.
             with self._lock:
@@ -173,7 +178,8 @@ class Gatekeeper:
                 self._made.pop(workload, None)
                 return self._woken()
         if found.error is not None or found.desired is None:
-            return set()
+            with self._lock:
+                return self._woken()
         changes = _pending(found)
         deployment = deployment_of(found.observed)
         # What waits for a person may wait for days: it must not keep others from rolling.
@@ -207,9 +213,9 @@ class Gatekeeper:
             # A place may have become free between the decision and now: who was told there is none is told that, too.
             denied = not found.observed.gate.slot_free or not self._free(workload)
             if (changes or _values_wait(found.desired)) and denied:
-                self._queued.add(workload)
+                self._queued[workload] = None
             else:
-                self._queued.discard(workload)
+                self._queued.pop(workload, None)
             if workload in self._queued and _overdue_waits(found.desired):
                 self._pressing.add(workload)
             else:
@@ -232,11 +238,24 @@ class Gatekeeper:
     def _woken(self) -> set[WorkloadKey]:
         if not self._queued or self._looks():
             return set()
-        woken = {key for key in self._queued if self._free(key)}
-        woken = woken & self._pressing or woken
-        self._queued -= woken
-        self._pressing -= woken
-        return woken
+        free = [key for key in self._queued if self._free(key)]
+        first = [key for key in free if key in self._pressing] or free
+        woken = first[: self._places()]
+        for key in woken:
+            del self._queued[key]
+            self._told[key] = self._clock()
+        self._pressing.difference_update(woken)
+        return set(woken)
+
+    def _places(self) -> int | None:
+        """For how many more jobs there is a place, None for any number. Who was told of one just now is about to take
+        it: to tell a thousand jobs of each would make as many passes in vain."""
+        if not self._limits.rolls:
+            return None
+        latest = self._clock() - _TOLD_SECONDS
+        self._told = {key: since for key, since in self._told.items() if since > latest}
+        taken = self._rolling | self._told.keys()
+        return max(0, self._part(self._limits.rolls) - len(taken))
 
     def _looks(self) -> bool:
         """True while jobs are to be looked at first."""
@@ -253,7 +272,8 @@ class Gatekeeper:
             self._made.pop(workload, None)
             self._pressing.discard(workload)
             self._rolling.discard(workload)
-            self._queued.discard(workload)
+            self._queued.pop(workload, None)
+            self._told.pop(workload, None)
             self._leased.discard(workload)
             self._registered.pop(workload, None)
 

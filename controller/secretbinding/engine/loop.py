@@ -228,10 +228,12 @@ class Engine:
         """Whether a worker is at a workload of which `of` is true."""
         return any(of(workload) for workload in self.queue.working())
 
-    def wake(self, workloads: Iterable[WorkloadKey], priority: Priority = Priority.CHANGE) -> None:
-        """Look at workloads because something outside changed."""
+    def wake(
+        self, workloads: Iterable[WorkloadKey], priority: Priority = Priority.CHANGE, *, after: float = 0.0
+    ) -> None:
+        """Look at workloads because something outside changed, in so many seconds at the latest."""
         for workload in workloads:
-            self.queue.add(workload, priority)
+            self.queue.add(workload, priority, after=after)
 
     def _work(self) -> None:
         while not self._stopping.is_set():
@@ -349,7 +351,7 @@ class Engine:
             self._hooks.forgotten(workload)
             return
         failures = self._failures.get(workload, 0)
-        pace = self._settings.pace
+        pace = self._settings.pace.for_jobs(self.store.size)
         in_vain = found is None or held or not reported or unseen(found)
         after = pace.backoff_max_seconds
         if found is not None:

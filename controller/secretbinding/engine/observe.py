@@ -174,7 +174,7 @@ class Observer:
         policies: Mapping[str, Policy | None],
     ) -> dict[str, Json | None]:
         names: set[str] = set()
-        for ref in _possible_tasks(bindings, job):
+        for ref in _possible_tasks(bindings, job) if not _whole_job(bindings) else ():
             names.add(role_name(self._instance, workload, ref.group, ref.task))
         if any(item.binding is not None and item.binding.spec.workload.groups is None for item in bindings):
             names.add(role_name(self._instance, workload, None, None))
@@ -274,6 +274,18 @@ def _agent_groups(bindings: Sequence[BindingInput], job: Json | None, instance: 
             tasks = select_tasks(job, named)[0] if job is not None else ()
             groups.update({ref.group for ref in tasks} or named_groups(item.binding))
     return groups
+
+
+def _whole_job(bindings: Iterable[BindingInput]) -> bool:
+    """True when no task can have a role of its own but one that its policy or the job tells of: all bindings name the
+    whole job, and none of them stays as it is or goes."""
+    return all(
+        item.binding is not None
+        and item.binding.spec.workload.groups is None
+        and item.frozen is None
+        and not item.deleting
+        for item in bindings
+    )
 
 
 def _possible_tasks(bindings: Sequence[BindingInput], job: Json | None) -> set[TaskRef]:

@@ -348,6 +348,7 @@ class Pace:
 
     Attributes:
         resync_seconds: when all is well: the time within which drift is found.
+        resyncs_per_second: so many jobs a second are looked at for that; where there are more, each comes later.
         progress_seconds: while a deployment runs or surplus rights wait; events usually come first.
         seals_seconds: whether somebody else has opened a wrapped secret-id, where there are any.
         missing_seconds: while the job is not there; the event stream usually comes first.
@@ -355,11 +356,17 @@ class Pace:
     """
 
     resync_seconds: float = 300.0
+    resyncs_per_second: float = 5.0
     progress_seconds: float = 5.0
     seals_seconds: float = 30.0
     missing_seconds: float = 30.0
     backoff_seconds: float = 1.0
     backoff_max_seconds: float = 300.0
+
+    def for_jobs(self, count: int) -> "Pace":
+        """The pace where there are so many jobs."""
+        resync = count / self.resyncs_per_second
+        return self if resync <= self.resync_seconds else replace(self, resync_seconds=resync)
 
 
 def _waits(desired: Desired) -> bool:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from secretbinding.desired.values import BindingInput
 from secretbinding.generation import read_request
 from secretbinding.kinds import Fault, with_role_names
+from secretbinding.models.keeping import kept
 from secretbinding.models.key import DEFAULT_CONNECTION, BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import ROTATE_REQUEST_LENGTH, SecretBindingStatus
@@ -83,6 +84,7 @@ class Store:
                 return set()
             # One that comes again after it was going is another binding of the same name.
             same = old is not None and (item.deleting or not old.item.deleting)
+            kept((item.binding, item.status))
             self._put(Entry(item, workload, old.status if old is not None and same else item.status))
             return touched
 
@@ -115,6 +117,11 @@ class Store:
         with self._lock:
             return sorted(key for key in self._workloads if namespace is None or key.namespace == namespace)
 
+    @property
+    def size(self) -> int:
+        """How many workloads there are."""
+        return len(self._workloads)
+
     def known(self) -> list[WorkloadKey]:
         """All workloads, those that came first at the front: cheap however many there are."""
         with self._lock:
@@ -145,6 +152,7 @@ class Store:
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None:
+                kept(status)
                 self._entries[key] = replace(entry, status=status)
 
     def listed(self, source: str) -> None:

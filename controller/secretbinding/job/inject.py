@@ -1,7 +1,6 @@
 """Put our part into a job, and take it out again: pure functions of a job in the shape of Nomad's API."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +8,7 @@ from secretbinding.job.constraints import Keeps, own_keeps, required_signals, wi
 from secretbinding.job.marks import Mark, read_mark, render_block
 from secretbinding.job.sidecar import is_sidecar, same_task
 from secretbinding.naming import Owner, name_prefix, stable_digest
-from secretbinding.ports import Json
+from secretbinding.ports import Json, copied
 from secretbinding.render.role import AUDIENCE, IDENTITY
 from secretbinding.render.template import TemplateBlock
 
@@ -60,7 +59,7 @@ def strip(job: Json, instance: str) -> Stripped:
     the identity that a mark says we added; constraints that Nomad's server added because of these, and the one copy
     that it appends to each group with an identity when the job is registered.
     """
-    user = deepcopy(job)
+    user = copied(job)
     keeps: dict[str, Keeps] = {}
     for group in user.get("TaskGroups") or []:
         signals = required_signals(group)
@@ -89,7 +88,7 @@ def inject(stripped: Stripped, parts: Mapping[tuple[str, str], TaskPart], instan
 
     A template that is there already and means the same stays as it is, text included: see `keep_rendered`.
     """
-    job = deepcopy(stripped.job)
+    job = copied(stripped.job)
     for group in job.get("TaskGroups") or []:
         name = group["Name"]
         tasks = [(task, parts.get((name, task["Name"]))) for task in group.get("Tasks") or []]
@@ -112,7 +111,7 @@ def _whole_tasks(group: Json, parts: Mapping[tuple[str, str], TaskPart]) -> list
     """The tasks that are ours as a whole, to be put into a group; not beside one of the user's of the same name."""
     names = {task["Name"] for task in group.get("Tasks") or []}
     return [
-        (deepcopy(part.task), part)
+        (copied(part.task), part)
         for (name, task_name), part in sorted(parts.items(), key=lambda item: item[0])
         if name == group["Name"] and part.task is not None and task_name not in names
     ]
@@ -122,7 +121,7 @@ def keep_rendered(wanted: Json, current: Json, instance: str) -> Json:
     """`wanted` with what `current` holds with the same meaning, unaltered, in place of what was newly made: a release
     that would write it differently, or in another order, changes nothing until there is a real change."""
     before = {(group["Name"], task["Name"]): task for group, task in _tasks(current)}
-    result = deepcopy(wanted)
+    result = copied(wanted)
     for group, task in _tasks(result):
         old = before.get((group["Name"], task["Name"]))
         if old is None:
@@ -131,7 +130,7 @@ def keep_rendered(wanted: Json, current: Json, instance: str) -> Json:
             apart = {name: task[name] for name in ("Templates", "Identities") if name in task}
             left = {"Templates", "Identities"} - set(apart)
             task.clear()
-            task.update({name: value for name, value in deepcopy(old).items() if name not in left}, **apart)
+            task.update({name: value for name, value in copied(old).items() if name not in left}, **apart)
         if is_our_vault(task.get("Vault"), instance) and _says(old.get("Vault"), task["Vault"]):
             task["Vault"] = old["Vault"]
         if task.get("Identities"):
@@ -173,7 +172,7 @@ def user_state(job: Json, instance: str) -> str:
 
 def to_register(job: Json) -> Json:
     """The job as it is sent to Nomad: without what only the server writes."""
-    sent = deepcopy(job)
+    sent = copied(job)
     for name in ("CreateIndex", "ModifyIndex", "JobModifyIndex", "Status", "StatusDescription", "Stable", "VersionTag"):
         sent.pop(name, None)
     return sent

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from secretbinding.models.functions import is_function, similar
 from secretbinding.models.templates import Action, TemplateSyntaxError, Token, TokenKind, position, scan
@@ -48,6 +49,7 @@ def unknown_functions(text: str, left: str = "{{", right: str = "}}") -> Iterato
             yield TemplateFault(f"there is no function `{token.text}`", remedy, line, column)
 
 
+@lru_cache(maxsize=1024)
 def check(text: str, left: str = "{{", right: str = "}}") -> tuple[Action, ...]:
     """The actions of a template that parses; raises `TemplateSyntaxError` otherwise."""
     actions: list[Action] = []

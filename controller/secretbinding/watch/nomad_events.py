@@ -17,6 +17,8 @@ _CHANCE = random.Random()
 
 _log = structlog.get_logger(__name__)
 
+COALESCE_SECONDS = 0.2
+"""Nomad tells of one registration by several events: those that come within this time make one look."""
 TOPICS = ("Job:*", "Deployment:*", "Allocation:*")
 _RETRY_SECONDS = 1.0
 _RETRY_MAX_SECONDS = 30.0

@@ -324,3 +324,29 @@ def test_what_is_overdue_comes_first_when_a_place_is_free() -> None:
     gates.note(c, a_pass(c, wanting(late)))
     assert gates.note(a, a_pass(a, DONE)) == {c}
     assert gates.note(c, a_pass(c, DONE)) == {b}
+
+
+def test_as_many_jobs_are_told_of_places_as_there_are_and_first_who_waits_longest() -> None:
+    moment = [0.0]
+    gates = Gatekeeper(Limits(2), now=lambda: NOW, clock=lambda: moment[0])
+    rolling, waiting = [workload("x"), workload("y")], [workload(name) for name in ("d", "a", "c", "b")]
+    for job in rolling:
+        assert gates.enter(job, ROTATION)
+    for job in waiting:
+        assert not gates.enter(job, ROTATION)
+        assert gates.note(job, a_pass(job, WAITING)) == set()
+    assert gates.note(rolling[0], a_pass(rolling[0], DONE)) == {waiting[0]}
+    assert gates.woken() == set(), "the place is kept for whom was told of it"
+    assert gates.note(rolling[1], a_pass(rolling[1], DONE)) == {waiting[1]}
+    moment[0] = 11.0
+    assert gates.woken() == {waiting[2], waiting[3]}, "who was told has not come"
+
+
+def test_a_job_that_was_told_of_a_place_and_fails_leaves_it_to_the_next() -> None:
+    gates = Gatekeeper(Limits(1), now=lambda: NOW)
+    rolls, first, second = workload("x"), workload("a"), workload("b")
+    assert gates.enter(rolls, ROTATION)
+    for job in (first, second):
+        gates.note(job, a_pass(job, WAITING))
+    assert gates.note(rolls, a_pass(rolls, DONE)) == {first}
+    assert gates.note(first, a_pass(first, DONE, error=Fault(Reason.VAULT_SEALED, "sealed"))) == {second}

@@ -1,11 +1,13 @@
 """What is read of a workload while Nomad goes on."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from secretbinding.engine.observe import Observer
 from secretbinding.models.key import WorkloadKey
+from secretbinding.naming import role_name
 from secretbinding.ports import Json
-from tests.support.builders import INSTANCE
+from tests.support.builders import INSTANCE, Modifier, binding, given, spec
 from tests.support.world import a_job
 from tests.unit.engine.memory import MemoryNomad, Servers
 
@@ -58,3 +60,18 @@ def test_a_failed_deployment_after_which_nothing_goes_back_is_looked_at_once() -
     assert version == 1
     assert (1, "failed") in deployments
     assert nomad.looks == 1
+
+
+def roles_read(*modifiers: Modifier, **given_as: Any) -> set[str]:
+    nomad = MemoryNomad(Servers().clocks, [])
+    nomad.add(a_job("web"))
+    observer = Observer(Servers().vault, nomad, instance=INSTANCE, jwt_mount="jwt-nomad")
+    return set(observer.observe(WEB, [given(binding(*modifiers), **given_as)]).roles)
+
+
+def test_of_a_binding_of_the_whole_job_the_role_of_the_job_is_read_and_of_one_that_may_stay_all_that_may_be() -> None:
+    job_role, own_role = role_name(INSTANCE, WEB, None, None), role_name(INSTANCE, WEB, "app", "web")
+    assert roles_read() == {job_role}
+    assert roles_read(suspended=True) == {job_role, own_role}
+    groups = [{"name": "app", "tasks": ["web"]}]
+    assert roles_read(spec(workload={"job": "web", "groups": groups})) == {own_role}

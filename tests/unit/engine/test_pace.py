@@ -46,6 +46,11 @@ def test_far_dates_and_none_are_left_to_the_resync() -> None:
     assert 240 <= after() <= 360
 
 
+def test_where_there_are_many_jobs_each_is_looked_at_less_often_and_where_there_are_few_as_it_is_set() -> None:
+    assert PACE.for_jobs(1) == PACE.for_jobs(1500) == PACE
+    assert PACE.for_jobs(10_000) == replace(PACE, resync_seconds=2000.0)
+
+
 # --- new values -------------------------------------------------------------------------------------------------------
 
 ENTRY = Generate(secret="app", fields=("password",))

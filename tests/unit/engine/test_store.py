@@ -102,3 +102,14 @@ def test_a_request_that_is_no_time_is_none(text: str) -> None:
 
 def test_a_request_without_a_zone_is_in_utc() -> None:
     assert read_rotate_request("2026-01-01T00:00:00") == read_rotate_request("2026-01-01T00:00:00Z")
+
+
+def test_a_job_is_found_by_its_name_and_a_namespace_by_its_jobs(store: Store) -> None:
+    store.upsert(item("a", "web"))
+    store.upsert(item("b", "web"))
+    store.upsert(item("c", "api"))
+    assert store.named("default", "web") == {workload("web")}
+    assert store.named("default", "other") == set()
+    assert store.named("elsewhere", "web") == set()
+    assert store.known() == [workload("web"), workload("api")]
+    assert (store.size, store.namespaces()) == (2, {"default"})

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.performance.rotation_latency import Rotation, moment, percentile, table
+from tests.performance.bench.figures import percentile
+from tests.performance.rotation_latency import Rotation, moment, table
 
 
 @pytest.mark.parametrize(("percent", "value"), [(1, 1), (50, 50), (90, 90), (99, 99), (100, 100)])

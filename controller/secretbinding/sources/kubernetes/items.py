@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secretbinding.errors import ManifestError, Problem
+from secretbinding.models.binding import SecretBinding
 from secretbinding.models.key import BindingKey
 from secretbinding.models.loading import identify, parse_object
 from secretbinding.models.status import SecretBindingStatus
@@ -23,7 +24,8 @@ NO_PROBLEMS: tuple[Problem, ...] = ()
 class Sight:
     """What is kept of an object between two looks at it.
 
-    `version` is `metadata.resourceVersion`; `watched` is the last one that the watch (not a listing) brought.
+    `version` is `metadata.resourceVersion`; `watched` is the last one that the watch (not a listing) brought. `binding`
+    is what the spec of that `generation` holds, None where it is not valid.
     """
 
     uid: str
@@ -32,6 +34,8 @@ class Sight:
     deleting: bool
     seen_at: float
     watched: str = ""
+    generation: int = 0
+    binding: SecretBinding | None = None
 
     @property
     def adopted(self) -> bool:
@@ -44,8 +48,8 @@ def key_of(obj: Json) -> BindingKey:
     return BindingKey(NAME, str(metadata["namespace"]), str(metadata["name"]))
 
 
-def sight_of(obj: Json, now: float, watched: str = "") -> Sight:
-    """The sight of an object as it is now (`time.monotonic`)."""
+def sight_of(obj: Json, now: float, item: SourceItem, watched: str = "") -> Sight:
+    """The sight of an object as it is now (`time.monotonic`), and the item that it amounts to."""
     metadata = obj["metadata"]
     return Sight(
         uid=str(metadata.get("uid", "")),
@@ -54,17 +58,21 @@ def sight_of(obj: Json, now: float, watched: str = "") -> Sight:
         deleting=bool(metadata.get("deletionTimestamp")),
         seen_at=now,
         watched=watched,
+        generation=item.generation,
+        binding=item.binding,
     )
 
 
-def item_of(obj: Json, nomad_namespace: str) -> SourceItem:
+def item_of(obj: Json, nomad_namespace: str, seen: Sight | None = None) -> SourceItem:
     """The item that an object amounts to; one that does not validate (as a newer or older definition may have let it
-    in) comes with its problems. `nomad_namespace` is for bindings that name none."""
+    in) comes with its problems. `nomad_namespace` is for bindings that name none. What has been `seen` of the same
+    object is not read again as long as its generation is the same: the API server counts every change of the spec."""
     key = key_of(obj)
     metadata = obj["metadata"]
-    binding, problems, job = None, NO_PROBLEMS, ""
+    generation = int(metadata.get("generation") or 0)
+    binding, problems, job = _seen_binding(metadata, generation, seen), NO_PROBLEMS, ""
     try:
-        binding = parse_object(obj, source=f"secretbinding {key.tenant}/{key.name}")
+        binding = binding or parse_object(obj, source=f"secretbinding {key.tenant}/{key.name}")
     except ManifestError as error:
         named = identify(obj)
         problems, job = error.problems, named.job or ""
@@ -76,12 +84,23 @@ def item_of(obj: Json, nomad_namespace: str) -> SourceItem:
         nomad_namespace=nomad_namespace,
         problems=problems,
         job=job,
-        generation=int(metadata.get("generation") or 0),
+        generation=generation,
         deleting=bool(metadata.get("deletionTimestamp")),
         rotate_requested_at=str(annotations.get(ROTATE_ANNOTATION, "")),
         generate_requested_at=str(annotations.get(GENERATE_ANNOTATION, "")),
         status=SecretBindingStatus.read(obj.get("status")),
     )
+
+
+def _seen_binding(metadata: Json, generation: int, seen: Sight | None) -> SecretBinding | None:
+    """The binding that has been read of this very spec, with what else of the object is a part of it."""
+    if seen is None or seen.binding is None or not generation:
+        return None
+    if (seen.uid, seen.generation) != (str(metadata.get("uid", "")), generation):
+        return None
+    known = seen.binding.metadata
+    told = (metadata.get("labels") or {}, metadata.get("annotations") or {})
+    return seen.binding if told == (known.labels, known.annotations) else None
 
 
 def is_newer(version: str, than: str) -> bool:

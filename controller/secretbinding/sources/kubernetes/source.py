@@ -258,10 +258,12 @@ class KubernetesSource:
         with self._delivering:
             with self._lock:
                 old = self._sights.get(key)
-                sight = sight_of(obj, time.monotonic(), old.watched if old is not None else "")
-                if old is not None and not is_newer(sight.version, old.version):
-                    self._sights[key] = replace(old, seen_at=sight.seen_at)
+                now = time.monotonic()
+                if old is not None and not is_newer(str(obj["metadata"].get("resourceVersion", "")), old.version):
+                    self._sights[key] = replace(old, seen_at=now)
                     return False
+                item = item_of(obj, self._nomad_namespace, old)
+                sight = sight_of(obj, now, item, old.watched if old is not None else "")
                 if sight.deleting and not sight.adopted:
                     # Never ours, or let go by us or by force: nothing to wait for any more.
                     self._sights.pop(key, None)
@@ -271,7 +273,7 @@ class KubernetesSource:
                 if old is not None:
                     self._tell_vanished(key)
             elif self._sink is not None:
-                self._sink.upsert(item_of(obj, self._nomad_namespace))
+                self._sink.upsert(item)
             return True
 
     def _vanish(self, key: BindingKey, uid: str = "") -> None:
