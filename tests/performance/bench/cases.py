@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.performance.bench.bare import Bare
 from tests.performance.bench.figures import Budget, Row, Series, percentile
-from tests.performance.bench.population import Population, bindings_of, evaluated, is_ready, populate, write
+from tests.performance.bench.population import Population, bindings_of, evaluated, populate, ready_since, write
 from tests.performance.bench.processes import children_cpu
 from tests.performance.bench.servers import Servers
 from tests.performance.bench.subject import Calls, Given, Subject, await_true, of_system, running, since, writes
@@ -137,18 +137,17 @@ class Bench:
         before = children_cpu()
         with running(self._servers, self._directory, given) as subject:
             begun: list[float] = []  # since the start, when the first pass had ended
-            every = 0.25 if self._size <= 200 else 0.5
 
             def all_ready() -> bool:
                 if not begun and subject.passes():
                     begun.append(time.monotonic() - subject.started)
                 return subject.ready() == self._size
 
-            await_true("all bindings are Ready", all_ready, timeout=_PATIENCE_SECONDS, every=every)
+            await_true("all bindings are Ready", all_ready, timeout=_PATIENCE_SECONDS, began=subject.started)
             self._begun += begun[:1] or [0.0]
             took, cpu, at_ready = time.monotonic() - subject.started, subject.cpu(), subject.calls()
             used = _used(before)
-            self._check(population)
+            took = min(took, self._last_ready(population) - subject.started_at)
             subject.await_quiet()
             calls = subject.calls()
             self._found.note(
@@ -262,7 +261,10 @@ class Bench:
         given = self._given(population, settings)
         with running(self._servers, self._directory, given) as subject:
             await_true(
-                "all jobs are looked at", lambda: subject.passes() >= self._size, timeout=_PATIENCE_SECONDS, every=0.2
+                "all jobs are looked at",
+                lambda: subject.passes() >= self._size,
+                timeout=_PATIENCE_SECONDS,
+                began=subject.started,
             )
             subject.await_quiet()
             time.sleep(CHANGE_POLL_SECONDS)
@@ -306,7 +308,9 @@ class Bench:
         bare = asyncio.run(client.rotate())
         asyncio.run(self._settled())
         with running(self._servers, self._directory, self._given(population, self._pushed())) as subject:
-            await_true("all are Ready", lambda: subject.ready() == self._size, timeout=_PATIENCE_SECONDS, every=0.2)
+            await_true(
+                "all are Ready", lambda: subject.ready() == self._size, timeout=_PATIENCE_SECONDS, began=subject.started
+            )
             subject.await_quiet()
             time.sleep(POLL_SECONDS if population.shared else 1.0)
             before, cpu = subject.calls(), subject.cpu()
@@ -362,18 +366,21 @@ class Bench:
 
     def _await_passes(self, subject: Subject) -> None:
         what = "all jobs are looked at"
-        await_true(what, lambda: subject.passes() >= self._size, timeout=_PATIENCE_SECONDS, every=0.1)
+        await_true(what, lambda: subject.passes() >= self._size, timeout=_PATIENCE_SECONDS, began=subject.started)
 
-    def _check(self, population: Population) -> None:
-        """What the controller tells of itself is what the API server has."""
+    def _last_ready(self, population: Population) -> float:
+        """The end of the second in which the last binding became Ready, as the API server has it (seconds since the
+        epoch). Raises `RuntimeError` when what the controller tells of itself is not what the API server has."""
 
-        async def listed() -> int:
+        async def listed() -> list[float]:
             async with self._servers.api() as api:
-                return sum(map(is_ready, await bindings_of(api, population)))
+                found = [ready_since(binding) for binding in await bindings_of(api, population)]
+                return [moment for moment in found if moment is not None]
 
-        ready = asyncio.run(listed())
-        if ready != self._size:
-            raise RuntimeError(f"{ready} of {self._size} bindings are Ready at the API server")
+        moments = asyncio.run(listed())
+        if len(moments) != self._size:
+            raise RuntimeError(f"{len(moments)} of {self._size} bindings are Ready at the API server")
+        return max(moments) + 1.0
 
 
 def _polled() -> Mapping[str, str]:
