@@ -3,16 +3,16 @@
 import asyncio
 import itertools
 import random
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
+from secretbinding.engine.reconciler import Pace
 from tests.performance.bench.bare import Bare
 from tests.performance.bench.figures import Budget, Row, Series, percentile
+from tests.performance.bench.found import Found, say
 from tests.performance.bench.population import Population, bindings_of, evaluated, populate, ready_since, write
 from tests.performance.bench.processes import children_cpu
 from tests.performance.bench.servers import Servers
@@ -28,6 +28,9 @@ NO_WRITES = Budget(0.0)
 CHANGE_POLL_SECONDS = 5.0
 POLL_SECONDS = 30.0
 """What the controller has by default."""
+RESYNC_SECONDS = Pace().resync_seconds
+RESYNCS_PER_SECOND = Pace().resyncs_per_second
+"""Of the controller: how often jobs are looked at for nothing."""
 _CHANGES = 20
 _BATCH = 1000
 """So many secrets are rotated at once, and so many jobs share one."""
@@ -47,30 +50,6 @@ class Plan:
     profile: Path | None = None
 
 
-@dataclass
-class Found:
-    """What was measured: rows of the table, and raw figures that are in no row."""
-
-    rows: list[Row] = field(default_factory=list)
-    raw: list[Mapping[str, Any]] = field(default_factory=list)
-
-    def add(self, *rows: Row) -> None:
-        """Take rows, and tell of them."""
-        for row in rows:
-            ratio = f", {row.ratio} times the bare client" if row.ratio is not None else ""
-            say(f"{row.case}, {row.size}: {row.ours}{ratio} {row.verdict}")
-        self.rows += rows
-
-    def note(self, what: str, size: int, **figures: Any) -> None:
-        """Take raw figures."""
-        self.raw.append({"what": what, "size": size, **figures})
-
-
-def say(text: str) -> None:
-    """To whoever watches the measurement."""
-    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
-
-
 _NAMES = itertools.count(1)
 
 
@@ -84,6 +63,8 @@ class Bench:
         self._plan = plan
         self._found = found
         self._begun: list[float] = []
+        self._idle: tuple[float, float] | None = None
+        """In the steady state: processor seconds and passes, of a second."""
 
     def run(self) -> None:
         """All cases of the plan."""
@@ -216,9 +197,10 @@ class Bench:
             memory=memory,
             audit_bytes=self._servers.audit.stat().st_size - audit,
         )
+        self._idle = (cpu / took, passes / took)
         share = Series((cpu / took * 100,), "% of a core")
         self._found.add(
-            Row("steady: processor", self._size, share, budget=IDLE_CPU if self._size >= 10_000 else None),
+            Row("steady: processor", self._size, share),
             Row("steady: all writes", self._size, Series((float(sum(written.values())),), ""), budget=NO_WRITES),
             Row(
                 "steady: reads from vault for a secret and poll interval",
@@ -237,19 +219,35 @@ class Bench:
         asyncio.run(self._settled())
         bare, ours = [], []
         calls: Calls = {}
+        pass_seconds = 0.0
         for _ in range(self._plan.runs):
             bare.append(asyncio.run(client.restart()))
             with running(self._servers, self._directory, self._given(population)) as subject:
+                await_true("the first pass", lambda: subject.passes() > 0, timeout=60.0, began=subject.started)
+                cpu, passes = subject.cpu(), subject.passes()
                 self._await_passes(subject)
                 ours.append(time.monotonic() - subject.started)
+                pass_seconds = (subject.cpu() - cpu) / max(1, subject.passes() - passes)
                 subject.await_quiet()
                 calls = subject.calls()
         written = float(sum(writes(calls).values()))
-        self._found.note("restart", self._size, calls=_named(calls))
+        self._found.note("restart", self._size, calls=_named(calls), cpu_seconds_of_a_pass=pass_seconds)
+        self._with_resync(pass_seconds)
         self._found.add(
             Row("restart with everything in place", self._size, Series(tuple(ours)), Series(tuple(bare))),
             Row("restart: all writes", self._size, Series((written,), ""), budget=NO_WRITES),
         )
+
+    def _with_resync(self, pass_seconds: float) -> None:
+        """The steady state with the resync, whose turn comes later than anybody would watch it: after a start all jobs
+        have just been looked at. What was used without, and as many passes as will come then."""
+        if self._idle is None:
+            return
+        used, passes = self._idle
+        more = max(0.0, min(self._size / RESYNC_SECONDS, RESYNCS_PER_SECOND) - passes) * pass_seconds
+        share = Series(((used + more) * 100,), "% of a core")
+        budget = IDLE_CPU if self._size >= 10_000 else None
+        self._found.add(Row("steady: processor, with the resync (computed)", self._size, share, budget=budget))
 
     # Changes ----------------------------------------------------------------------------------------------------------
 
