@@ -49,7 +49,7 @@ def unknown_functions(text: str, left: str = "{{", right: str = "}}") -> Iterato
             yield TemplateFault(f"there is no function `{token.text}`", remedy, line, column)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def check(text: str, left: str = "{{", right: str = "}}") -> tuple[Action, ...]:
     """The actions of a template that parses; raises `TemplateSyntaxError` otherwise."""
     actions: list[Action] = []

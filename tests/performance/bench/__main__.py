@@ -12,8 +12,9 @@ from pathlib import Path
 
 import structlog
 
-from tests.performance.bench.cases import CASES, Bench, Found, Plan, say
+from tests.performance.bench.cases import CASES, Bench, Plan
 from tests.performance.bench.figures import growth, table
+from tests.performance.bench.found import Found, say
 from tests.performance.bench.servers import servers
 
 

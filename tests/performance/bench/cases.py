@@ -3,17 +3,17 @@
 import asyncio
 import itertools
 import random
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
+from secretbinding.engine.reconciler import Pace
 from tests.performance.bench.bare import Bare
 from tests.performance.bench.figures import Budget, Row, Series, percentile
-from tests.performance.bench.population import Population, bindings_of, evaluated, is_ready, populate, write
+from tests.performance.bench.found import Found, say
+from tests.performance.bench.population import Population, bindings_of, evaluated, populate, ready_since, write
 from tests.performance.bench.processes import children_cpu
 from tests.performance.bench.servers import Servers
 from tests.performance.bench.subject import Calls, Given, Subject, await_true, of_system, running, since, writes
@@ -28,6 +28,9 @@ NO_WRITES = Budget(0.0)
 CHANGE_POLL_SECONDS = 5.0
 POLL_SECONDS = 30.0
 """What the controller has by default."""
+RESYNC_SECONDS = Pace().resync_seconds
+RESYNCS_PER_SECOND = Pace().resyncs_per_second
+"""Of the controller: how often jobs are looked at for nothing."""
 _CHANGES = 20
 _BATCH = 1000
 """So many secrets are rotated at once, and so many jobs share one."""
@@ -47,30 +50,6 @@ class Plan:
     profile: Path | None = None
 
 
-@dataclass
-class Found:
-    """What was measured: rows of the table, and raw figures that are in no row."""
-
-    rows: list[Row] = field(default_factory=list)
-    raw: list[Mapping[str, Any]] = field(default_factory=list)
-
-    def add(self, *rows: Row) -> None:
-        """Take rows, and tell of them."""
-        for row in rows:
-            ratio = f", {row.ratio} times the bare client" if row.ratio is not None else ""
-            say(f"{row.case}, {row.size}: {row.ours}{ratio} {row.verdict}")
-        self.rows += rows
-
-    def note(self, what: str, size: int, **figures: Any) -> None:
-        """Take raw figures."""
-        self.raw.append({"what": what, "size": size, **figures})
-
-
-def say(text: str) -> None:
-    """To whoever watches the measurement."""
-    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
-
-
 _NAMES = itertools.count(1)
 
 
@@ -84,6 +63,8 @@ class Bench:
         self._plan = plan
         self._found = found
         self._begun: list[float] = []
+        self._idle: tuple[float, float] | None = None
+        """In the steady state: processor seconds and passes, of a second."""
 
     def run(self) -> None:
         """All cases of the plan."""
@@ -137,18 +118,17 @@ class Bench:
         before = children_cpu()
         with running(self._servers, self._directory, given) as subject:
             begun: list[float] = []  # since the start, when the first pass had ended
-            every = 0.25 if self._size <= 200 else 0.5
 
             def all_ready() -> bool:
                 if not begun and subject.passes():
                     begun.append(time.monotonic() - subject.started)
                 return subject.ready() == self._size
 
-            await_true("all bindings are Ready", all_ready, timeout=_PATIENCE_SECONDS, every=every)
+            await_true("all bindings are Ready", all_ready, timeout=_PATIENCE_SECONDS, began=subject.started)
             self._begun += begun[:1] or [0.0]
             took, cpu, at_ready = time.monotonic() - subject.started, subject.cpu(), subject.calls()
             used = _used(before)
-            self._check(population)
+            took = min(took, self._last_ready(population) - subject.started_at)
             subject.await_quiet()
             calls = subject.calls()
             self._found.note(
@@ -217,9 +197,10 @@ class Bench:
             memory=memory,
             audit_bytes=self._servers.audit.stat().st_size - audit,
         )
+        self._idle = (cpu / took, passes / took)
         share = Series((cpu / took * 100,), "% of a core")
         self._found.add(
-            Row("steady: processor", self._size, share, budget=IDLE_CPU if self._size >= 10_000 else None),
+            Row("steady: processor", self._size, share),
             Row("steady: all writes", self._size, Series((float(sum(written.values())),), ""), budget=NO_WRITES),
             Row(
                 "steady: reads from vault for a secret and poll interval",
@@ -238,19 +219,35 @@ class Bench:
         asyncio.run(self._settled())
         bare, ours = [], []
         calls: Calls = {}
+        pass_seconds = 0.0
         for _ in range(self._plan.runs):
             bare.append(asyncio.run(client.restart()))
             with running(self._servers, self._directory, self._given(population)) as subject:
+                await_true("the first pass", lambda: subject.passes() > 0, timeout=60.0, began=subject.started)
+                cpu, passes = subject.cpu(), subject.passes()
                 self._await_passes(subject)
                 ours.append(time.monotonic() - subject.started)
+                pass_seconds = (subject.cpu() - cpu) / max(1, subject.passes() - passes)
                 subject.await_quiet()
                 calls = subject.calls()
         written = float(sum(writes(calls).values()))
-        self._found.note("restart", self._size, calls=_named(calls))
+        self._found.note("restart", self._size, calls=_named(calls), cpu_seconds_of_a_pass=pass_seconds)
+        self._with_resync(pass_seconds)
         self._found.add(
             Row("restart with everything in place", self._size, Series(tuple(ours)), Series(tuple(bare))),
             Row("restart: all writes", self._size, Series((written,), ""), budget=NO_WRITES),
         )
+
+    def _with_resync(self, pass_seconds: float) -> None:
+        """The steady state with the resync, whose turn comes later than anybody would watch it: after a start all jobs
+        have just been looked at. What was used without, and as many passes as will come then."""
+        if self._idle is None:
+            return
+        used, passes = self._idle
+        more = max(0.0, min(self._size / RESYNC_SECONDS, RESYNCS_PER_SECOND) - passes) * pass_seconds
+        share = Series(((used + more) * 100,), "% of a core")
+        budget = IDLE_CPU if self._size >= 10_000 else None
+        self._found.add(Row("steady: processor, with the resync (computed)", self._size, share, budget=budget))
 
     # Changes ----------------------------------------------------------------------------------------------------------
 
@@ -262,7 +259,10 @@ class Bench:
         given = self._given(population, settings)
         with running(self._servers, self._directory, given) as subject:
             await_true(
-                "all jobs are looked at", lambda: subject.passes() >= self._size, timeout=_PATIENCE_SECONDS, every=0.2
+                "all jobs are looked at",
+                lambda: subject.passes() >= self._size,
+                timeout=_PATIENCE_SECONDS,
+                began=subject.started,
             )
             subject.await_quiet()
             time.sleep(CHANGE_POLL_SECONDS)
@@ -306,7 +306,9 @@ class Bench:
         bare = asyncio.run(client.rotate())
         asyncio.run(self._settled())
         with running(self._servers, self._directory, self._given(population, self._pushed())) as subject:
-            await_true("all are Ready", lambda: subject.ready() == self._size, timeout=_PATIENCE_SECONDS, every=0.2)
+            await_true(
+                "all are Ready", lambda: subject.ready() == self._size, timeout=_PATIENCE_SECONDS, began=subject.started
+            )
             subject.await_quiet()
             time.sleep(POLL_SECONDS if population.shared else 1.0)
             before, cpu = subject.calls(), subject.cpu()
@@ -362,18 +364,21 @@ class Bench:
 
     def _await_passes(self, subject: Subject) -> None:
         what = "all jobs are looked at"
-        await_true(what, lambda: subject.passes() >= self._size, timeout=_PATIENCE_SECONDS, every=0.1)
+        await_true(what, lambda: subject.passes() >= self._size, timeout=_PATIENCE_SECONDS, began=subject.started)
 
-    def _check(self, population: Population) -> None:
-        """What the controller tells of itself is what the API server has."""
+    def _last_ready(self, population: Population) -> float:
+        """The end of the second in which the last binding became Ready, as the API server has it (seconds since the
+        epoch). Raises `RuntimeError` when what the controller tells of itself is not what the API server has."""
 
-        async def listed() -> int:
+        async def listed() -> list[float]:
             async with self._servers.api() as api:
-                return sum(map(is_ready, await bindings_of(api, population)))
+                found = [ready_since(binding) for binding in await bindings_of(api, population)]
+                return [moment for moment in found if moment is not None]
 
-        ready = asyncio.run(listed())
-        if ready != self._size:
-            raise RuntimeError(f"{ready} of {self._size} bindings are Ready at the API server")
+        moments = asyncio.run(listed())
+        if len(moments) != self._size:
+            raise RuntimeError(f"{len(moments)} of {self._size} bindings are Ready at the API server")
+        return max(moments) + 1.0
 
 
 def _polled() -> Mapping[str, str]:

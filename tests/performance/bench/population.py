@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from tests.performance.bench.servers import Servers
@@ -92,7 +93,9 @@ async def bindings_of(api: Web, population: Population) -> list[dict[str, Any]]:
         more = f"&continue={more}"
 
 
-def is_ready(binding: dict[str, Any]) -> bool:
-    """Whether a binding's status says that it is Ready."""
-    conditions = (binding.get("status") or {}).get("conditions") or []
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+def ready_since(binding: dict[str, Any]) -> float | None:
+    """When a binding became Ready, as its status says, in seconds since the epoch; None when it is not."""
+    for one in (binding.get("status") or {}).get("conditions") or []:
+        if one["type"] == "Ready" and one["status"] == "True":
+            return datetime.fromisoformat(one["lastTransitionTime"]).timestamp()
+    return None

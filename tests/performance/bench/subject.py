@@ -37,6 +37,8 @@ class Subject:
         self._web = urllib3.PoolManager(retries=False)
         self.started = started
         """When it was started, by `time.monotonic`."""
+        self.started_at = time.time() - (time.monotonic() - started)
+        """The same by the wall clock."""
 
     def samples(self) -> list[tuple[str, Mapping[str, str], float]]:
         """All metrics as they are now; nothing before it serves any."""
@@ -88,10 +90,11 @@ class Subject:
         """Wait until it has written nothing for so long."""
         deadline = time.monotonic() + timeout
         before, since = writes(self.calls()), time.monotonic()
+        pause = seconds / 4
         while time.monotonic() - since < seconds:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the controller still writes after {timeout:.0f} s")
-            time.sleep(0.25)
+            time.sleep(pause)
             now = writes(self.calls())
             if now != before:
                 before, since = now, time.monotonic()
@@ -187,10 +190,11 @@ def _policy(namespace: str) -> Mapping[str, object]:
     }
 
 
-def await_true(what: str, condition: Callable[[], bool], *, timeout: float, every: float) -> None:
-    """Wait for a condition. Raises `RuntimeError` that names it."""
+def await_true(what: str, condition: Callable[[], bool], *, timeout: float, began: float) -> None:
+    """Wait for a condition. Raises `RuntimeError` that names it. Metrics of thousands of bindings cost the controller
+    time: they are asked for less often, the longer it has gone on since it `began` (`time.monotonic`)."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
             raise RuntimeError(f"waited {timeout:.0f} s in vain until {what}")
-        time.sleep(every)
+        time.sleep(max(0.1, (time.monotonic() - began) / 20))
