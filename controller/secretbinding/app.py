@@ -8,7 +8,7 @@ import structlog
 from secretbinding.adapters.nomad import NomadAdapter
 from secretbinding.adapters.transport import OnCall
 from secretbinding.adapters.vault.listing import ListingVaultAdapter
-from secretbinding.connections import nomad_connection, vault_connection
+from secretbinding.connections import blamed_on, nomad_connection, vault_connection
 from secretbinding.engine.admission import Admission
 from secretbinding.engine.fleet import Fleet
 from secretbinding.engine.gatekeeper import ALL_SHARDS, Gatekeeper, Limits
@@ -42,14 +42,15 @@ _POLICY_PATIENCE_SECONDS = 10.0
 
 class Clients:
     """One adapter for each server, shared by all threads. `on_call` is told of each attempt at a request; with `keep`
-    Vault's token is renewed even when it was given."""
+    Vault's token is renewed even when it was given. Raises `errors.UsageError` that names the connection's setting."""
 
     def __init__(self, settings: Settings, *, on_call: OnCall | None = None, keep: bool = False) -> None:
         workers = settings.controller.workers
-        self.vault = ListingVaultAdapter(
-            vault_connection(settings, workers, on_call=on_call, keep=keep), on_call=on_call
-        )
-        self.nomad = NomadAdapter(nomad_connection(settings.nomad, workers), on_call=on_call)
+        with blamed_on(settings):
+            self.vault = ListingVaultAdapter(
+                vault_connection(settings, workers, on_call=on_call, keep=keep), on_call=on_call
+            )
+            self.nomad = NomadAdapter(nomad_connection(settings.nomad, workers), on_call=on_call)
 
     def close(self) -> None:
         """Close all connections."""

@@ -55,12 +55,14 @@ class _NotFromEnvironment(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
 
-
-class _Vault(_NotFromEnvironment, VaultSettings):
     _where: str = PrivateAttr("")
 
     def place(self, field: str) -> str:
         return f"{self._where}.{_camel(field)}"
+
+
+class _Vault(_NotFromEnvironment, VaultSettings):
+    pass
 
 
 class _Nomad(_NotFromEnvironment, NomadSettings):
@@ -153,7 +155,8 @@ class _Reader:
         agent = self._agent((*place, "agent"), given.get("agent", {}))
         if own is None or vault is None or nomad is None or consul is None or agent is None:
             return None
-        vault._where = field_name((*place, "vault"))
+        for part, server in zip(_PARTS, (vault, nomad, consul), strict=False):
+            server._where = field_name((*place, part))
         return NamedConnection(vault, nomad, consul, agent, own)
 
     def _own(self, place: Place, name: str, given: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,6 +1,9 @@
 """From settings to connections: addresses, tokens and logins, with errors that name the environment variable."""
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,14 @@ from secretbinding.adapters.transport import OnCall
 from secretbinding.adapters.vault.login import AppRoleLogin, CertLogin, Given, JwtLogin, LoginMethod
 from secretbinding.adapters.vault.session import VaultSession
 from secretbinding.errors import UsageError
+from secretbinding.models.key import DEFAULT_CONNECTION
 from secretbinding.ops.rights import Scope
 from secretbinding.settings import ConsulSettings, NomadSettings, Settings, VaultLogin, VaultSettings
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 _IDENTITY = "nomad_vault.jwt"
 """What Nomad calls the file of an identity named `vault`, in the task's secrets directory."""
+_VARIABLE = re.compile(r"\b[A-Z][A-Z_]+[A-Z]\b")
 
 
 def vault_connection(
@@ -35,6 +40,30 @@ def vault_connection(
         plain, login=method, login_namespace=own.login_namespace, token=given, on_call=on_call, keep=True
     )
     return replace(plain, token=session)
+
+
+@contextmanager
+def blamed_on(settings: Settings) -> Iterator[None]:
+    """Let a `UsageError` about the servers name the settings of this connection. What is checked further down knows
+    variables only, and those are the default connection's."""
+    try:
+        yield
+    except UsageError as error:
+        if settings.connection == DEFAULT_CONNECTION:
+            raise
+        places = _places(settings)
+        message, remedy = (
+            _VARIABLE.sub(lambda found: places.get(found[0], found[0]), text) for text in (error.message, error.remedy)
+        )
+        raise UsageError(f"connection {settings.connection}: {message}", remedy=remedy) from None
+
+
+def _places(settings: Settings) -> dict[str, str]:
+    """Where the connection's file sets what a variable sets for the default one."""
+    servers = (settings.vault, settings.nomad, settings.consul)
+    found = {own.variable(field): own.place(field) for own in servers for field in type(own).model_fields}
+    # Consul's address is a part of Vault's.
+    return {**found, "CONSUL_ADDR": settings.vault.place("address")}
 
 
 def nomad_connection(settings: NomadSettings, workers: int) -> NomadConnection:

@@ -43,7 +43,21 @@ class VaultLogin(StrEnum):
     CERT = "cert"
 
 
-class VaultSettings(BaseSettings):
+class _ServerSettings(BaseSettings):
+    """What the settings of every server have."""
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """The variable that sets a field of the default connection."""
+        alias = cls.model_fields[field].validation_alias
+        return str(alias.choices[0]) if isinstance(alias, AliasChoices) else field
+
+    def place(self, field: str) -> str:
+        """Where a field is set, as errors name it."""
+        return self.variable(field)
+
+
+class VaultSettings(_ServerSettings):
     """How to reach Vault or OpenBao. A `VAULT_` name wins over its `BAO_` twin.
 
     Attributes:
@@ -79,13 +93,8 @@ class VaultSettings(BaseSettings):
     tls_server_name: str = Field("", validation_alias=_env("VAULT_TLS_SERVER_NAME", "BAO_TLS_SERVER_NAME"))
     skip_verify: bool = Field(False, validation_alias=_env("VAULT_SKIP_VERIFY", "BAO_SKIP_VERIFY"))
 
-    def place(self, field: str) -> str:
-        """Where a field is set, as errors name it."""
-        alias = type(self).model_fields[field].validation_alias
-        return str(alias.choices[0]) if isinstance(alias, AliasChoices) else field
 
-
-class NomadSettings(BaseSettings):
+class NomadSettings(_ServerSettings):
     """How to reach Nomad. NOMAD_NAMESPACE is only the default for a job's namespace on the command line: Nomad sets it
     inside its own tasks, so it must not narrow anything else."""
 
@@ -104,7 +113,7 @@ class NomadSettings(BaseSettings):
     skip_verify: bool = Field(False, validation_alias=_env("NOMAD_SKIP_VERIFY"))
 
 
-class ConsulSettings(BaseSettings):
+class ConsulSettings(_ServerSettings):
     """How to ask Consul where Vault is. Its address is part of Vault's, `consul+http://127.0.0.1:8500/vault`."""
 
     model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, populate_by_name=True)

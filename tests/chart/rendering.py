@@ -135,10 +135,12 @@ MATRIX: Mapping[str, Json] = {
     "watched": {
         "metrics": {
             "serviceMonitor": {"enabled": True, "labels": {"release": "p"}, "honorLabels": True},
-            "podMonitor": {"enabled": True, "relabelings": [{"action": "labeldrop", "regex": "pod"}]},
             "prometheusRule": {"enabled": True, "additionalGroups": [{"name": "more", "rules": []}]},
             "dashboard": {"enabled": True, "folder": "Secrets"},
         }
+    },
+    "watched by pods": {
+        "metrics": {"podMonitor": {"enabled": True, "relabelings": [{"action": "labeldrop", "regex": "pod"}]}}
     },
     "policies": {"tenancy": {"policies": {"own-secrets": POLICY}}},
     "policies as objects": {"tenancy": {"policies": {"own-secrets": POLICY}, "policiesAs": "Objects"}},

@@ -210,7 +210,7 @@ def test_a_name_that_yaml_takes_for_something_else_is_a_name(word: str) -> None:
     if word.isalpha():  # A Service's name begins with a letter.
         names["fullnameOverride"] = word
     more = {"cleanup": {"enabled": True}, "replicaCount": 2, "rbac": {"authDelegator": True}}
-    monitored = {"metrics": {"serviceMonitor": {"enabled": True, "jobLabel": word}, "podMonitor": {"enabled": True}}}
+    monitored = {"metrics": {"serviceMonitor": {"enabled": True, "jobLabel": word}}}
     certificate = {"webhook": {"certificate": {"source": "certManager"}}}
     values = {**names, **more, **monitored, **certificate}
 
@@ -351,7 +351,7 @@ def test_monitors_find_the_port_with_the_metrics() -> None:
     (endpoint,) = monitor["spec"]["endpoints"]
     assert (endpoint["port"], endpoint["path"], endpoint["honorLabels"]) == ("metrics", "/metrics", True)
     assert monitor["metadata"]["labels"]["release"] == "p"
-    (pods,) = of_kind("watched", "PodMonitor")
+    (pods,) = of_kind("watched by pods", "PodMonitor")
     assert pods["spec"]["podMetricsEndpoints"][0]["relabelings"] == [{"action": "labeldrop", "regex": "pod"}]
     for each in (monitor, pods):
         assert each["spec"]["namespaceSelector"] == {"matchNames": [NAMESPACE]}
@@ -372,3 +372,12 @@ def test_a_policy_of_any_name_can_be_read_by_the_controller(name: str) -> None:
     ]
     (policy,) = parse_policies(config["data"][f"{name}.yaml"])
     assert policy.metadata.name == name
+
+
+def test_releases_of_two_namespaces_never_share_a_name_of_the_whole_cluster() -> None:
+    def names(namespace: str, name: str) -> set[str]:
+        made = of_kind({"namespaceOverride": namespace, "fullnameOverride": name}, "ClusterRole", "ClusterRoleBinding")
+        return {each["metadata"]["name"] for each in made}
+
+    assert names("shop", "eu-vault") & names("shop-eu", "vault") == set()
+    assert "shop-eu-vault" in names("shop", "eu-vault")

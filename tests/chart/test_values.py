@@ -146,6 +146,14 @@ def test_every_value_is_explained() -> None:
             "audit.port and nacp.port are both 9201",
         ),
         ({"mounts": {"secrets": ["a"], "configMaps": ["a"]}}, "mounts: a is a Secret and a ConfigMap"),
+        (
+            {"metrics": {"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}},
+            "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled are both true",
+        ),
+        (
+            {"webhook": {"failurePolicy": "Fail"}, "tenancy": {"policiesAs": "Objects", "policies": {"own": POLICY}}},
+            "webhook.failurePolicy=Fail and tenancy.policiesAs=Objects cannot be installed at once",
+        ),
     ],
 )
 def test_values_that_cannot_work_are_refused_by_name(values: Json, says: str) -> None:
@@ -263,13 +271,14 @@ ALL: Json = {
     "webhook": {"certificate": OWN_CERTIFICATE},
     "nacp": {"enabled": True, "existingSecret": "nacp"},
     "audit": {"enabled": True},
-    "metrics": {name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "prometheusRule", "dashboard")},
+    "metrics": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboard")},
     "networkPolicy": {"enabled": True, "auditFrom": CIDR},
     "cleanup": {"enabled": True},
     "crds": {"enabled": False},
 }
 # What else has to be so for a value to have an effect.
 NEEDS: Mapping[str, Json] = {
+    "metrics.podMonitor": {"metrics": {"serviceMonitor": {"enabled": False}, "podMonitor": {"enabled": True}}},
     "crds.": {"crds": {"enabled": True}},
     "vault.login.tokenKey": {"vault": {"login": {"method": "token", "existingSecret": "v"}}},
     "vault.login.existingSecret": {"vault": {"login": {"method": "approle", "existingSecret": "v"}}},

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from secretbinding.app import Clients
 from secretbinding.connections import nomad_connection, vault_connection
 from secretbinding.errors import UsageError
 from secretbinding.settings import Settings
@@ -143,3 +144,51 @@ def test_a_login_that_lacks_something_names_the_field_of_the_file(written: Path)
     written.write_text(one(vault="{address: 'https://v', login: approle}"))
     with pytest.raises(UsageError, match=r"needs one of connections\[0\]\.vault\.loginRoleId and .*RoleIdFile"):
         vault_connection(Settings().of("eu"), 1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        (
+            {"vault": "{address: 'https://v', caCert: /no/such/ca.pem}"},
+            "connection eu: the CA certificate for Vault, /no/such/ca.pem, is not there; "
+            "put it there, or correct the path in connections[0].vault.caCert",
+        ),
+        (
+            {"nomad": "{address: 'https://n', clientCert: /no/c.pem, clientKey: /no/k.pem}"},
+            "connection eu: the client certificate for Nomad, /no/c.pem, is not there; "
+            "put it there, or correct the path in connections[0].nomad.clientCert",
+        ),
+        (
+            {"vault": "{address: 'consul+https://consul:8501/vault'}", "consul": "{caPath: /no/such}"},
+            "connection eu: the CA directory for Consul, /no/such, is not there; "
+            "put it there, or correct the path in connections[0].consul.caPath",
+        ),
+        (
+            {"vault": "{address: 'consul+https://consul:8501'}"},
+            "connection eu: connections[0].vault.address names no Consul, or no service in it",
+        ),
+        (
+            {"vault": "{address: 'v:8200'}"},
+            "connection eu: the address of Vault is not a URL; set connections[0].vault.address to http(s)://host:port",
+        ),
+        (
+            {"nomad": "{address: 'n:4646'}"},
+            "connection eu: the address of Nomad is not a URL; set connections[0].nomad.address to http(s)://host:port",
+        ),
+    ],
+)
+def test_what_cannot_work_is_blamed_on_the_connection_and_its_own_setting(
+    written: Path, parts: dict[str, str], says: str
+) -> None:
+    written.write_text(one(**parts))
+    with pytest.raises(UsageError) as caught:
+        Clients(Settings().of("eu"))
+    assert str(caught.value).startswith(says)
+    assert "VAULT_ADDR" not in str(caught.value)
+
+
+def test_of_the_default_connection_the_variable_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAULT_CACERT", str(tmp_path / "ca.pem"))
+    with pytest.raises(UsageError, match=r"ca\.pem, is not there; .* correct the path in VAULT_CACERT"):
+        Clients(Settings())

@@ -22,9 +22,15 @@
 {{- default .Release.Namespace .Values.namespaceOverride -}}
 {{- end -}}
 
-{{/* A name for objects of the whole cluster, which no release of another namespace has. */}}
+{{/* A name for objects of the whole cluster, which no release of another namespace has: a-b of c is not a of b-c. */}}
 {{- define "secretbinding.clusterName" -}}
-{{- list (include "secretbinding.namespace" .) (include "secretbinding.fullname" .) | compact | join "-" -}}
+{{- $namespace := include "secretbinding.namespace" . -}}
+{{- $name := include "secretbinding.fullname" . -}}
+{{- $joined := list $namespace $name | compact | join "-" -}}
+{{- if contains "-" $namespace -}}
+{{- $joined = printf "%s-%s" $joined (printf "%s/%s" $namespace $name | sha256sum | trunc 6) -}}
+{{- end -}}
+{{- $joined -}}
 {{- end -}}
 
 {{- define "secretbinding.serviceAccountName" -}}
@@ -284,6 +290,12 @@ subjects:
 {{- if has $name $values.mounts.configMaps -}}
 {{- fail (printf "mounts: %s is a Secret and a ConfigMap, and both would be in one place" $name) -}}
 {{- end -}}
+{{- end -}}
+{{- if and $values.metrics.enabled $values.metrics.serviceMonitor.enabled $values.metrics.podMonitor.enabled -}}
+{{- fail "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled are both true: every pod would be scraped twice" -}}
+{{- end -}}
+{{- if and .Release.IsInstall (include "secretbinding.webhooks" .) (eq $values.webhook.failurePolicy "Fail") $values.tenancy.policies (include "secretbinding.asksForPolicies" .) (eq $values.tenancy.policiesAs "Objects") -}}
+{{- fail "webhook.failurePolicy=Fail and tenancy.policiesAs=Objects cannot be installed at once, since no controller answers for the policies yet: install with tenancy.policies={} or policiesAs=Mounted, and upgrade once it runs" -}}
 {{- end -}}
 {{- $stop := $values.controller.stopSeconds -}}
 {{- if and (not (kindIs "invalid" $stop)) (ge (float64 (default 0 $stop)) (float64 $values.terminationGracePeriodSeconds)) -}}

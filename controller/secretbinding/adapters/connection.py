@@ -180,7 +180,8 @@ def close_source(source: TokenSource) -> None:
 
 
 def check(connection: Connection, system: str) -> None:
-    """Raise `UsageError` for a connection that can never work; `system` is `vault` or `nomad`."""
+    """Raise `UsageError` for a connection that can never work; `system` is `vault` or `nomad`. It names settings by
+    their variables, such as VAULT_CACERT."""
     name, variable = system.capitalize(), system.upper()
     if not (isinstance(connection, VaultConnection) and discovered(connection.address) is not None):
         _check_address(connection.address, name, variable)
@@ -189,14 +190,17 @@ def check(connection: Connection, system: str) -> None:
             f"only one of client certificate and key is given for {name}",
             remedy=f"set both {variable}_CLIENT_CERT and {variable}_CLIENT_KEY, or none",
         )
-    for what, path, is_kind in (
-        ("CA certificate", connection.ca_cert, Path.is_file),
-        ("CA directory", connection.ca_path, Path.is_dir),
-        ("client certificate", connection.client_cert, Path.is_file),
-        ("client key", connection.client_key, Path.is_file),
+    for what, path, is_kind, of in (
+        ("CA certificate", connection.ca_cert, Path.is_file, "CACERT"),
+        ("CA directory", connection.ca_path, Path.is_dir, "CAPATH"),
+        ("client certificate", connection.client_cert, Path.is_file, "CLIENT_CERT"),
+        ("client key", connection.client_key, Path.is_file, "CLIENT_KEY"),
     ):
         if path and not is_kind(Path(path)):
-            raise UsageError(f"the {what} for {name}, {path}, is not there", remedy="check the path")
+            raise UsageError(
+                f"the {what} for {name}, {path}, is not there",
+                remedy=f"put it there, or correct the path in {variable}_{of}",
+            )
     if isinstance(connection, VaultConnection) and not _HEADER_TEXT.fullmatch(connection.namespace):
         raise UsageError("the Vault namespace has odd characters", remedy="check VAULT_NAMESPACE")
 

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from secretbinding.webhooks.kubernetes import AdmissionWebhook
 
 _log = structlog.get_logger(__name__)
+
+_LINGER_SECONDS = 5.0
+"""How long the API server may still ask a pod that is being stopped: until all have heard that it is no endpoint."""
 
 
 def run(
@@ -316,8 +320,17 @@ def _serve(
         patience = settings.controller.stop_seconds
         _log.info("stopping; passes under way are finished first", seconds=patience)
         done = threading.Event()
+
+        def ended() -> None:
+            done.set()
+            signals.wake()
+
         stopping = threading.Thread(
-            target=_stop, args=(controller, webhook, telemetry, signals, done), name="stop", daemon=True
+            target=stop,
+            args=(controller, webhook, telemetry, min(_LINGER_SECONDS, patience / 2)),
+            kwargs={"ended": ended},
+            name="stop",
+            daemon=True,
         )
         stopping.start()
         overdue = threading.Timer(patience, signals.wake)
@@ -335,22 +348,26 @@ def _serve(
     return 0
 
 
-def _stop(
+def stop(
     controller: "Controller",
     webhook: "AdmissionWebhook | None",
     telemetry: "Telemetry | None",
-    signals: Signals,
-    done: threading.Event,
+    linger_seconds: float,
+    *,
+    ended: Callable[[], None],
 ) -> None:
+    """Stop everything. The webhook answers on until the end, and for `linger_seconds` at least: so long may the API
+    server go on asking here, and where it must have an answer it would refuse changes."""
+    until = time.monotonic() + linger_seconds
     try:
-        if webhook is not None:
-            webhook.stop()
         controller.stop()
+        if webhook is not None:
+            time.sleep(max(0.0, until - time.monotonic()))
+            webhook.stop()
         if telemetry is not None:
             telemetry.stop()
     finally:
-        done.set()
-        signals.wake()
+        ended()
 
 
 def _log_pass(workload: WorkloadKey, found: "Pass", seconds: float) -> None:

@@ -1,9 +1,12 @@
-"""Which sources `run` is asked for."""
+"""Which sources `run` is asked for, and how it ends."""
+
+import time
+from unittest.mock import Mock
 
 import pytest
 
 from secretbinding.cli.options import SourceName
-from secretbinding.cli.running import parse_policies_option, parse_sources
+from secretbinding.cli.running import parse_policies_option, parse_sources, stop
 from secretbinding.errors import UsageError
 
 
@@ -40,3 +43,18 @@ def test_what_is_no_place_of_policies_is_refused(text: str) -> None:
 def test_what_is_no_source_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_sources([text])
+
+
+def test_the_webhook_answers_until_the_end_since_it_is_asked_a_while_longer() -> None:
+    order = Mock()
+    began = time.monotonic()
+    order.webhook.stop.side_effect = lambda: order.after(time.monotonic() - began)
+    stop(order.controller, order.webhook, None, 0.2, ended=order.ended)
+    assert [call[0] for call in order.mock_calls] == ["controller.stop", "webhook.stop", "after", "ended"]
+    assert order.after.call_args[0][0] >= 0.2
+
+
+def test_without_a_webhook_nothing_is_waited_for() -> None:
+    began = time.monotonic()
+    stop(Mock(), None, None, 60.0, ended=Mock())
+    assert time.monotonic() - began < 30

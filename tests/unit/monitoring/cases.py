@@ -250,6 +250,19 @@ CASES = (
         fires=(25,),
         quiet=(5, 18, 40),
     ),
+    # One of two releases: the other one does not hide it.
+    Case(
+        "SecretBindingControllerAbsent",
+        {
+            P + 'build_info{job="a",namespace="tools",version="1"}': "1x10 _x30 1x20",
+            P + 'build_info{job="a",namespace="shop",version="1"}': "1x60",
+        },
+        fires=(25,),
+        quiet=(5, 18, 50),
+        labels={"namespace": "tools"},
+    ),
+    # There never was one.
+    Case("SecretBindingControllerAbsent", {'up{job="b"}': "1x20"}, fires=(15,), quiet=(4,), labels={"job": ""}),
     Case(
         "SecretBindingNoLeader",
         {
@@ -328,6 +341,34 @@ CASES = (
             P + 'build_info{job="a",instance="i"}': "1x90",
         },
         quiet=(30, 60, 90),
+    ),
+    # Each start is a new pod, of another address.
+    Case(
+        "SecretBindingRestarting",
+        {
+            name + f'{{job="a",instance="{one}"}}': "_x" + f"{10 * one} " + f"{value}x9 stale _x90"
+            for one in range(1, 7)
+            for name, value in (("process_start_time_seconds", 600 * one), (P + "build_info", 1))
+        },
+        fires=(69,),
+        quiet=(30,),
+    ),
+    # Six are replaced one by one, as in an upgrade.
+    Case(
+        "SecretBindingRestarting",
+        {
+            name + f'{{job="a",instance="{age}-{one}"}}': times
+            for one in range(6)
+            for age, at, times in (
+                ("old", -9000, f"VALUEx{30 + one} _x90"),
+                ("new", 60 * (30 + one), f"_x{30 + one} VALUEx90"),
+            )
+            for name, times in (
+                ("process_start_time_seconds", times.replace("VALUE", str(at))),
+                (P + "build_info", times.replace("VALUE", "1")),
+            )
+        },
+        quiet=(35, 45, 60, 90),
     ),
     Case("SecretBindingPassesCrash", {PASSES % "crashed": "0x10 1x60"}, fires=(15,), quiet=(5, 40)),
     # The budget: 1 % of the passes. A tenth of all fail for two hours, then a fifth.

@@ -21,9 +21,8 @@ def test_there_is_a_case_in_which_each_alert_fires_and_one_in_which_it_does_not(
 def asked(case: Case) -> list[dict[str, Any]]:
     """What promtool is to find, minute by minute. Nothing else of the alert may fire then."""
     firing = f'ALERTS{{alertname="{case.alert}",alertstate="firing"}}'
-    job = {} if case.alert == "SecretBindingControllerAbsent" else {"job": "a"}
-    labels = {"alertname": case.alert, "alertstate": "firing", "severity": SEVERITIES[case.alert], **job, **case.labels}
-    inside = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    known = {"alertname": case.alert, "alertstate": "firing", "severity": SEVERITIES[case.alert], "job": "a"}
+    inside = ",".join(f'{name}="{value}"' for name, value in {**known, **case.labels}.items() if value)
     found = [{"labels": f"ALERTS{{{inside}}}", "value": 1}]
     at = [(minute, found) for minute in case.fires] + [(minute, []) for minute in case.quiet]
     return [
