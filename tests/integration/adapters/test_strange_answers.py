@@ -45,6 +45,25 @@ def test_an_answer_of_another_shape_is_a_service_error(
         nomad.versions("default", "app") if body != b"[]" else nomad.region()
 
 
+@pytest.mark.parametrize("body", [b"<html>", b"", b"[]", b"null", b'{"data": [1]}', b'{"auth": "x"}'])
+def test_whatever_says_yes_to_a_write_and_is_not_vault_has_written_nothing(
+    server: Misbehaving, vault: VaultAdapter, body: bytes
+) -> None:
+    server.script = [reply(200, body)]
+    writes: list[Callable[[], object]] = [
+        lambda: vault.write_policy("app", ""),
+        lambda: vault.delete_policy("app"),
+        lambda: vault.write_jwt_role("jwt-nomad", "app", {}),
+        lambda: vault.delete_jwt_role("jwt-nomad", "app"),
+        lambda: vault.write_app_role("approle", "app", {}),
+        lambda: vault.write_engine_role("database/roles/app", {}),
+        lambda: vault.rotate_static_role("database", "app"),
+    ]
+    for write in writes:
+        with pytest.raises(ServiceError, match="VAULT_ADDR"):
+            write()
+
+
 @pytest.mark.parametrize("body", [b"<html>404 Not Found</html>", b"404 page not found\n", b""])
 def test_a_proxys_404_never_looks_like_an_absence(
     server: Misbehaving, vault: VaultAdapter, nomad: NomadAdapter, body: bytes

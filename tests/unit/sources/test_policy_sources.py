@@ -1,6 +1,7 @@
 """Where policies come from: what is broken stays as it was, what is out of sight is not gone."""
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -95,14 +96,14 @@ class Variables:
 
     def rows(self) -> list[VariableMeta]:
         found = [] if self.blind else sorted(self.texts)
-        return [VariableMeta("own", path, hash(self.texts[path]) % 1000) for path in found]
+        return [VariableMeta("own", path, zlib.crc32(self.texts[path].encode())) for path in found]
 
     def read_variable(self, namespace: str, path: str) -> Variable | None:
         if self.blind:
             raise Denied("no right", system="nomad")
         body = self.texts.get(path)
         items: Mapping[str, str] = {"manifest": body} if body is not None else {}
-        return Variable("own", path, hash(body) % 1000, items) if body is not None else None
+        return Variable("own", path, zlib.crc32(body.encode()), items) if body is not None else None
 
 
 def nomad_source(variables: Variables) -> NomadPolicies:

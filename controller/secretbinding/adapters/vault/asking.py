@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from secretbinding.adapters.transport import Answer, Call, Transport
+from secretbinding.adapters.transport import Answer, Call, Transport, unexpected
+from secretbinding.adapters.vault.shapes import mapping
 from secretbinding.errors import NotFound, Rejected
 from secretbinding.ports import Json
 
 _MERGE_PATCH = "application/merge-patch+json"
 _VERBS = {"patch": "patch", "read": "read", "list": "list", "update": "write", "create": "write", "delete": "delete"}
+_NO_CONTENT = 204
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -114,4 +116,9 @@ class HvacAdapter:
 
     def _send(self, method: str, url: str, params: Mapping[str, Any] | None, body: Any) -> Any:
         answer: Answer = self._transport.send(self._call, method, url, params=params, body=body)
+        if method != "GET" and answer.status_code != _NO_CONTENT:
+            # Whatever says 200 to a write and is not Vault has written nothing.
+            told = mapping(answer.json(), self._call)
+            if not isinstance(told.get("data"), dict | None) or not isinstance(told.get("auth"), dict | None):
+                raise unexpected("vault", self._call, "JSON of another shape")
         return answer.json() if answer.body else answer
