@@ -64,6 +64,7 @@ class NomadSource:
         self._wait_seconds = wait_seconds
         self._known: dict[BindingKey, _Known] = {}
         self._requests: dict[BindingKey, tuple[int, str, str]] = {}
+        # Held until what was taken in has been delivered: bindings and their requests come from threads of their own.
         self._lock = threading.Lock()
         self._heard: dict[str, float] = {}
         self._listed: set[str] = set()
@@ -184,7 +185,7 @@ class NomadSource:
             _, rotate, generate = self._requests.get(key, _NO_REQUEST)
             item = replace(item, rotate_requested_at=rotate, generate_requested_at=generate)
             self._known[key] = _Known(variable.modify_index, item)
-        sink.upsert(item)
+            sink.upsert(item)
 
     def _missing(self, namespace: str, key: BindingKey, sink: Sink) -> bool:
         """Whether what became of a binding that is not listed any more could be found out."""
@@ -197,15 +198,21 @@ class NomadSource:
         if not there:
             with self._lock:
                 self._known.pop(key, None)
-            sink.vanished(key)
+                sink.vanished(key)
         return True
 
     def _take_requests(self, sink: Sink, rows: Iterable[VariableMeta]) -> bool:
+        complete = True
         for row in rows:
             key = _key(row, REQUESTS)
             if self._requests.get(key, _NO_REQUEST)[0] == row.modify_index:
                 continue
-            variable = self._nomad.read_variable(row.namespace, row.path)
+            try:
+                variable = self._nomad.read_variable(row.namespace, row.path)
+            except Denied as error:
+                _log.error("request cannot be read", binding=str(key), error=str(error))
+                complete = False
+                continue
             if variable is None:
                 continue
             rotate, generate = (str(variable.items.get(name, "")) for name in (REQUEST_ITEM, GENERATE_ITEM))
@@ -216,8 +223,8 @@ class NomadSource:
                     continue
                 item = replace(known.item, rotate_requested_at=rotate, generate_requested_at=generate)
                 self._known[key] = _Known(known.index, item)
-            sink.upsert(item)
-        return True
+                sink.upsert(item)
+        return complete
 
     def _stored_status(self, key: BindingKey) -> SecretBindingStatus:
         variable = self._nomad.read_variable(key.tenant, STATUS + key.name)

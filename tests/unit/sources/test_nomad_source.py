@@ -15,7 +15,7 @@ from secretbinding.errors import Denied, Unreachable
 from secretbinding.models.key import BindingKey
 from secretbinding.ports import Nomad, Variable, VariableMeta
 from secretbinding.sources.base import SourceItem
-from secretbinding.sources.nomad import BINDINGS, MANIFEST_ITEM, NomadSource
+from secretbinding.sources.nomad import BINDINGS, MANIFEST_ITEM, REQUEST_ITEM, REQUESTS, NomadSource
 from secretbinding.sources.policies.nomad import NomadPolicies
 from tests.support.world import a_manifest, wait_until
 
@@ -156,3 +156,49 @@ def test_a_nomad_that_goes_away_is_told_unless_everything_is_being_stopped(made:
             assert not thread.is_alive()
     assert bool(lines) is not stopped
     assert not (stopped and sink.failures)
+
+
+class Requests:
+    """A Nomad with bindings `web` and `api` and a request for each, of which that of `api` may not be read."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self.waited: list[float] = []
+        self.may_read = False
+
+    def list_variables(
+        self, namespace: str, prefix: str, *, index: int = 0, wait_seconds: float = 0.0
+    ) -> tuple[int, Sequence[VariableMeta]]:
+        if index:
+            if prefix == REQUESTS:
+                self.waited.append(wait_seconds)
+            self.stopped.wait(wait_seconds)
+        return 7, [VariableMeta("default", f"{prefix}{name}", 7) for name in ("api", "web")]
+
+    def read_variable(self, namespace: str, path: str) -> Variable | None:
+        name = path.rpartition("/")[2]
+        if path.startswith(BINDINGS):
+            return Variable(namespace, path, 7, {MANIFEST_ITEM: yaml.safe_dump(a_manifest(name, name, name))})
+        if path.startswith(REQUESTS) and name == "api" and not self.may_read:
+            raise Denied("no right", system="nomad", operation="read variable", remedy="")
+        return (
+            Variable(namespace, path, 7, {REQUEST_ITEM: "2026-11-25T12:00:00Z"}) if path.startswith(REQUESTS) else None
+        )
+
+
+def test_a_request_that_may_not_be_read_stops_no_other_and_is_read_when_it_may_be() -> None:
+    variables, sink = Requests(), Sink()
+    source = NomadSource(cast(Nomad, variables), ("default",), wait_seconds=60.0)
+    source.start(sink)
+
+    def asked() -> set[str]:
+        return {item.key.name for item in [*sink.items] if item.rotate_requested_at}
+
+    try:
+        wait_until("the other one is asked for", lambda: asked() == {"web"})
+        variables.may_read = True
+        wait_until("both are", lambda: asked() == {"web", "api"}, timeout=20)
+    finally:
+        variables.stopped.set()
+        source.stop()
+    assert variables.waited[0] <= 2.0
