@@ -66,15 +66,16 @@ class Applier:
         self._bindings = tuple(bindings)
         self._may_write = may_write
         self.refused: dict[str, Fault] = {}
-        """The roles of engines, by path, whose write was refused."""
+        """The roles of engines, by path, and where several bindings have a part in the job the policies, by name, whose
+        write was refused."""
 
     def apply(self, plan: Plan, namespace: str, job_id: str) -> bool:
         """Do all of it. Raises `errors.ServiceError` subclasses and `errors.NotLeading`; what was done before stays
         done, and the next pass goes on from there: rights are widened first, so that no step leaves a task without what
         it needs.
 
-        False when the rest of the plan has to be decided anew, and is not done: a role of an engine was refused
-        (`refused`), which is its binding's fault and no one else's, or tells more now that it is there.
+        False when the rest of the plan has to be decided anew, and is not done: a role of an engine or a policy was
+        refused (`refused`), which is its binding's fault and no one else's, or a role tells more now that it is there.
         """
         for action in plan.actions:
             if not self._may_write():
@@ -98,7 +99,10 @@ class Applier:
                 return None
             self.made.extend(made)
         elif isinstance(action, WriteEngineRole):
-            return self._write_engine_role(action)
+            role = action.role
+            return self._unless_refused(role.path, lambda: self._vault.write_engine_role(role.path, role.body))
+        elif isinstance(action, WritePolicy) and len(self._bindings) > 1:
+            return self._unless_refused(action.name, lambda: self._do(action, namespace, job_id))
         else:
             self._do(action, namespace, job_id)
         return True
@@ -112,12 +116,11 @@ class Applier:
             workload=f"{namespace}/{job_id}",
         )
 
-    def _write_engine_role(self, action: WriteEngineRole) -> bool:
-        role = action.role
+    def _unless_refused(self, name: str, write: Callable[[], None]) -> bool:
         try:
-            self._vault.write_engine_role(role.path, role.body)
+            write()
         except (Denied, NotFound, Rejected) as error:
-            self.refused[role.path] = fault_of(error)
+            self.refused[name] = fault_of(error)
             return False
         return True
 

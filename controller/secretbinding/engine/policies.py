@@ -157,6 +157,21 @@ class Judged:
     taken: frozenset[BindingKey] = frozenset()
 
 
+def without_rights(judged: Judged, refused: Mapping[str, Fault], instance: str) -> Judged:
+    """The bindings of a job where Vault refused the policies in `refused`, by name: those whose they are stay as they
+    are, and whatever else the job has goes on."""
+    faults = {
+        item.key: fault
+        for item in judged.bindings
+        if not item.deleting and item.frozen is None
+        if (fault := refused.get(policy_name(Owner(instance, item.key)))) is not None
+    }
+    if not faults:
+        return judged
+    bindings = tuple(replace(item, frozen=faults[item.key]) if item.key in faults else item for item in judged.bindings)
+    return Judged(bindings, {**judged.faults, **faults}, judged.taken)
+
+
 class Guard:
     """Asks the policies. `instance` is the controller's own."""
 

@@ -16,7 +16,7 @@ from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
 from secretbinding.engine.generator import Generator
 from secretbinding.engine.observe import Observer
-from secretbinding.engine.policies import Guard, Judged
+from secretbinding.engine.policies import Guard, Judged, without_rights
 from secretbinding.engine_roles import without_refused
 from secretbinding.errors import SecretBindingError, ServiceError
 from secretbinding.gate import Obstacle
@@ -120,8 +120,8 @@ class Reconciler:
     def preview(
         self, workload: WorkloadKey, bindings: Sequence[BindingInput], refused: Mapping[str, Fault] | None = None
     ) -> Preview:
-        """Everything but the writes; `refused` are roles of engines, by path, that could not be written. Raises
-        `errors.ServiceError` subclasses."""
+        """Everything but the writes; `refused` are roles of engines, by path, and policies, by name, that could not be
+        written. Raises `errors.ServiceError` subclasses."""
         judged = Judged(tuple(bindings), {})
         if self._guard is not None:
             judged = self._guard.before(workload, self._nomad.region(), bindings)
@@ -129,6 +129,7 @@ class Reconciler:
             found = self._observer.observe(workload, judged.bindings)
         if self._guard is not None:
             judged = self._guard.after(judged, found)
+        judged = without_rights(judged, refused or {}, self._instance)
         bindings = judged.bindings
         observed = without_refused(found, bindings, refused or {})
         observed = replace(self._with_grace(observed, bindings), attempts=self._generator.attempts())
@@ -320,10 +321,12 @@ def backoff_seconds(failures: int, settings: "Pace") -> float:
 
 
 def unseen(found: Pass) -> bool:
-    """True when a secret could not be looked at: nobody tells of it when it can. One that is not there is found by the
-    watch when it comes."""
+    """True when a secret could not be looked at, or a policy not be written: nobody tells of it when it can. A secret
+    that is not there is found by the watch when it comes."""
     faults = [state.fault for state in found.observed.secrets.values() if state.fault is not None]
-    return any(fault.reason is not Reason.SECRET_NOT_FOUND for fault in faults)
+    if any(fault.reason is not Reason.SECRET_NOT_FOUND for fault in faults):
+        return True
+    return any(fault.reason in (Reason.PERMISSION_DENIED, Reason.REJECTED) for fault in found.faults.values())
 
 
 def _gate_seconds(found: Pass, settings: "Pace") -> float:
