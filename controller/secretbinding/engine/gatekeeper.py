@@ -41,7 +41,8 @@ _NOT_BEGUN_SECONDS = 600.0
 _LOOK_SECONDS = 60.0
 """How long rolls wait at a start for a first look at every job: one may roll already."""
 _VALUE_SECONDS = 30.0
-"""How long a value that was made keeps the place of its roll, beyond what it settles, until the roll begins."""
+"""How long a value that was made keeps the place of its roll, beyond what it settles, until the roll begins, or, where
+the job cannot be looked at, at all."""
 
 _TOLD_SECONDS = 10.0
 """How long a place is kept for a job that was told of it."""
@@ -86,7 +87,7 @@ class Gatekeeper:
         self._seen: dict[WorkloadKey, dict[Change, float]] = {}
         self._known: set[WorkloadKey] = set()
         self._rolling: set[WorkloadKey] = set()
-        self._made: dict[WorkloadKey, float] = {}
+        self._made: dict[WorkloadKey, float] = {}  # until when it keeps its place if it is not looked at before
         self._pressing: set[WorkloadKey] = set()
         self._unseen: Callable[[Set[WorkloadKey]], bool] = lambda looked: False
         self._looked: set[WorkloadKey] = set()
@@ -162,8 +163,15 @@ class Gatekeeper:
             if not self._free(workload):
                 return False
             self._rolling.add(workload)
-            self._made[workload] = self._clock()
+            self._made[workload] = self._clock() + _VALUE_SECONDS
             return True
+
+    def place_ends_in(self, workload: WorkloadKey) -> float | None:
+        """In how many seconds the place that a value has taken is free again if its roll does not begin: the job is to
+        be looked at then, so that who waits for the place is told. None when it has taken none."""
+        with self._lock:
+            until = self._made.get(workload)
+            return max(0.0, until - self._clock()) if until is not None else None
 
     def note(self, workload: WorkloadKey, found: Pass) -> set[WorkloadKey]:
         """Take in what a pass found; answers with the jobs that waited for a slot which is free now: first those whose
@@ -171,6 +179,8 @@ class Gatekeeper:
         with self._lock:
             self._looked.add(workload)
             self._told.pop(workload, None)
+            if workload in self._made and _made_nothing(found):
+                self._give_back(workload)
         if found.error is not None and found.error.reason in _REFUSALS:
             # Nomad or Vault has refused it: it rolls nothing, however often it is tried.
             with self._lock:
@@ -190,8 +200,10 @@ class Gatekeeper:
             # Nomad begins a deployment when it comes to it, and makes none at all for some jobs.
             since = moment - self._registered.get(workload, moment)
             rolls = rolls or (bool(behind(found.observed)) and since < _NOT_BEGUN_SECONDS)
-            if rolls or not self._value_settles(workload, found, moment):
+            if rolls:
                 self._made.pop(workload, None)
+            else:
+                self._keep_while_it_settles(workload, found, moment)
             rolls = rolls or workload in self._made
             if found.registered and not found.desired.restored:
                 self._registered[workload] = moment
@@ -227,15 +239,33 @@ class Gatekeeper:
         with self._lock:
             return self._woken()
 
-    def _value_settles(self, workload: WorkloadKey, found: Pass, moment: float) -> bool:
-        """True while the roll of a value that was made may be about to begin."""
-        made = self._made.get(workload)
-        if made is None or found.desired is None:
-            return False
-        obstacles = {item.obstacle for result in found.desired.results.values() for item in result.secrets}
-        return Obstacle.SETTLE in obstacles or (not obstacles - {None} and moment - made < _VALUE_SECONDS)
+    def _keep_while_it_settles(self, workload: WorkloadKey, found: Pass, moment: float) -> None:
+        """Keep the place of a value that was made while its roll may be about to begin."""
+        until = self._made.get(workload)
+        if until is None or found.desired is None:
+            return
+        waiting = [item for result in found.desired.results.values() for item in result.secrets]
+        obstacles = {item.obstacle for item in waiting}
+        if Obstacle.SETTLE in obstacles:
+            dates = [item.until for item in waiting if item.obstacle is Obstacle.SETTLE and item.until is not None]
+            now = found.observed.gate.now
+            rest = max(0.0, (max(dates) - now).total_seconds()) if dates and now is not None else 0.0
+            self._made[workload] = max(until, moment + rest + _VALUE_SECONDS)
+        elif obstacles - {None} or moment >= until:
+            self._made.pop(workload, None)
+
+    def _give_back(self, workload: WorkloadKey) -> None:
+        self._made.pop(workload, None)
+        self._rolling.discard(workload)
+
+    def _lapse(self) -> None:
+        """Free the places of values whose rolls have not begun, and whose jobs nobody has looked at since."""
+        moment = self._clock()
+        for workload in [key for key, until in self._made.items() if moment >= until]:
+            self._give_back(workload)
 
     def _woken(self) -> set[WorkloadKey]:
+        self._lapse()
         if not self._queued or self._looks():
             return set()
         free = [key for key in self._queued if self._free(key)]
@@ -287,6 +317,7 @@ class Gatekeeper:
             return True
         if self._looks():
             return False
+        self._lapse()
         others = self._rolling - {workload}
         if self._limits.rolls and len(others) >= self._part(self._limits.rolls):
             return False
@@ -296,6 +327,12 @@ class Gatekeeper:
     def _part(self, limit: int) -> int:
         shards, total = self._shards()
         return max(1, int(limit * len(shards) / total))
+
+
+def _made_nothing(found: Pass) -> bool:
+    """True when new values were to be made, and none was: no roll follows."""
+    plan = found.plan if found.cut_short is None else found.cut_short[1]
+    return plan is not None and bool(plan.generates) and not found.made
 
 
 def _values_wait(desired: Desired) -> bool:

@@ -30,6 +30,7 @@ from secretbinding.trail import asked
 _log = structlog.get_logger(__name__)
 
 _REQUEST_LENGTH = 200
+_PLACE_GRACE_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,6 +359,9 @@ class Engine:
             after = next_pass_seconds(found, failures=failures, settings=pace)
         if in_vain:
             after = min(after, backoff_seconds(failures, pace))
+        ends = self._gates.place_ends_in(workload) if self._gates is not None else None
+        if ends is not None:
+            after = min(after, ends + _PLACE_GRACE_SECONDS)
         failed = in_vain or (found is not None and found.error is not None)
         self._failures[workload] = failures + 1 if failed else 0
         if found is None or not reported or found.error is not None:
