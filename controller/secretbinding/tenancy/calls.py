@@ -34,7 +34,10 @@ _OWN_VARIABLE = re.compile(
     re.ASCII,
 )
 _VAULT_PATH: Text = next(one for one in get_args(VaultPath) if isinstance(one, Text))
-_PLAIN = re.compile(r"[^\x00-\x20\"'`{}\\*+?#%\x7f]+\Z")
+# consul-template takes the text for a URL: `x:/secret/app` asks for `secret/app`, and so may what follows an authority,
+# a query, a fragment or an escape. A colon is left out wherever it stands, as are all that separate parts of a URL.
+_PLAIN = re.compile(r"[^\x00-\x20\"'`{}\\*+?#%:;&@<>|^\[\]\x7f]+\Z")
+_VERSION = re.compile(r"version=[0-9]{1,10}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ def calls_of(text: str, left: str, right: str, own: Mapping[str, Set[str]], vari
             if name in _ASKS_VAULT:
                 needed = _WRITES if call.more or name == "pkiCert" else "read"
                 path = plain_path(literal) if literal is not None else None
-                capabilities = own.get(_trimmed(literal)) if literal is not None else None
+                capabilities = own.get(_trimmed(literal)) if literal is not None and _is_simple(literal) else None
                 # What is the binding's own may be read however the engine calls that (`issue` of PKI is a write).
                 if capabilities is not None and (needed == "read" or needed in capabilities):
                     continue
@@ -97,12 +100,18 @@ def calls_of(text: str, left: str, right: str, own: Mapping[str, Set[str]], vari
 
 
 def plain_path(written: str) -> str | None:
-    """The path that consul-template asks for, its query and the slashes at its ends left out; None for one that a
+    """The path that consul-template asks for, the version and the slashes at its ends left out; None for one that a
     client could read as another path, or that no manifest could name."""
     path = _trimmed(written)
-    plain = _PLAIN.match(path) is not None and not {"", ".", ".."} & set(path.split("/"))
+    plain = _is_simple(written) and _PLAIN.match(path) is not None and not {"", ".", ".."} & set(path.split("/"))
     surrogates = any("\ud800" <= char <= "\udfff" for char in path)
     return path if plain and not surrogates and _VAULT_PATH.complaint(path) is None else None
+
+
+def _is_simple(written: str) -> bool:
+    """Whether a text is no URL with a host, and asks for nothing but a version: `list=true` would list."""
+    _, asks, query = written.partition("?")
+    return not written.strip().startswith("//") and (not asks or _VERSION.match(query) is not None)
 
 
 def _trimmed(written: str) -> str:

@@ -34,6 +34,14 @@ def matches_bare_path(pattern: str, path: str, tenant: str) -> bool:
     return matches(pattern, path, tenant)
 
 
+def matches_mount(patterns: Iterable[str], mount: str, tenant: str) -> bool:
+    """Whether a mount is what one of the patterns says. A mount that holds a word of the KV engine's own API below its
+    first segment (`secret/data/other`) may lead into another mount: then the pattern has to write that very word as a
+    segment. No wildcard and no tenant's name stands for it."""
+    words = KV_API.intersection(mount.split("/")[1:])
+    return any(words <= set(pattern.split("/")) and matches(pattern, mount, tenant) for pattern in patterns)
+
+
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str, tenant: str) -> re.Pattern[str]:
     written: list[str] = []

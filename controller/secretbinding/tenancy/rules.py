@@ -16,7 +16,7 @@ from secretbinding.models.policy import (
 )
 from secretbinding.tenancy.demands import Conditions, Demand
 from secretbinding.tenancy.parties import Target, Tenant
-from secretbinding.tenancy.patterns import KV_API, matches, matches_any, matches_bare_path
+from secretbinding.tenancy.patterns import KV_API, matches, matches_any, matches_bare_path, matches_mount
 from secretbinding.tenancy.shapes import is_known, may_be, name_in, splits
 
 _BY_ITSELF = frozenset(kind.value for kind in SecretKind) - {"generic", "nomadVariable"}
@@ -160,7 +160,7 @@ def _covers(rules: SecretRules, tenant: Tenant, demand: Demand) -> bool:
         return False
     if demand.kind == SecretKind.NOMAD_VARIABLE.value:
         return matches_any(rules.paths, demand.name, tenant.name)
-    if not matches_any(rules.mounts, demand.mount, tenant.name):
+    if not matches_mount(rules.mounts, demand.mount, tenant.name):
         return False
     if demand.create is not None:
         return True
@@ -172,7 +172,7 @@ def _gives(rules: SecretRules, kinds: Iterable[str], tenant: str, paths: Iterabl
     """Whether paths are those by which engines of a rule give by a role that was made: for these the mount counts."""
     return all(
         any(
-            matches_any(rules.mounts, mount, tenant) and any(name_in(kind, rest) is not None for kind in kinds)
+            matches_mount(rules.mounts, mount, tenant) and any(name_in(kind, rest) is not None for kind in kinds)
             for mount, rest in splits(path)
         )
         for path in paths
@@ -182,7 +182,7 @@ def _gives(rules: SecretRules, kinds: Iterable[str], tenant: str, paths: Iterabl
 def _reaches(rules: SecretRules, kinds: Iterable[str], tenant: str, path: str) -> bool:
     """Whether a rule is about a path of Vault's API of which nothing else is known."""
     for mount, rest in splits(path):
-        if not matches_any(rules.mounts, mount, tenant):
+        if not matches_mount(rules.mounts, mount, tenant):
             continue
         # What begins as the KV engine's own API may be another path's secret, whatever the pattern was meant for.
         plain = rest.partition("/")[0] not in KV_API or "generic" in kinds or "*" in rules.paths

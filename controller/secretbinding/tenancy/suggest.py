@@ -27,6 +27,7 @@ from secretbinding.strictyaml import dump
 from secretbinding.tenancy.decide import Refusal
 from secretbinding.tenancy.demands import Conditions, Demand, conditions_of, demands_of
 from secretbinding.tenancy.parties import Target, Tenant
+from secretbinding.tenancy.patterns import KV_API
 
 _MOST = 64
 _TOLD = 10
@@ -168,8 +169,14 @@ def _rule(demand: Demand) -> SecretRules:
             raise _Unwritable(f"{quoted(path)}, which names no path below a mount")
         writes = demand.capabilities != {Capability.READ.value}
         wanted = tuple(one for one in Capability if one.value in demand.capabilities) if writes else ()
-        kind, name = (SecretKind.KV, below) if first == "data" and below and not writes else (SecretKind.GENERIC, rest)
+        plain = first == "data" and below and not writes and not _is_ambiguous(mount, below)
+        kind, name = (SecretKind.KV, below) if plain else (SecretKind.GENERIC, rest)
         return SecretRules(kinds=(kind,), mounts=(_pattern(mount),), paths=(_pattern(name),), capabilities=wanted)
+    if demand.kind == SecretKind.KV.value and _is_ambiguous(demand.mount, demand.name):
+        raise _Unwritable(
+            f"{quoted(f'{demand.mount}/{demand.name}')}, which may be another secret's path with another `engine` (it"
+            " has a segment of the KV engine's own API); name the secret otherwise, or write the rule by hand"
+        )
     generic = demand.kind == SecretKind.GENERIC.value
     wider = generic and demand.capabilities != {Capability.READ.value}
     variable = demand.kind == SecretKind.NOMAD_VARIABLE.value
@@ -181,6 +188,12 @@ def _rule(demand: Demand) -> SecretRules:
         create=_create(demand.create) if demand.create is not None else None,
         generate=_generate(demand),
     )
+
+
+def _is_ambiguous(mount: str, path: str) -> bool:
+    """Whether the path of a KV secret means one secret as version 2 and may mean another's as version 1: a rule does
+    not tell the versions apart. `secret/data/app` may be `app` of mount `secret`, and a mount need not be there."""
+    return not KV_API.isdisjoint(f"{mount}/{path}".split("/")[1:])
 
 
 def _create(made: DatabaseCreate | PkiCreate) -> CreateRules:

@@ -73,7 +73,7 @@ def test_a_deny_wins_over_whatever_allows() -> None:
     ],
 )
 def test_a_denied_secret_is_denied_however_it_is_written(entry: Json, why: str) -> None:
-    all_of_it = policy(secrets=[{"kinds": ["kv", "generic"], "mounts": ["*"], "paths": ["*"]}])
+    all_of_it = policy(secrets=[{"kinds": ["kv", "generic"], "mounts": ["*", "*/data"], "paths": ["*"]}])
     never = deny(secrets=[{"mounts": ["secret"], "paths": ["prod/*"]}])
     assert judged(binding({"name": "app", **entry, "env": {"A": "a"}}), all_of_it).allowed
     assert not judged(binding({"name": "app", **entry, "env": {"A": "a"}}), all_of_it, never).allowed, why

@@ -82,7 +82,7 @@ def test_what_nomad_says_of_a_failure_fits_into_a_status_whatever_it_says() -> N
     ],
 )
 def test_a_deny_of_one_kind_is_not_passed_by_another_that_reads_the_same_path(never: Json, entry: Json) -> None:
-    everything = policy(secrets=[{"mounts": ["*"], "paths": ["*"]}])
+    everything = policy(secrets=[{"mounts": ["*", "*/data/*"], "paths": ["*"]}])
     bound = binding({"name": "app", "aws": {**entry, "maxTTL": "1h"}, "env": {"A": "access_key"}})
     assert judged(bound, everything).allowed
     assert judged(bound, everything, deny(secrets=[never])).refusals[0].denied
