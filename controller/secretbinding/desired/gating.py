@@ -13,6 +13,8 @@ from secretbinding.rotation import TURN_SECONDS, SecretDecision, spacing_seconds
 
 _MARGIN_SECONDS = 3.0
 """At both ends of a minute: two controllers know Nomad's clock to a second or two each."""
+_ROUNDING_SECONDS = 1e-6
+"""A minute divided by a part and multiplied by it again may be a little less than a minute."""
 
 Decisions = Mapping[BindingKey, tuple[SecretDecision, ...]]
 
@@ -96,7 +98,7 @@ def lease_turn_at(gate: Gate, lease_seconds: float, *, pressing: bool = False) -
     if gate.now is None or lease_seconds <= 0:
         return None
     spacing = spacing_seconds(lease_seconds, gate.leased_jobs, gate.lease_share, part=gate.part, pressing=pressing)
-    if len(gate.shards) < gate.shards_of and spacing * gate.part >= TURN_SECONDS:
+    if len(gate.shards) < gate.shards_of and spacing * gate.part >= TURN_SECONDS - _ROUNDING_SECONDS:
         return _own_minute(gate, gate.now)
     until = last + timedelta(seconds=spacing) if last is not None else gate.now
     # A last roll that lies ahead is the work of a clock that was set back.

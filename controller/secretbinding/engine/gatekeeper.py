@@ -98,12 +98,20 @@ class Gatekeeper:
         self._last_lease_roll: float | None = None
         self._registered: dict[WorkloadKey, float] = {}
 
-    def look_first(self, unseen: Callable[[Set[WorkloadKey]], bool] | None = None) -> None:
+    def look_first(
+        self,
+        unseen: Callable[[Set[WorkloadKey]], bool] | None = None,
+        *,
+        of: Callable[[WorkloadKey], bool] = lambda workload: True,
+    ) -> None:
         """Let no roll begin before every job was looked at, since what began before this process, or under another's
         lease, is in flight; a minute at most. `unseen` is told the jobs that were, and says whether there are others.
-        Without it, the one that was given before is asked again: there are more jobs. Who had them until now may
-        have replaced leases a moment ago, so that this one's next turn is no sooner than after a roll of its own."""
+        Without it, the one that was given before is asked again: there are more jobs, those of which `of` is true, and
+        what was known of these is out of date. Who had them until now may have replaced leases a moment ago, so that
+        this one's next turn is no sooner than after a roll of its own."""
         with self._lock:
+            for known in (self._looked, self._known):
+                known.difference_update([workload for workload in known if of(workload)])
             self._last_lease_roll = self._clock()
             self._unseen = unseen or self._unseen
             self._looking_until = self._clock() + _LOOK_SECONDS

@@ -64,6 +64,7 @@ class Generator:
         self._attempts: dict[tuple[BindingKey, str], _Attempt] = {}
         self._served: dict[Target, datetime] = {}
         self._answered: dict[Target, datetime] = {}
+        self._unmarked: dict[Target, datetime] = {}  # roots that were rotated for a request which no policy tells yet
         self._writing: defaultdict[Target, threading.Lock] = defaultdict(threading.Lock)
 
     def attempts(self) -> Attempts:
@@ -122,15 +123,27 @@ class Generator:
         """Has Vault make a password anew, and says so in words."""
         target = action.target
         if target.kind == ROOT:
-            self._vault.rotate_root(target.mount, target.name)
-            if action.answer is not None:
-                self._vault.write_policy(*action.answer)
+            self._rotate_root(action)
             return f"the root password of connection {target.name} was made anew"
         role = self._vault.static_role(target.mount, target.name)
         if role is None or (role.rotated and role.rotated != action.seen):
             raise Conflict(f"{target} was rotated meanwhile", system="vault")
         self._vault.rotate_static_role(target.mount, target.name)
         return f"the password of {target} was made anew"
+
+    def _rotate_root(self, action: GenerateValue) -> None:
+        """Once for a request: what is left of an attempt is to write down that it was done."""
+        target = action.target
+        with self._lock:
+            done = self._unmarked.get(target)
+        if done is None or done < action.due:
+            self._vault.rotate_root(target.mount, target.name)
+        if action.answer is not None:
+            with self._lock:
+                self._unmarked[target] = max(action.due, done or action.due)
+            self._vault.write_policy(*action.answer)
+            with self._lock:
+                self._unmarked.pop(target, None)
 
     def _write_kv(self, action: GenerateValue) -> int:
         """The fields of every entry in one version, whose number it gives. A field that two entries want is made once.
@@ -185,7 +198,11 @@ class Generator:
             early = isinstance(error, Conflict) and count < _MOST_CONFLICTS
             first = _FIRST_LOOK_SECONDS if isinstance(error, Conflict) else _FIRST_RETRY_SECONDS
             seconds = min(_LAST_RETRY_SECONDS, first * 2.0 ** min(count - 1, 10))
-            fault = None if early else Fault(_reason(error), f"no new value of {action.entry.secret}: {error}")
+            what = f"no new value of {action.entry.secret}"
+            if self._unmarked.get(action.target) == action.due:
+                name = action.target.name
+                what = f"the root password of connection {name} was made anew, but its policy cannot say so"
+            fault = None if early else Fault(_reason(error), f"{what}: {error}")
             self._attempts[place] = _Attempt(
                 action.entry, action.due, count, self._clock() + seconds, fault, "somebody else wrote; looked at again"
             )

@@ -202,7 +202,7 @@ class Engine:
         """Workloads of which `of` is true are this controller's from now on: each is looked at."""
         self.store.owned_changed()
         if self._gates is not None:
-            self._gates.look_first()
+            self._gates.look_first(of=of)
         known = {*self.store.workloads(), *self._orphans.workloads()}
         self.wake((key for key in known if of(key)), Priority.RESYNC)
         self._wake_sweep.set()

@@ -318,6 +318,20 @@ def test_a_turn_is_in_the_middle_of_a_minute_since_clocks_are_known_to_some_seco
     assert until == (now + timedelta(seconds=waits) if waits else None)
 
 
+def test_whatever_part_of_the_shards_one_has_turns_are_in_minutes_of_ones_own() -> None:
+    begin = datetime.fromtimestamp(NOW.timestamp() // 60 * 60, UTC)
+    wrong = []
+    for total in range(2, 65):
+        for count in range(1, total):
+            others = (int(begin.timestamp() // 60) + 1) % total
+            shards = frozenset((others + 1 + number) % total for number in range(count))
+            gate = Gate(now=begin + timedelta(seconds=90), leased_jobs=10, shards=shards, shards_of=total)
+            # It is a minute of somebody else's, and the next one is his.
+            if lease_turn_at(gate, 240 * HOUR) != begin + timedelta(seconds=123):
+                wrong.append((count, total))
+    assert wrong == []
+
+
 def test_who_has_rolled_in_a_minute_waits_for_another_one_of_his() -> None:
     begin = datetime.fromtimestamp(NOW.timestamp() // 120 * 120, UTC)
     now, last = begin + timedelta(seconds=30), begin + timedelta(seconds=5)

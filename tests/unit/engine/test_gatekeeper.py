@@ -9,11 +9,12 @@ import pytest
 from secretbinding.desired.values import BindingResult, Desired, Observed
 from secretbinding.engine.gatekeeper import Gatekeeper, Limits
 from secretbinding.gate import Obstacle, Wait
-from secretbinding.generation import KV, Changed, Generation, Target
+from secretbinding.generation import KV, Changed, GenerateValue, Generation, Made, Target
 from secretbinding.kinds.base import Fault, Pin, SecretState
 from secretbinding.models.binding import Generate
 from secretbinding.models.key import BindingKey, WorkloadKey
 from secretbinding.models.reasons import Reason
+from secretbinding.plan import Plan
 from secretbinding.ports import KvVersion
 from secretbinding.rotation import SecretDecision
 from secretbinding.status import Pass
@@ -284,6 +285,23 @@ def test_jobs_that_come_over_from_another_controller_are_looked_at_first_too() -
     assert not gates.gate(workload("a")).slot_free
 
 
+def test_jobs_that_come_back_from_another_controller_are_looked_at_again_since_he_may_be_rolling_them() -> None:
+    gates = keeper(rolls=1)
+    a, b, kept = workload("a"), workload("b"), workload("kept")
+    gates.look_first(lambda looked: not {a, b, kept} <= looked)
+    for job in (a, b, kept):
+        gates.note(job, a_pass(job, DONE))
+    gates.look_first(of=lambda job: job != kept)
+    assert not gates.gate(kept).slot_free
+    running = {"JobVersion": 3, "Status": "running"}
+    still = a_pass(a, DONE)
+    gates.note(b, a_pass(b, DONE))
+    gates.note(a, replace(still, observed=replace(still.observed, job={"Version": 3}, deployments=[running])))
+    assert not gates.gate(b).slot_free, "a rolls for what the other one has begun"
+    gates.note(a, still)
+    assert gates.gate(b).slot_free
+
+
 def settling() -> Desired:
     item = SecretDecision("app", pin=OLD, serving=OLD, waiting=NEW, hold=HELD, obstacle=Obstacle.SETTLE)
     return wanting(item)
@@ -350,3 +368,66 @@ def test_a_job_that_was_told_of_a_place_and_fails_leaves_it_to_the_next() -> Non
         gates.note(job, a_pass(job, WAITING))
     assert gates.note(rolls, a_pass(rolls, DONE)) == {first}
     assert gates.note(first, a_pass(first, DONE, error=Fault(Reason.VAULT_SEALED, "sealed"))) == {second}
+
+
+def with_values(found: Pass, *made: Made) -> Pass:
+    """The pass, which was to make a new value, and has made these."""
+    value = GenerateValue(
+        KEY, Generate(secret="app", fields=("password",)), Target(KV, "secret", "app"), "2", NOW, requested=False
+    )
+    return replace(found, plan=Plan((value,)), made=made)
+
+
+@pytest.mark.parametrize("end", ["refused", "cut short"])
+def test_a_value_that_was_not_made_gives_its_place_back_at_once_and_who_waits_is_told(end: str) -> None:
+    gates = keeper()
+    a, b = workload("a"), workload("b")
+    assert gates.enter_value(a)
+    gates.note(b, a_pass(b, WAITING))
+    refused = with_values(a_pass(a, DONE))
+    if end == "cut short":
+        assert refused.plan is not None
+        error = Fault(Reason.VAULT_SEALED, "sealed")
+        refused = replace(refused, desired=None, plan=None, cut_short=(DONE, refused.plan), error=error)
+    assert gates.note(a, refused) == {b}
+    assert gates.gate(b).slot_free
+
+
+def test_a_value_that_was_made_keeps_its_place_and_says_until_when() -> None:
+    moment = [0.0]
+    gates = Gatekeeper(Limits(1), now=lambda: NOW, clock=lambda: moment[0])
+    a, b = workload("a"), workload("b")
+    assert gates.place_ends_in(a) is None
+    assert gates.enter_value(a)
+    gates.note(b, a_pass(b, WAITING))
+    assert gates.note(a, with_values(a_pass(a, DONE), Made(KEY, "app", "made"))) == set()
+    moment[0] = 10.0
+    assert gates.place_ends_in(a) == 20.0
+    moment[0] = 30.0
+    assert gates.note(a, a_pass(a, DONE)) == {b}
+    assert gates.place_ends_in(a) is None
+
+
+def test_a_value_settles_for_as_long_as_its_binding_says_and_keeps_its_place() -> None:
+    moment = [0.0]
+    gates = Gatekeeper(Limits(1), now=lambda: NOW, clock=lambda: moment[0])
+    a, b = workload("a"), workload("b")
+    assert gates.enter_value(a)
+    item = SecretDecision("app", pin=OLD, serving=OLD, waiting=NEW, hold=HELD, obstacle=Obstacle.SETTLE)
+    found = a_pass(a, wanting(replace(item, until=NOW + timedelta(seconds=90))))
+    gates.note(a, replace(found, observed=replace(found.observed, gate=gates.gate(a))))
+    moment[0] = 95.0
+    assert not gates.gate(b).slot_free
+    assert gates.enter(a, ROTATION)
+
+
+def test_a_job_that_cannot_be_looked_at_after_its_value_was_made_keeps_no_place() -> None:
+    moment = [0.0]
+    gates = Gatekeeper(Limits(1), now=lambda: NOW, clock=lambda: moment[0])
+    a, b = workload("a"), workload("b")
+    assert gates.enter_value(a)
+    gates.note(a, with_values(a_pass(a, DONE), Made(KEY, "app", "made")))
+    gates.note(a, a_pass(a, DONE, error=Fault(Reason.VAULT_SEALED, "sealed")))
+    assert not gates.gate(b).slot_free
+    moment[0] = 31.0
+    assert gates.gate(b).slot_free

@@ -299,3 +299,29 @@ def test_no_value_is_in_what_is_told(caplog: pytest.LogCaptureFixture) -> None:
     vault = Writes()
     made = generator(vault).make(action(password_policy="strong"))
     assert VALUE not in repr(made) + repr(generator(vault).attempts()) + caplog.text
+
+
+def test_a_root_password_is_made_once_for_a_request_though_that_cannot_be_remembered() -> None:
+    class Remembers(Writes):
+        denied = True
+
+        def write_policy(self, name: str, text: str) -> None:
+            if self.denied:
+                raise Denied("no", system="vault", operation="write policy", status=403)
+            super().write_policy(name, text)
+
+    vault = Remembers()
+    found = generator(vault)
+    wanted = action(ROOT, answer=("own", "text"))
+    for _ in range(3):
+        assert found.make(wanted) == ()
+    assert vault.log == [("root", "secret", "myapp")]
+    (tried,) = found.attempts().tried.values()
+    assert tried.fault is not None
+    assert tried.fault.reason is Reason.PERMISSION_DENIED
+    assert "was made anew" in tried.fault.message
+    vault.denied = False
+    assert len(found.make(wanted)) == 1
+    assert vault.log == [("root", "secret", "myapp"), ("policy", "own", "text")]
+    found.make(replace(wanted, due=NOW + timedelta(hours=1)))
+    assert vault.log.count(("root", "secret", "myapp")) == 2, "another request"
