@@ -8,6 +8,7 @@ from secretbinding.desired.approles import Bringing, bring, group_ahead, is_ahea
 from secretbinding.desired.generating import generations
 from secretbinding.desired.once import Mixture
 from secretbinding.desired.past import Past, good_job, rolling
+from secretbinding.desired.requests import next_request, open_requests
 from secretbinding.desired.shares import Judged, Share, agent_wishes, judge
 from secretbinding.desired.sidecars import AgentLogin, agent_logins, sidecar_parts
 from secretbinding.desired.tokens import renewed_roles
@@ -46,8 +47,9 @@ from secretbinding.tenancy.terms import terms_of
 def desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> Desired:
     """What the workload should be: policies, roles and job, and the secrets that are to get new values. See `_desire`
     for what `bindings` are."""
-    found = _desire(observed, bindings, instance)
-    return replace(found, generations=generations(observed, bindings, found.results, instance))
+    found = _desire(observed, open_requests(bindings, observed), instance)
+    again_at = next_request(bindings, observed.gate.now)
+    return replace(found, generations=generations(observed, bindings, found.results, instance), again_at=again_at)
 
 
 def _desire(observed: Observed, bindings: Sequence[BindingInput], instance: str) -> Desired:

@@ -1,11 +1,12 @@
 """What is decided for each secret of all bindings of one job: the version or revision that it should read now."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from secretbinding.desired.gating import gated
 from secretbinding.desired.past import rolling
+from secretbinding.desired.requests import CLOCK_SKEW, asks_for
 from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.generation import moment, target_of
 from secretbinding.job.marks import Placed, serving_pins
@@ -26,9 +27,6 @@ from secretbinding.rotation import (
     nanoseconds_to_time,
 )
 from secretbinding.rotation import last_roll as dated_roll
-
-# How far apart the clocks of Vault and of who asks for a roll may be.
-_CLOCK_SKEW = timedelta(minutes=1)
 
 
 def unsupported(binding: SecretBinding) -> Fault | None:
@@ -69,7 +67,7 @@ def last_roll(observed: Observed, instance: str) -> datetime | None:
     gate = observed.gate
     dated = dated_roll(observed.versions, instance)
     told = dated - gate.nomad_ahead if dated is not None else None
-    if told is not None and gate.now is not None and told > gate.now + _CLOCK_SKEW:
+    if told is not None and gate.now is not None and told > gate.now + CLOCK_SKEW:
         told = None
     return max((moment for moment in (told, gate.last_registration) if moment is not None), default=None)
 
@@ -78,7 +76,7 @@ def _turn(item: BindingInput, binding: SecretBinding, entry: SecretEntry, observ
     """What the clock and people say about one secret."""
     state = state_of(observed, item.key, entry)
     gate = observed.gate
-    asked = item.rotate_requested_at if _requested(item.rotate_requested_at, state, observed) else None
+    asked = item.rotate_requested_at if asks_for(item, state, observed) else None
     if asked is None and made_on_request(item, entry, state, observed):
         asked = item.generate_request.at if item.generate_request is not None else None
     now = gate.now + gate.nomad_ahead if gate.now is not None else None
@@ -132,27 +130,6 @@ def _decide(
     return tuple(decisions)
 
 
-def _requested(at: datetime | None, state: SecretState, observed: Observed) -> bool:
-    """True when somebody asked for a roll since the newest version is there: a request is for what there was to roll
-    when it was made, not for whatever comes later. What has no versions is asked for when the job was not registered
-    since."""
-    if at is None:
-        return False
-    newest = state.versions.get(state.current)
-    if newest is not None:
-        try:
-            created = datetime.fromisoformat(newest.created[:19]).replace(tzinfo=UTC)
-        except ValueError:
-            return True
-        return created - observed.gate.vault_ahead <= at + _CLOCK_SKEW
-    if state.pinnable or not (state.lease_seconds or state.revision):
-        return False
-    if observed.job is None:
-        return False
-    registered = nanoseconds_to_time(int(observed.job.get("SubmitTime") or 0))
-    return at + _CLOCK_SKEW > registered - observed.gate.nomad_ahead
-
-
 def made_on_request(item: BindingInput, entry: SecretEntry, state: SecretState, observed: Observed) -> bool:
     """True when what is newest was made because somebody asked for a new value: who does so wants the job to have it.
 
@@ -173,7 +150,7 @@ def made_on_request(item: BindingInput, entry: SecretEntry, state: SecretState, 
         if told is None or observed.job is None or not (known or told >= asked):
             return False
         registered = nanoseconds_to_time(int(observed.job.get("SubmitTime") or 0)) - observed.gate.nomad_ahead
-        return request.at + _CLOCK_SKEW > registered
+        return request.at + CLOCK_SKEW > registered
     before = state.versions.get(state.current - 1)
     older = moment(before.created) if before is not None else None
     made_at = moment(newest.created)

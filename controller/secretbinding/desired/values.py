@@ -27,7 +27,9 @@ class BindingInput:
         frozen: why the share stays as it is (suspended, invalid, refused); None for one that is to be made true.
         deleting: the share is to be taken out, and its policy and roles deleted.
         moved: with `deleting`: the binding lives on and names another job now, so that its policy stays.
-        rotate_requested_at: when somebody last asked for a roll.
+        rotate_requested_at: when somebody last asked for a roll and was not answered, as far as is known.
+        rotate_arrived_at: when that request came while this process watched; None for one that was there before it.
+        rotate_doubtful: nothing is kept of the answers that other processes have given.
         generate_request: what somebody last asked new values of.
         generation: the source's number of the specification, for the status.
     """
@@ -38,6 +40,8 @@ class BindingInput:
     deleting: bool = False
     moved: bool = False
     rotate_requested_at: datetime | None = None
+    rotate_arrived_at: datetime | None = None
+    rotate_doubtful: bool = False
     generate_request: GenerateRequest | None = None
     generation: int = 0
 

@@ -77,7 +77,7 @@ class Engine:
         self._hooks = hooks or Hooks()
         self._owns = owns
         self._takes_part = takes_part
-        self.store = Store(settings.instance, owns, connection=connection)
+        self.store = Store(settings.instance, owns, connection=connection, now=now)
         self.queue = WorkQueue(on_taken=self._hooks.taken)
         self._reconciler = reconciler
         self._vault = vault

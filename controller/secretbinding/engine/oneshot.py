@@ -43,7 +43,7 @@ class OneShot:
         self._reconciler = reconciler
         self._store = Store(reconciler.instance, connection=reconciler.connection)
         for item in items:
-            self._store.upsert(item)
+            self._store.upsert(item, asked_now=True)
         self._former: dict[WorkloadKey, set[BindingKey]] | None = None
 
     def workloads(self) -> Sequence[WorkloadKey]:

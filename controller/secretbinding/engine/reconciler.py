@@ -11,6 +11,7 @@ from secretbinding.desired.adoption import dressed
 from secretbinding.desired.carrying import carried, may_have_had_it
 from secretbinding.desired.fighting import fight, paused
 from secretbinding.desired.gating import rotations_in, turn_of
+from secretbinding.desired.requests import open_requests
 from secretbinding.desired.values import BindingInput
 from secretbinding.engine.apply import Applier
 from secretbinding.engine.gatekeeper import Gatekeeper
@@ -167,7 +168,7 @@ class Reconciler:
         if shown.carried and desired.job is not None:
             same = part_state(desired.job, self._instance) == part_state(shown.job, self._instance)
             desired = replace(desired, restored=same)
-        found = fight(seen, bindings, self._instance, since=self._given_back.get(seen.workload))
+        found = fight(seen, open_requests(bindings, seen), self._instance, since=self._given_back.get(seen.workload))
         if found is not None:
             desired = paused(desired, found)
         return Preview(seen, desired, make_plan(seen, desired, bindings, self._instance), judged)

@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from types import MappingProxyType
 
+from secretbinding.desired.requests import CLOCK_SKEW
 from secretbinding.desired.values import BindingInput
 from secretbinding.generation import read_request
 from secretbinding.kinds import Fault, with_role_names
@@ -19,24 +21,38 @@ from secretbinding.sources.base import SourceItem
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A binding in the store: as the source gave it, the workload it names, and the status last reported."""
+    """A binding in the store: as the source gave it, the workload it names, and the status last reported.
+
+    `asked_at` is when its request for a roll came, None for one that was there before: before this process, or before
+    the workload was this controller's. `untold` says that no status was stored when the binding came.
+    """
 
     item: SourceItem
     workload: WorkloadKey
     status: SecretBindingStatus
+    asked_at: datetime | None = None
+    untold: bool = False
 
     @property
     def input(self) -> BindingInput:
         """The binding as the decisions take it."""
         item = self.item
         request = read_rotate_request(item.rotate_requested_at)
-        answered = item.rotate_requested_at[:ROTATE_REQUEST_LENGTH] == (self.status.last_handled_rotate_at or "")
+        # What another controller has answered since is in the status that the source tells.
+        told = (self.status.last_handled_rotate_at, item.status.last_handled_rotate_at)
+        answered = item.rotate_requested_at[:ROTATE_REQUEST_LENGTH] in told
+        if request is None or answered:
+            request, arrived = None, None
+        else:
+            request, arrived = _timed(request, self.asked_at)
         return BindingInput(
             key=item.key,
             binding=item.binding,
             frozen=_frozen(item),
             deleting=item.deleting,
-            rotate_requested_at=None if answered else request,
+            rotate_requested_at=request,
+            rotate_arrived_at=arrived,
+            rotate_doubtful=self.untold and self.asked_at is None,
             generate_request=read_request(item.generate_requested_at),
             generation=item.generation,
         )
@@ -51,9 +67,11 @@ class Store:
         owns: Callable[[WorkloadKey], bool] = lambda workload: True,
         *,
         connection: str = DEFAULT_CONNECTION,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`instance` stands in the names of what bindings have made for themselves; `owns` says which workloads are
-        this controller's; `connection` is the one whose bindings these are."""
+        this controller's; `connection` is the one whose bindings these are; `now` is this machine's clock."""
+        self._now = now
         self._instance = instance
         self.connection = connection
         self._owns = owns
@@ -72,20 +90,34 @@ class Store:
         """Other workloads are this controller's now."""
         with self._lock:
             self._changes += 1
+            for key, entry in self._entries.items():
+                # Whoever has the others answers their requests.
+                if entry.asked_at is not None and not self._owns(entry.workload):
+                    self._entries[key] = replace(entry, asked_at=None)
 
-    def upsert(self, item: SourceItem) -> set[WorkloadKey]:
-        """Take a binding as it is now. Touched are the workload it names and the one it named before."""
+    def upsert(self, item: SourceItem, *, asked_now: bool = False) -> set[WorkloadKey]:
+        """Take a binding as it is now. Touched are the workload it names and the one it named before. `asked_now` says
+        that somebody waits for what the binding asks for."""
         item = with_names(item, self._instance)
         workload = workload_of(item, self.connection)
         with self._lock:
             old = self._entries.get(item.key)
             touched = {old.workload, workload} if old is not None else {workload}
             if old is not None and _same(old.item, item) and old.workload == workload:
+                self._entries[item.key] = replace(old, item=item, status=self._status(old, item))
                 return set()
             # One that comes again after it was going is another binding of the same name.
-            same = old is not None and (item.deleting or not old.item.deleting)
+            if old is not None and old.item.deleting and not item.deleting:
+                old = None
             kept((item.binding, item.status))
-            self._put(Entry(item, workload, old.status if old is not None and same else item.status))
+            asked_at = old.asked_at if old is not None else None
+            is_new = old is not None and old.item.rotate_requested_at != item.rotate_requested_at
+            if asked_now or is_new:
+                asked_at = self._now() if asked_now or self._owns(workload) else None
+            if old is None:
+                self._put(Entry(item, workload, item.status, asked_at, untold=not item.status.conditions))
+            else:
+                self._put(Entry(item, workload, self._status(old, item), asked_at, old.untold))
             return touched
 
     def remove(self, key: BindingKey) -> set[WorkloadKey]:
@@ -170,6 +202,11 @@ class Store:
         with self._lock:
             return sum(1 for key in self._entries if key.source == source)
 
+    def _status(self, old: Entry, item: SourceItem) -> SecretBindingStatus:
+        """The newer one: what this process reported last, or what another that has the workload has written since."""
+        written = item.status != old.item.status
+        return item.status if written and not self._owns(old.workload) else old.status
+
     def _drop(self, entry: Entry) -> WorkloadKey:
         del self._entries[entry.item.key]
         self._changes += 1
@@ -232,6 +269,15 @@ def _frozen(item: SourceItem) -> Fault | None:
     if item.binding.spec.suspend:
         return Fault(Reason.SUSPENDED, "spec.suspend is set; what is injected stays as it is")
     return None
+
+
+def _timed(request: datetime, asked_at: datetime | None) -> tuple[datetime, datetime | None]:
+    """When a request was made, and when it came: while this process watched, a clock that is a little behind ours
+    makes no request older than what was rolled before it."""
+    if asked_at is None:
+        return request, None
+    made_at = asked_at if asked_at - CLOCK_SKEW <= request <= asked_at else request
+    return made_at, max(asked_at, made_at)
 
 
 def _same(old: SourceItem, new: SourceItem) -> bool:

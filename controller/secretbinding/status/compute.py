@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from secretbinding.desired.requests import waits_for_its_time
 from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.generation import Generation
 from secretbinding.kinds.base import Pin, SecretState
@@ -63,7 +64,7 @@ def compute_status(
     failed = _failed(view, previous)
     handled = previous.last_handled_rotate_at
     put_off = found.plan is not None and bool(found.plan.deferred)
-    if requests.rotate and found.error is None and not put_off:
+    if requests.rotate and found.error is None and not put_off and not _waits(item, found):
         handled = requests.rotate[:ROTATE_REQUEST_LENGTH]
     generated = previous.last_handled_generate_at
     if _generated(view, requests):
@@ -86,6 +87,16 @@ def compute_status(
     if _rotated(previous, status):
         status = status.model_copy(update={"last_rotation_time": _stamp(now)})
     return status
+
+
+def _waits(item: BindingInput, found: Pass) -> bool:
+    """True when a request for a roll is kept for later: its time has not come, the binding stays as it is, or one of
+    its secrets could not be looked at."""
+    observed = found.observed
+    if item.frozen is not None or waits_for_its_time(item, observed.gate.now):
+        return True
+    states = [state for (key, _), state in observed.secrets.items() if key == item.key]
+    return any(state.fault is not None and state.fault.reason is not Reason.SECRET_NOT_FOUND for state in states)
 
 
 def _generations(view: View) -> list[Generation]:

@@ -477,7 +477,8 @@ def test_a_failed_roll_for_a_lease_is_held_whichever_allocation_is_the_oldest_no
     assert registrations(world) == 2
     desired, _ = world.decide(bindings)
     assert desired.results[bindings[0].key].failed is not None
-    asked = [replace(bindings[0], rotate_requested_at=nanoseconds_to_time(world.now))]
+    at = nanoseconds_to_time(world.now)
+    asked = [replace(bindings[0], rotate_requested_at=at, rotate_arrived_at=at)]
     world.settle(asked)
     assert registrations(world) == 3
     world.wait(23 * HOUR)

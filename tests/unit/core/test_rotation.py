@@ -197,8 +197,9 @@ def test_messages_name_secret_version_and_field_and_never_a_value() -> None:
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-def rotating(*, written_before_request: timedelta) -> str | None:
-    """The version that a Manual binding reads after a request made so long after the newest version was written."""
+def rotating(*, written_before_request: timedelta, watched: bool = True) -> str | None:
+    """The version that a Manual binding reads after a request made so long after the newest version was written, as
+    this process watched, or before it."""
     world = World()
     world.user_registers(make.job())
     made = make.binding(make.kv("app", path="app"), make.strategy("Manual"))
@@ -206,7 +207,7 @@ def rotating(*, written_before_request: timedelta) -> str | None:
     world.settle([make.given(made)])
     world.secrets["kv", "app"] = kv_state(2)
     at = datetime.fromisoformat(created(2)) + written_before_request
-    item = make.given(made, requested_at=at)
+    item = replace(make.given(made, requested_at=at), rotate_arrived_at=at if watched else None)
     desired = desire(world.observe([item]), [item], INSTANCE)
     (decision,) = desired.results[item.key].secrets
     return None if decision.pin is None else str(decision.pin.version)
@@ -219,6 +220,11 @@ def test_a_request_is_for_the_versions_that_were_there_when_it_was_made() -> Non
 
 def test_a_request_right_after_the_write_counts_though_clocks_differ() -> None:
     assert rotating(written_before_request=timedelta(seconds=-20)) == "2"
+
+
+def test_of_a_request_that_was_there_before_the_clocks_are_believed_since_it_may_have_been_answered() -> None:
+    assert rotating(written_before_request=timedelta(seconds=-1), watched=False) == "1"
+    assert rotating(written_before_request=timedelta(seconds=0), watched=False) == "2"
 
 
 # --- failures ---------------------------------------------------------------------------------------------------------
