@@ -103,7 +103,14 @@ def lease_turn(lease: Lease | None, now: datetime | None, requested_at: datetime
         moments.append(lease.due)
     if requested_at is not None:
         moments.append(requested_at)
-    return max(moments).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moments else ""
+    return _text(max(moments)) if moments else ""
+
+
+def renewed_for(turn: str, before: str, now: datetime | None) -> str:
+    """The newer of a turn and that for which the job was rolled `before`; but one that lies ahead is the work of a
+    clock that was set back, and must not keep the others away until then."""
+    ahead = now is not None and before > _text(now + _CLOCK_SKEW)
+    return turn if turn and ahead else max(before, turn)
 
 
 def spacing_seconds(
@@ -113,6 +120,10 @@ def spacing_seconds(
     for who has only a `part` of all jobs, so that several controllers together keep that pace."""
     time = lease_seconds * (_PRESSING if pressing else share * SPREAD)
     return min(TURN_SECONDS / part, time / max(jobs, 1))
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _unit(workload: WorkloadKey) -> float:

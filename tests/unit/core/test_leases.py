@@ -106,6 +106,16 @@ def test_a_lease_that_is_due_tells_when_it_will_wait_for_less(ago: float, next_h
     assert presses_at == NOW + timedelta(hours=next_hours)
 
 
+def test_a_turn_that_was_dated_ahead_keeps_no_later_one_away() -> None:
+    ahead = Pin.revision("", (NOW + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    assert not is_rotation(decide(leased(), ahead, lease=a_lease(due=0.5)))
+    item = decide(leased(), ahead, lease=a_lease(due=-0.1))
+    assert is_rotation(item)
+    assert not is_rotation(decide(leased(), item.pin, lease=a_lease(due=-0.1)))
+    near = Pin.revision("", (NOW + timedelta(seconds=20)).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    assert not is_rotation(decide(leased(), near, lease=a_lease(due=-0.1)))
+
+
 def test_who_asks_gets_new_leases_now() -> None:
     item = decide(leased(), FIRST, lease=a_lease(due=0.5), requested_at=NOW)
     assert item.pin == Pin.revision("", "2027-01-15T08:00:00Z")
