@@ -30,6 +30,7 @@ class Gate:
         last_lease_roll: when one of them was last rolled for that.
         shards, shards_of: which of so many shards this controller has; others keep turns of their own.
         last_registration: when this process last registered the job, None when it has not.
+        allocations_seen: when this process first saw each allocation, by ID, of a job with leases.
         vault_ahead, nomad_ahead: how much later it is by the server's clock, which its times are to be read by.
     """
 
@@ -45,6 +46,7 @@ class Gate:
     shards: frozenset[int] = frozenset({0})
     shards_of: int = 1
     last_registration: datetime | None = None
+    allocations_seen: Mapping[str, datetime] = field(default_factory=dict)
     vault_ahead: timedelta = timedelta(0)
     nomad_ahead: timedelta = timedelta(0)
 

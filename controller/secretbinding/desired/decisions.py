@@ -92,7 +92,16 @@ def _lease(binding: SecretBinding, state: SecretState, observed: Observed) -> Le
     if rolling(observed.deployments):
         return None
     groups = {ref.group for ref in select_tasks(job, binding.spec.workload.groups)[0]}
-    return lease_of(observed.allocations, groups, state.lease_seconds, observed.workload, observed.gate.lease_share)
+    gate = observed.gate
+    return lease_of(
+        observed.allocations,
+        groups,
+        state.lease_seconds,
+        observed.workload,
+        gate.lease_share,
+        now=gate.now + gate.nomad_ahead if gate.now is not None else None,
+        seen={name: moment + gate.nomad_ahead for name, moment in gate.allocations_seen.items()},
+    )
 
 
 def ungated_groups(job: Json | None, placed: Sequence[Placed]) -> dict[BindingKey, str]:

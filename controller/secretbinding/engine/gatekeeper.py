@@ -94,7 +94,7 @@ class Gatekeeper:
         self._looking_until: float | None = None
         self._queued: dict[WorkloadKey, None] = {}  # who waits longest comes first
         self._told: dict[WorkloadKey, float] = {}  # that there is a place: since when
-        self._leased: set[WorkloadKey] = set()
+        self._leased: dict[WorkloadKey, dict[str, float]] = {}  # with when each allocation was first seen
         self._last_lease_roll: float | None = None
         self._registered: dict[WorkloadKey, float] = {}
 
@@ -143,6 +143,9 @@ class Gatekeeper:
             shards=shards,
             shards_of=total,
             last_registration=told(self._registered.get(workload)),
+            allocations_seen={
+                name: moment for name, at in self._leased.get(workload, {}).items() if (moment := told(at))
+            },
             vault_ahead=self._vault_ahead(),
             nomad_ahead=self._nomad_ahead(),
         )
@@ -221,9 +224,11 @@ class Gatekeeper:
             else:
                 self._seen.pop(workload, None)
             if any(state.lease_seconds for state in found.observed.secrets.values()):
-                self._leased.add(workload)
+                before = self._leased.get(workload, {})
+                running = [str(item.get("ID")) for item in found.observed.allocations]
+                self._leased[workload] = {name: before.get(name, moment) for name in running}
             else:
-                self._leased.discard(workload)
+                self._leased.pop(workload, None)
             if workload not in self._known and rolls and not found.registered:
                 # Begun before this process, or under another's lease: it may be a roll for a new version.
                 self._rolling.add(workload)
@@ -312,7 +317,7 @@ class Gatekeeper:
             self._rolling.discard(workload)
             self._queued.pop(workload, None)
             self._told.pop(workload, None)
-            self._leased.discard(workload)
+            self._leased.pop(workload, None)
             self._registered.pop(workload, None)
 
     def rolling(self) -> int:

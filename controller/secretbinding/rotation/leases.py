@@ -1,9 +1,10 @@
 """When credentials that live for a limited time are to be replaced: ahead of their end, each job at its own moment."""
 
 import hashlib
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 from secretbinding.models.key import WorkloadKey
 from secretbinding.ports import Json
@@ -15,6 +16,9 @@ TURN_SECONDS = 60.0
 _ENDING = 0.03
 _PRESSING = 0.02
 """The part of a life in which all jobs have their turns that are overdue: less than is left then."""
+_CLOCK_SKEW = timedelta(minutes=1)
+"""By how much the clocks of Nomad's servers may differ at any time."""
+_STEP_SECONDS = 10
 _LIVE = ("pending", "running", "unknown")
 
 
@@ -43,7 +47,14 @@ class Lease:
 
 
 def lease_of(
-    allocations: Iterable[Json], groups: Set[str], seconds: float, workload: WorkloadKey, share: float
+    allocations: Iterable[Json],
+    groups: Set[str],
+    seconds: float,
+    workload: WorkloadKey,
+    share: float,
+    *,
+    now: datetime | None = None,
+    seen: Mapping[str, datetime] = MappingProxyType({}),
 ) -> Lease | None:
     """The lease to go by: that of the oldest allocation (Nomad's `CreateTime`) of the groups which may be running,
     since each allocation gets its credentials when it starts. None when none runs, or what it gets does not end.
@@ -51,9 +62,12 @@ def lease_of(
     `share` is the part of its life after which the last of many jobs is rolled; the others come up to `SPREAD` of that
     earlier, so that jobs which were started together do not roll together. In what is left of it come, each job's at
     its own moment again, `late` and `last`: a herd that a window has held up must not be let go at once.
+
+    `now` and `seen`, when an allocation (by ID) was first seen, are by Nomad's clock as it is set now. What that clock
+    has dated before it was set back may lie in the future: such an allocation is as old as it has been known.
     """
     created = [
-        int(item.get("CreateTime") or 0)
+        _created(item, now, seen)
         for item in allocations
         if item.get("TaskGroup") in groups
         and item.get("ClientStatus") in _LIVE
@@ -62,7 +76,7 @@ def lease_of(
     ]
     if not created or seconds <= 0:
         return None
-    oldest = datetime.fromtimestamp(min(created) // 1_000_000_000, tz=UTC)
+    oldest = min(created)
     unit, rest = _unit(workload), 1 - share
 
     def after(part: float) -> datetime:
@@ -70,6 +84,15 @@ def lease_of(
 
     late, last = after(share + rest * (0.25 + 0.4 * unit)), after(share + rest * (0.75 + 0.15 * unit))
     return Lease(seconds, after(share * (1 - SPREAD * unit)), late, last, after(1))
+
+
+def _created(item: Json, now: datetime | None, seen: Mapping[str, datetime]) -> datetime:
+    dated = datetime.fromtimestamp(int(item.get("CreateTime") or 0) // 1_000_000_000, tz=UTC)
+    known = seen.get(str(item.get("ID")), now)
+    if known is None or dated <= known + _CLOCK_SKEW:
+        return dated
+    # In steps, so that how well the clock is known makes no other moment of it in each pass.
+    return datetime.fromtimestamp(known.timestamp() // _STEP_SECONDS * _STEP_SECONDS, tz=UTC)
 
 
 def lease_turn(lease: Lease | None, now: datetime | None, requested_at: datetime | None) -> str:
@@ -80,7 +103,14 @@ def lease_turn(lease: Lease | None, now: datetime | None, requested_at: datetime
         moments.append(lease.due)
     if requested_at is not None:
         moments.append(requested_at)
-    return max(moments).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moments else ""
+    return _text(max(moments)) if moments else ""
+
+
+def renewed_for(turn: str, before: str, now: datetime | None) -> str:
+    """The newer of a turn and that for which the job was rolled `before`; but one that lies ahead is the work of a
+    clock that was set back, and must not keep the others away until then."""
+    ahead = now is not None and before > _text(now + _CLOCK_SKEW)
+    return turn if turn and ahead else max(before, turn)
 
 
 def spacing_seconds(
@@ -90,6 +120,10 @@ def spacing_seconds(
     for who has only a `part` of all jobs, so that several controllers together keep that pace."""
     time = lease_seconds * (_PRESSING if pressing else share * SPREAD)
     return min(TURN_SECONDS / part, time / max(jobs, 1))
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _unit(workload: WorkloadKey) -> float:

@@ -11,7 +11,7 @@ from secretbinding.models.binding import SecretEntry
 from secretbinding.models.reasons import Reason
 from secretbinding.models.status import ROTATE_REQUEST_LENGTH
 from secretbinding.rotation.fields import needs_names, unfit, unknown_names
-from secretbinding.rotation.leases import Lease, lease_turn
+from secretbinding.rotation.leases import Lease, lease_turn, renewed_for
 
 _DEFAULT_MAX_VERSIONS = 10
 _FEW_VERSIONS = 2
@@ -149,7 +149,7 @@ def _decide_revision(
     told_before = serving.told if serving is not None else ""
     renewed = ""
     if serving is not None and state.lease_seconds:
-        renewed = max(serving.renewed, lease_turn(turn.lease, turn.now, turn.requested_at))
+        renewed = renewed_for(lease_turn(turn.lease, turn.now, turn.requested_at), serving.renewed, turn.now)
     pin = Pin.revision(told, renewed)
     changed = serving not in (None, pin)
     dead = changed and state.invalidates and told != told_before

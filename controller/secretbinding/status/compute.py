@@ -32,6 +32,7 @@ from secretbinding.status.view import (
     View,
     pins_in,
     rolls,
+    rolls_cut_short,
     stable_pins,
     told_failure,
     view_of,
@@ -135,7 +136,8 @@ def _failed(view: View, previous: SecretBindingStatus) -> FailedState | None:
 def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, ...]:
     result = view.result
     if result is None or view.found.error is not None:
-        return previous.secrets
+        refused = {item.name: item.pin for item in rolls_cut_short(view)}
+        return tuple(_wanting(view, one, refused.get(one.name)) for one in previous.secrets)
     statuses: list[SecretStatus] = []
     late = behind(view.found.observed) if not view.found.registered else ()
     rolling = view.found.registered or is_active(view.deployment) or bool(late)
@@ -169,6 +171,14 @@ def _secrets(view: View, previous: SecretBindingStatus) -> tuple[SecretStatus, .
             )
         )
     return tuple(statuses)
+
+
+def _wanting(view: View, known: SecretStatus, pin: Pin | None) -> SecretStatus:
+    """What was told of a secret, with the version that was to be rolled; None where none was."""
+    if pin is None or not pin.label:
+        return known
+    state = view.found.observed.secrets.get((view.item.key, known.name))
+    return known.model_copy(update={"wanted_version": pin.label, "changed_at": _changed_at(pin, state)})
 
 
 def _wanted(decision: SecretDecision) -> Pin | None:

@@ -8,7 +8,7 @@ from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 from secretbinding.rollout import behind, broken, is_active, waits_for_promotion
 from secretbinding.status.faults import STALLED
-from secretbinding.status.rolling import failed_message, rotation_healthy, under_way
+from secretbinding.status.rolling import failed_message, refused_roll, rotation_healthy, under_way
 from secretbinding.status.view import Draft, View, absent, served_before
 
 _UNKNOWN = ConditionStatus.UNKNOWN
@@ -63,6 +63,9 @@ def _after_error(view: View, error: Fault, previous: SecretBindingStatus) -> dic
             drafts[kind] = Draft(old.status, _known_reason(old.reason), old.message)
     wrong = ConditionType.JOB_SYNCED if view.found.error_system == "nomad" else ConditionType.VAULT_SYNCED
     drafts[wrong] = Draft(_FALSE if error.reason in STALLED else _UNKNOWN, error.reason, error.message)
+    refused = refused_roll(view, error)
+    if refused is not None:
+        drafts[ConditionType.ROTATION_HEALTHY] = refused
     ready = drafts.get(ConditionType.READY)
     if ready is None or ready.status is not _TRUE:
         drafts[ConditionType.READY] = Draft(_FALSE, error.reason, error.message)

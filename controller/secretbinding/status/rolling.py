@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 from secretbinding.job.marks import serving_pins
 from secretbinding.job.targets import job_fault
-from secretbinding.kinds.base import Pin
+from secretbinding.kinds.base import Fault, Pin
 from secretbinding.models.reasons import ConditionType, Reason
 from secretbinding.models.rotation import Strategy
 from secretbinding.models.status import ConditionStatus, SecretBindingStatus
 from secretbinding.rollout import behind, broken, is_active, is_parent, superseded, waits_for_promotion
 from secretbinding.rotation import FailedState, SecretDecision
+from secretbinding.status.faults import STALLED
 from secretbinding.status.view import (
     Draft,
     View,
@@ -17,6 +18,7 @@ from secretbinding.status.view import (
     pins_in,
     recovered,
     rolls,
+    rolls_cut_short,
     stable_pins,
     taken_back,
     told_failure,
@@ -56,6 +58,18 @@ def rotation_healthy(view: View, previous: SecretBindingStatus) -> Draft:
     if result is not None and result.fault is not None:
         return Draft(_UNKNOWN, result.fault.reason, result.fault.message)
     return _untouchable(view) or _deferred(view) or _moving(view) or blocked or _named_at_risk(view) or _arrived(view)
+
+
+def refused_roll(view: View, error: Fault) -> Draft | None:
+    """What stands in the way of a roll that a server has refused; None when none of the binding was to begin."""
+    if error.reason not in STALLED:
+        return None
+    for decision in rolls_cut_short(view):
+        assert decision.pin is not None
+        assert decision.serving is not None
+        what = f"{decision.pin.title} of {decision.name} cannot be rolled"
+        return Draft(_FALSE, error.reason, f"{what}: {error.message}; {decision.serving.title} serves")
+    return None
 
 
 def failed_message(view: View, failure: FailedState, previous: SecretBindingStatus) -> str:

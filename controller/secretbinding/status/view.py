@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from secretbinding.desired.gating import is_rotation
 from secretbinding.desired.values import BindingInput, BindingResult, Desired, Observed
 from secretbinding.generation import Made
 from secretbinding.job.marks import Placed, part_state, placed_marks, serving_pins, share_states
@@ -13,7 +14,7 @@ from secretbinding.models.status import Condition, ConditionStatus, SecretBindin
 from secretbinding.plan import Plan
 from secretbinding.ports import Json
 from secretbinding.rollout import all_run, deployment_of, is_active
-from secretbinding.rotation import FailedState, failed_states
+from secretbinding.rotation import FailedState, SecretDecision, failed_states
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,14 @@ def view_of(item: BindingInput, found: Pass) -> View:
     if not item.deleting and item.key in found.faults:
         item = replace(item, frozen=found.faults[item.key])
     return View(item, found, job, placed, deployment, result)
+
+
+def rolls_cut_short(view: View) -> tuple[SecretDecision, ...]:
+    """The decisions that a newer version is to serve, of a pass that an error has ended."""
+    result = view.found.cut_short[0].results.get(view.item.key) if view.found.cut_short is not None else None
+    if result is None or view.item.deleting:
+        return ()
+    return tuple(item for item in result.secrets if is_rotation(item))
 
 
 def pins_in(view: View, job_version: int) -> dict[str, Pin]:

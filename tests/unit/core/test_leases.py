@@ -106,6 +106,16 @@ def test_a_lease_that_is_due_tells_when_it_will_wait_for_less(ago: float, next_h
     assert presses_at == NOW + timedelta(hours=next_hours)
 
 
+def test_a_turn_that_was_dated_ahead_keeps_no_later_one_away() -> None:
+    ahead = Pin.revision("", (NOW + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    assert not is_rotation(decide(leased(), ahead, lease=a_lease(due=0.5)))
+    item = decide(leased(), ahead, lease=a_lease(due=-0.1))
+    assert is_rotation(item)
+    assert not is_rotation(decide(leased(), item.pin, lease=a_lease(due=-0.1)))
+    near = Pin.revision("", (NOW + timedelta(seconds=20)).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    assert not is_rotation(decide(leased(), near, lease=a_lease(due=-0.1)))
+
+
 def test_who_asks_gets_new_leases_now() -> None:
     item = decide(leased(), FIRST, lease=a_lease(due=0.5), requested_at=NOW)
     assert item.pin == Pin.revision("", "2027-01-15T08:00:00Z")
@@ -187,6 +197,45 @@ def test_the_oldest_allocation_that_may_run_tells() -> None:
     assert start + timedelta(hours=24 * 0.6) <= found.due <= start + timedelta(hours=24 * 0.8)
     assert start + timedelta(hours=24 * 0.85) <= found.late <= start + timedelta(hours=24 * 0.93)
     assert start + timedelta(hours=24 * 0.95) <= found.last <= start + timedelta(hours=24 * 0.98)
+
+
+def test_an_allocation_that_is_dated_ahead_is_as_old_as_it_has_been_known() -> None:
+    (row,) = allocations(-24)
+    row["ID"] = "a1"
+    seen = NOW - timedelta(hours=2)
+    found = lease_of([row], {"web"}, HOUR, WORKLOAD, 0.8, now=NOW, seen={"a1": seen})
+    assert found == lease_of(allocations(2), {"web"}, HOUR, WORKLOAD, 0.8)
+    unknown = lease_of([row], {"web"}, HOUR, WORKLOAD, 0.8, now=NOW)
+    assert unknown == lease_of(allocations(0), {"web"}, HOUR, WORKLOAD, 0.8)
+
+
+def test_an_allocation_that_a_server_dates_some_seconds_ahead_is_believed() -> None:
+    rows = [{**row, "ID": "a1"} for row in allocations(-0.01)]
+    found = lease_of(rows, {"web"}, HOUR, WORKLOAD, 0.8, now=NOW, seen={"a1": NOW})
+    assert found == lease_of(rows, {"web"}, HOUR, WORKLOAD, 0.8)
+
+
+def test_leases_of_allocations_that_a_clock_has_dated_ahead_before_it_was_set_back_are_due_in_time() -> None:
+    passed = [0.0]
+    ahead = [timedelta(days=1)]
+    gates = Gatekeeper(
+        Limits(),
+        now=lambda: NOW + timedelta(seconds=passed[0]),
+        clock=lambda: passed[0],
+        nomad_ahead=lambda: ahead[0],
+    )
+    rows = [{**row, "ID": "a1"} for row in allocations(-24)]
+    observed = Observed(WORKLOAD, allocations=rows, secrets={(make.key(), "database"): leased(HOUR)})
+    gates.note(WORKLOAD, Pass(INSTANCE, observed, Desired(None, {}, {}, {})))
+    ahead[0] = timedelta(0)
+    passed[0] = 0.9 * HOUR
+    gates.note(WORKLOAD, Pass(INSTANCE, observed, Desired(None, {}, {}, {})))
+    gate = gates.gate(WORKLOAD)
+    assert gate.allocations_seen == {"a1": NOW}
+    found = lease_of(rows, {"web"}, HOUR, WORKLOAD, 0.8, now=gate.now, seen=gate.allocations_seen)
+    assert found == lease_of(allocations(0), {"web"}, HOUR, WORKLOAD, 0.8)
+    gates.forget(WORKLOAD)
+    assert gates.gate(WORKLOAD).allocations_seen == {}
 
 
 def test_an_allocation_that_was_replaced_and_whose_client_is_away_tells_nothing() -> None:
