@@ -23,8 +23,7 @@ class Transition:
 
 def transitions(before: SecretBindingStatus, after: SecretBindingStatus) -> tuple[Transition, ...]:
     """One for each condition whose status or reason changed, each text once, in the order Ready, RotationHealthy,
-    VaultSynced; of good news only the first. A first status that is merely waiting is not one. Then one for each
-    request that could not be read."""
+    VaultSynced. A first status that is merely waiting is not one. Then one for each request that could not be read."""
     found: dict[tuple[Reason, str], Transition] = {}
     for kind in _WATCHED:
         old, new = before.condition(kind), after.condition(kind)
@@ -34,9 +33,6 @@ def transitions(before: SecretBindingStatus, after: SecretBindingStatus) -> tupl
         if old is None and reason in (Reason.PENDING, Reason.SYNCED, Reason.UP_TO_DATE):
             continue
         warning = new.status is ConditionStatus.FALSE and reason is not Reason.ROLLING_OUT
-        told = kind is not ConditionType.READY and any(event.kind == "Normal" for event in found.values())
-        if told and not warning:
-            continue
         found.setdefault((reason, new.message), Transition("Warning" if warning else "Normal", reason, new.message))
     return (*found.values(), *_unreadable(before, after))
 

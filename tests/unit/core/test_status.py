@@ -192,19 +192,6 @@ def test_a_transition_time_changes_only_when_the_status_does() -> None:
     assert times[ConditionType.ROTATION_HEALTHY] == "2026-03-01T14:00:00Z"
 
 
-def test_of_good_news_that_come_together_only_the_first_makes_an_event() -> None:
-    world, item = scene()
-    world.settle([item])
-    before = look(world, item)
-    good = [
-        condition.model_copy(update={"reason": reason.value})
-        for condition, reason in ((before.conditions[0], Reason.PENDING), (before.conditions[-1], Reason.ROLLING_OUT))
-    ]
-    earlier = before.model_copy(update={"conditions": tuple(good)})
-    assert {condition.type for condition in good} == {ConditionType.READY, ConditionType.ROTATION_HEALTHY}
-    assert [event.reason for event in transitions(earlier, before)] == [Reason.READY]
-
-
 def test_events_tell_of_what_changed_and_of_nothing_else() -> None:
     world, item = scene()
     world.settle([item])
