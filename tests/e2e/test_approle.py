@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_a_login_with_what_was_stolen_is_told_and_a_request_takes_the_finding_ba
         assert world.log_in(unique, world.steal(unique, 0)) == 200
         world.await_reason(unique, Reason.WRAPPING_TOKEN_OPENED, ConditionType.VAULT_SYNCED)
         assert "logged in" in world.message(unique, ConditionType.VAULT_SYNCED)
-        world.request_rotation(unique, "2099-01-01T00:00:00Z")
+        world.request_rotation(unique, datetime.now(UTC).isoformat())
         world.await_reason(unique, Reason.SYNCED, ConditionType.VAULT_SYNCED)
 
 
