@@ -78,7 +78,7 @@ def test_a_version_that_fails_on_one_node_leaves_the_others_alone_and_the_next_g
         world.secret(unique, username="app", password="three")
         wait_until("the first node has it", lambda: "app three" in world.seen(unique))
         world.await_reason(unique, Reason.DEPLOYMENT_RUNNING, ROTATION)
-        assert "makes no deployment" in world.message(unique, ROTATION)
+        wait_until("it is told", lambda: "makes no deployment" in world.message(unique, ROTATION))
         wait_until("all have it", lambda: world.seen(unique) == ["app three"] * 3, timeout=60)
         world.await_reason(unique, Reason.UP_TO_DATE, ROTATION)
         assert world.deployment(unique)["Status"] == "failed"
