@@ -11,7 +11,7 @@ from secretbinding.desired.values import BindingInput, Observed
 from secretbinding.generation import moment, target_of
 from secretbinding.job.marks import Placed, serving_pins
 from secretbinding.job.targets import select_tasks
-from secretbinding.kinds.base import Fault, SecretState
+from secretbinding.kinds.base import Fault, Pin, SecretState
 from secretbinding.models.binding import AuthMethod, Delivery, SecretBinding, SecretEntry
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
@@ -50,7 +50,11 @@ def decide_all(
     for item in bindings:
         binding = active.get(item.key)
         if binding is not None and unsupported(binding) is None:
-            turns = {entry.name: _turn(item, binding, entry, observed) for entry in binding.spec.secrets}
+            serving = {name: pin for name, (pin, _) in serving_pins(placed, item.key).items()}
+            turns = {
+                entry.name: _turn(item, binding, entry, observed, serving.get(entry.name))
+                for entry in binding.spec.secrets
+            }
             decisions[item.key] = _decide(item, binding, observed, placed, turns)
             if any(turn.requested_at is not None for turn in turns.values()):
                 requested.add(item.key)
@@ -72,12 +76,14 @@ def last_roll(observed: Observed, instance: str) -> datetime | None:
     return max((moment for moment in (told, gate.last_registration) if moment is not None), default=None)
 
 
-def _turn(item: BindingInput, binding: SecretBinding, entry: SecretEntry, observed: Observed) -> Turn:
+def _turn(
+    item: BindingInput, binding: SecretBinding, entry: SecretEntry, observed: Observed, serving: Pin | None
+) -> Turn:
     """What the clock and people say about one secret."""
     state = state_of(observed, item.key, entry)
     gate = observed.gate
     asked = item.rotate_requested_at if asks_for(item, state, observed) else None
-    if asked is None and made_on_request(item, entry, state, observed):
+    if asked is None and made_on_request(item, entry, state, observed, serving):
         asked = item.generate_request.at if item.generate_request is not None else None
     now = gate.now + gate.nomad_ahead if gate.now is not None else None
     return Turn(now, asked, _lease(binding, state, observed), gate.vault_ahead, gate.nomad_ahead)
@@ -139,11 +145,13 @@ def _decide(
     return tuple(decisions)
 
 
-def made_on_request(item: BindingInput, entry: SecretEntry, state: SecretState, observed: Observed) -> bool:
+def made_on_request(
+    item: BindingInput, entry: SecretEntry, state: SecretState, observed: Observed, serving: Pin | None = None
+) -> bool:
     """True when what is newest was made because somebody asked for a new value: who does so wants the job to have it.
 
     That is the first version from the request on; of what has no versions the present state, when the job was not
-    registered since the request.
+    registered since the request, and what it reads (`serving`) is older than that.
     """
     request = item.generate_request
     wanted = item.binding.spec.rotation.generate if item.binding is not None else ()
@@ -157,6 +165,9 @@ def made_on_request(item: BindingInput, entry: SecretEntry, state: SecretState, 
     if newest is None:
         told = moment(state.revision.told) if state.revision is not None and not state.pinnable else None
         if told is None or observed.job is None or not (known or told >= asked):
+            return False
+        read = moment(serving.told) if serving is not None else None
+        if read is not None and read >= asked:
             return False
         registered = nanoseconds_to_time(int(observed.job.get("SubmitTime") or 0)) - observed.gate.nomad_ahead
         return request.at + CLOCK_SKEW > registered

@@ -421,6 +421,24 @@ def test_a_version_that_somebody_writes_after_the_requested_one_is_not_rolled_fo
     assert made.run([asked]).actions == ()
 
 
+def test_a_password_that_vault_rotates_after_the_requested_one_is_not_rolled_for_that_request() -> None:
+    item = of_static_role({"secret": "app"}, strategy="Manual")
+    made = World()
+    made.gate = Gate(now=TICK)
+    made.secrets["database", "app"] = static(TICK - timedelta(days=2))
+    made.user_registers(make.job(make.group()))
+    made.finish_deployment()
+    injected(made, item)
+    asked = ask(item, now(made) + timedelta(seconds=1))
+    made.wait(10)
+    made.secrets["database", "app"] = static(now(made))
+    assert made.run([asked]).registers
+    made.finish_deployment()
+    made.wait(3600)
+    made.secrets["database", "app"] = static(now(made))
+    assert not made.run([asked]).registers
+
+
 def test_a_request_for_one_secret_leaves_the_others_alone() -> None:
     other = {"secret": "other", "fields": ["password"]}
     item = make.given(
