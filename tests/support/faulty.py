@@ -7,9 +7,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import urlsplit
+
+from tests.support.proxies import listening
 
 Fault = Callable[[str], tuple[int, str]]
 """From what the request said, headers and body, the status and the text of the answer."""
@@ -128,29 +130,5 @@ class Faulty:
 def faulty(target: str, faults: dict[str, Fault]) -> Iterator[Faulty]:
     """Run the proxy on a free loopback port."""
     made = Faulty(target, faults)
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            made.answer(self)
-
-        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = answer  # noqa: N815 - the names that http.server looks for
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing on standard error."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            """Whoever asked has gone."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    made.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
+    with listening(made.answer) as made.address:
         yield made
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

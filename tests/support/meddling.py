@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from tests.support.proxies import listening
 
 _READS = ("/plan", "/v1/jobs/parse", "/login", "-self", "/capabilities-self", "/v1/var/nomad-vault/status/", "/lookup")
 _HOP = ("transfer-encoding", "content-length", "connection", "keep-alive")
@@ -176,34 +178,8 @@ class Meddler:
 def meddling(target: str) -> Iterator[Meddler]:
     """Run the proxy before `target` (`http://host:port`) on a free loopback port."""
     made = Meddler(target)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-
-        def answer(self) -> None:
-            made.handle(self)
-
-        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = do_LIST = answer  # noqa: N815 - the names that http.server looks for
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing on standard error."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 128
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            """Whoever asked has gone."""
-
-    server = Server(("127.0.0.1", 0), Handler)
-    made.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield made
-    finally:
-        server.shutdown()
-        made.cut_streams()
-        server.server_close()
-        thread.join()
+    with listening(made.handle, keep_alive=True) as made.address:
+        try:
+            yield made
+        finally:
+            made.cut_streams()

@@ -1,6 +1,5 @@
 """Vault is found by SRV records and in Consul's catalogue, again when its node is gone, and by its own name in TLS."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from secretbinding.devstack.processes import free_ports
 from secretbinding.errors import Denied, Unavailable, Unreachable
 from secretbinding.settings import Settings
 from tests.support.discovery import Consul, DnsServer, consul_server, dns_server
+from tests.support.world import wait_until
 
 from .misbehaving import misbehaving, reply
 from .test_tls import POLICY, server_context
@@ -317,13 +317,6 @@ def test_the_certificate_is_the_one_of_the_name_in_the_srv_record_too(
         assert vault.read_policy("app") == "text"
 
 
-def until(what: str, condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10.0
-    while not condition():
-        assert time.monotonic() < end, f"not within 10 s: {what}"
-        time.sleep(0.02)
-
-
 def trusts(vault: VaultAdapter) -> bool:
     try:
         return vault.read_policy("app") == "text"
@@ -350,11 +343,13 @@ def test_a_service_found_by_its_srv_record_is_trusted_by_the_ca_file_that_is_the
         assert trusts(vault)
         assert (len(one.requests), len(other.requests)) == (1, 0)
         new.cert_pem.write_to_path(ca)
-        until("the other node, of the new authority, answers", lambda: trusts(vault) and bool(other.requests))
+        wait_until("the other node, of the new authority, answers", lambda: trusts(vault) and bool(other.requests))
         before = len(one.requests)
         old.cert_pem.write_to_path(ca)
         del dns.services[NAME][1]
-        until("the first node, of the old one, answers again", lambda: trusts(vault) and len(one.requests) > before)
+        wait_until(
+            "the first node, of the old one, answers again", lambda: trusts(vault) and len(one.requests) > before
+        )
 
 
 def test_a_ca_file_that_is_half_written_keeps_no_other_node_from_taking_over(
@@ -414,4 +409,4 @@ def test_the_end_of_a_client_closes_what_it_asks_consul_over(consul: Consul, fir
     assert vault.read_policy("which") == "# first"
     assert consul.connections == 1
     vault.close()
-    until("Consul has no connection left", lambda: consul.connections == 0)
+    wait_until("Consul has no connection left", lambda: consul.connections == 0)

@@ -25,6 +25,7 @@ from secretbinding.devstack.openbao import OpenBao
 from secretbinding.devstack.processes import free_ports
 from secretbinding.errors import Denied, SecretBindingError, Unavailable, Unreachable
 from tests.support.tokenreview import account_token, token_reviews
+from tests.support.world import wait_until
 
 POLICY = """
 path "sys/policies/acl/nsb.*" { capabilities = ["create", "read", "update", "delete"] }
@@ -171,13 +172,6 @@ def use(site: Site) -> Iterator[Use]:
         one.vault.close()
 
 
-def until(what: str, condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.02)
-
-
 def by_kubernetes(site: Site) -> LoginMethod:
     path = site.file("service-account", account_token("secretbinding"))
     return JwtLogin("kubernetes", "kubernetes", "secretbinding", Given(path=path))
@@ -249,11 +243,11 @@ def test_revocation_under_load_makes_exactly_one_login(site: Site, use: Use) -> 
     with ThreadPoolExecutor(THREADS) as pool:
         for number in range(THREADS):
             pool.submit(worker, number)
-        until("all are at work", lambda: len(done) == THREADS)
+        wait_until("all are at work", lambda: len(done) == THREADS)
         revoked = used.session()
         site.bao.api.put("/v1/auth/token/revoke", {"token": revoked}).expect(204)
         before = sum(done.values())
-        until("they work on", lambda: used.session() != revoked and sum(done.values()) > before + 5 * THREADS)
+        wait_until("they work on", lambda: used.session() != revoked and sum(done.values()) > before + 5 * THREADS)
         stop.set()
     assert faults == []
     assert used.logins == 2, "the first one, and one after the revocation"
@@ -263,7 +257,7 @@ def test_a_token_is_renewed_at_a_share_of_its_life_and_never_runs_out(site: Site
     used = use(site.role("short", token_period="3s"))
     used.work()
     token, begun = used.session(), time.monotonic()
-    until("it lived longer than one renewal gives", lambda: used.work() is None and time.monotonic() - begun > 3.6)
+    wait_until("it lived longer than one renewal gives", lambda: used.work() is None and time.monotonic() - begun > 3.6)
     assert used.session() == token
     assert used.logins == 1
     assert 1 <= used.calls["token_renew", "Success"] <= 4
@@ -274,7 +268,7 @@ def test_before_its_longest_life_is_over_another_login_takes_place(site: Site, u
     used = use(site.role("bounded", token_ttl="2s", token_max_ttl="3s"))
     used.work()
     first = used.session()
-    until("there is another", lambda: used.work() is None and used.session() != first)
+    wait_until("there is another", lambda: used.work() is None and used.session() != first)
     assert used.logins >= 2
 
 
@@ -283,7 +277,7 @@ def test_a_batch_token_is_replaced_before_it_ends(site: Site, use: Use) -> None:
     used = use(site.role("batch", token_ttl="4s", token_type="batch"))
     used.work()
     first = used.session()
-    until("there is another", lambda: used.work() is None and used.session() != first)
+    wait_until("there is another", lambda: used.work() is None and used.session() != first)
     assert used.logins >= 2
 
 
@@ -305,7 +299,7 @@ def test_a_token_that_may_not_look_itself_up_is_not_taken_for_dead(site: Site, u
     assert used.logins == 1
     assert used.vault.token_expiry() is not None, "what the login said of its life is known"
     site.bao.api.put("/v1/auth/token/revoke", {"token": used.session()}).expect(204)
-    until("there is another token", lambda: _may_read(used))
+    wait_until("there is another token", lambda: _may_read(used))
     assert used.logins == 2
 
 
@@ -419,7 +413,7 @@ def test_a_token_that_is_given_is_renewed_too_and_not_revoked_at_the_end(site: S
     token = _token(site, period="3s")
     used = use(token=token)
     begun = time.monotonic()
-    until("it lived longer than one renewal gives", lambda: used.work() is None and time.monotonic() - begun > 3.6)
+    wait_until("it lived longer than one renewal gives", lambda: used.work() is None and time.monotonic() - begun > 3.6)
     used.vault.close()
     assert site.bao.api.put("/v1/auth/token/lookup", {"token": token}).status == 200
 
@@ -435,7 +429,7 @@ def test_a_token_file_is_followed_and_what_it_holds_is_renewed(site: Site, use: 
     used.work()
     used.session.tend()
     begun = time.monotonic()
-    until("it lived on", lambda: used.work() is None and time.monotonic() - begun > 3.6)
+    wait_until("it lived on", lambda: used.work() is None and time.monotonic() - begun > 3.6)
     assert used.calls["token_renew", "Success"] >= 1
 
 
@@ -460,9 +454,9 @@ def test_another_authority_is_trusted_without_a_restart_and_the_old_one_no_longe
     used = use(site.role("tls", token_ttl="1h"), address=site.tls_address, ca_cert=str(trusted))
     used.work()
     trusted.write_text(trustme.CA().cert_pem.bytes().decode())
-    until("the old authority is no longer trusted", lambda: _refuses(used))
+    wait_until("the old authority is no longer trusted", lambda: _refuses(used))
     trusted.write_text(Path(site.ca).read_text())
-    until("it is trusted again", lambda: not _refuses(used))
+    wait_until("it is trusted again", lambda: not _refuses(used))
 
 
 def _refuses(used: Used) -> bool:

@@ -25,6 +25,8 @@ from secretbinding.ports import Json, KvMetadata, KvVersion, Registered, VaultHe
 from secretbinding.sources.base import Sink, SourceItem
 from secretbinding.status import Pass
 from secretbinding.watch.secrets import SecretWatcher
+from tests.support.builders import binding, kv
+from tests.support.builders import job as make_job
 from tests.unit.core.world import World as OneJob
 
 INSTANCE = "default"
@@ -350,6 +352,22 @@ class Servers:
     def reason(self, name: str, kind: str) -> str:
         condition = self.status(name).condition(kind)
         return condition.reason if condition is not None else ""
+
+
+def of_one_job(*names: str) -> Servers:
+    """Servers with the job `web`, deployed, and for each name a secret and a binding of the job that reads it."""
+    servers = Servers()
+    servers.nomad.add({**make_job(), "ID": "web", "Name": "web"})
+    for name in names:
+        servers.vault.put(name)
+        servers.bind(binding(kv(path=name, env={name.upper(): "password"}), name=name))
+    servers.nomad.finish()
+    return servers
+
+
+def placed(servers: Servers) -> set[str]:
+    """The bindings that have a share of the job `web`."""
+    return {mark.key.name for mark in placed_marks(servers.nomad.jobs["web"].job, INSTANCE)}
 
 
 class _ToWatcher(Hooks):

@@ -1,17 +1,7 @@
 """A secret that Vault refuses to show for a moment: its job is looked at again soon, and less and less often."""
 
 from secretbinding.errors import Denied
-from tests.support.builders import binding, job, kv
-from tests.unit.engine.memory import Process, Servers
-
-
-def of_one_job() -> Servers:
-    servers = Servers()
-    servers.nomad.add({**job(), "ID": "web", "Name": "web"})
-    servers.vault.put("web")
-    servers.bind(binding(kv(path="web", env={"PASSWORD": "password"}), name="web"))
-    servers.nomad.finish()
-    return servers
+from tests.unit.engine.memory import Process, Servers, of_one_job
 
 
 def refuse(servers: Servers, times: int) -> list[int]:
@@ -31,7 +21,7 @@ def refuse(servers: Servers, times: int) -> list[int]:
 
 
 def test_one_refusal_is_over_within_seconds() -> None:
-    servers = of_one_job()
+    servers = of_one_job("web")
     refuse(servers, 1)
     process = Process(servers).start()
     process.run(0.4)
@@ -41,7 +31,7 @@ def test_one_refusal_is_over_within_seconds() -> None:
 
 
 def test_one_refusal_of_a_new_version_is_over_within_seconds() -> None:
-    servers = of_one_job()
+    servers = of_one_job("web")
     process = Process(servers).start()
     process.run(12.0)
     assert servers.reason("web", "Ready") == "Ready"
@@ -55,7 +45,7 @@ def test_one_refusal_of_a_new_version_is_over_within_seconds() -> None:
 
 
 def test_what_stays_refused_is_tried_less_and_less_often() -> None:
-    servers = of_one_job()
+    servers = of_one_job("web")
     refuse(servers, 1000)
     process = Process(servers).start()
     process.run(600.0)

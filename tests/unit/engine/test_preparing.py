@@ -1,19 +1,7 @@
 """A binding that its source cannot prepare stays as it is, and the other bindings of the job do not wait for it."""
 
 from secretbinding.errors import Denied
-from secretbinding.job.marks import placed_marks
-from tests.support.builders import binding, job, kv
-from tests.unit.engine.memory import INSTANCE, Process, Servers
-
-
-def of_one_job(*names: str) -> Servers:
-    servers = Servers()
-    servers.nomad.add({**job(), "ID": "web", "Name": "web"})
-    for name in names:
-        servers.vault.put(name)
-        servers.bind(binding(kv(path=name, env={name.upper(): "password"}), name=name))
-    servers.nomad.finish()
-    return servers
+from tests.unit.engine.memory import Process, Servers, of_one_job, placed
 
 
 def refuse_finalizers(servers: Servers, name: str) -> None:
@@ -22,11 +10,6 @@ def refuse_finalizers(servers: Servers, name: str) -> None:
             raise Denied("forbidden", system="kubernetes", operation="add the finalizer", status=403)
 
     servers.writes.before = before
-
-
-def placed(servers: Servers) -> set[str]:
-    """The bindings that have a share of the job."""
-    return {mark.key.name for mark in placed_marks(servers.nomad.jobs["web"].job, INSTANCE)}
 
 
 def test_the_other_bindings_of_the_job_are_made_and_nothing_is_made_for_this_one() -> None:

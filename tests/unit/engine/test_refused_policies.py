@@ -1,20 +1,8 @@
 """Where Vault refuses the policy of one binding, the others of the job go on, and this one is tried again."""
 
 from secretbinding.errors import Denied
-from secretbinding.job.marks import placed_marks
 from secretbinding.naming import Owner, policy_name
-from tests.support.builders import binding, job, kv
-from tests.unit.engine.memory import INSTANCE, Process, Servers
-
-
-def of_one_job(*names: str) -> Servers:
-    servers = Servers()
-    servers.nomad.add({**job(), "ID": "web", "Name": "web"})
-    for name in names:
-        servers.vault.put(name)
-        servers.bind(binding(kv(path=name, env={name.upper(): "password"}), name=name))
-    servers.nomad.finish()
-    return servers
+from tests.unit.engine.memory import INSTANCE, Process, Servers, of_one_job, placed
 
 
 def refuse_the_policy_of(servers: Servers, name: str) -> None:
@@ -26,10 +14,6 @@ def refuse_the_policy_of(servers: Servers, name: str) -> None:
             raise Denied("permission denied", system="vault", operation=f"write policy {of}", status=403)
 
     servers.writes.before = before
-
-
-def placed(servers: Servers) -> set[str]:
-    return {mark.key.name for mark in placed_marks(servers.nomad.jobs["web"].job, INSTANCE)}
 
 
 def test_the_others_are_made_and_it_is_made_when_it_may_be() -> None:

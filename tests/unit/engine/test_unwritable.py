@@ -4,17 +4,7 @@ from secretbinding.errors import Denied, Problem
 from secretbinding.models.key import BindingKey
 from secretbinding.models.reasons import Reason
 from secretbinding.sources.base import SourceItem
-from tests.support.builders import binding, job, kv
-from tests.unit.engine.memory import MemorySource, Process, Servers
-
-
-def with_a_binding() -> Servers:
-    servers = Servers()
-    servers.nomad.add({**job(), "ID": "web", "Name": "web"})
-    servers.vault.put("app")
-    servers.bind(binding(kv(path="app", env={"A": "password"}), name="app"))
-    servers.nomad.finish()
-    return servers
+from tests.unit.engine.memory import MemorySource, Process, Servers, of_one_job
 
 
 def refuse_statuses(servers: Servers) -> None:
@@ -26,7 +16,7 @@ def refuse_statuses(servers: Servers) -> None:
 
 
 def test_it_is_tried_less_and_less_often() -> None:
-    servers = with_a_binding()
+    servers = of_one_job("app")
     refuse_statuses(servers)
     process = Process(servers).start()
     process.run(60.0)
@@ -37,7 +27,7 @@ def test_it_is_tried_less_and_less_often() -> None:
 
 
 def test_the_job_gets_its_secrets_all_the_same_and_a_new_version() -> None:
-    servers = with_a_binding()
+    servers = of_one_job("app")
     refuse_statuses(servers)
     process = Process(servers).start()
     process.run(30.0)
@@ -48,7 +38,7 @@ def test_the_job_gets_its_secrets_all_the_same_and_a_new_version() -> None:
 
 
 def test_once_it_can_be_written_it_is_and_the_pace_is_as_before() -> None:
-    servers = with_a_binding()
+    servers = of_one_job("app")
     refuse_statuses(servers)
     process = Process(servers).start()
     process.run(120.0)
